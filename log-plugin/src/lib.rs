@@ -1,0 +1,1 @@
+//! pglog: container logs that never block and never lose a line.

@@ -1,0 +1,1 @@
+//! pgvol: PostgreSQL-aware Docker volumes.
