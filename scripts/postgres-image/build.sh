@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Builds the file system of a PostgreSQL 17 image out of Debian packages, for machines that cannot
+# pull `postgres:17`: postgresql-17 with the entrypoint beside this file, uid and gid 999.
+#
+# usage: build.sh OUT.tar [CACHE]
+#   OUT.tar  the tar to write; import.sh makes an image of it
+#   CACHE    directory that keeps the last result, named by all that went into it
+#            (default: ${XDG_CACHE_HOME:-~/.cache}/pgvol-postgres-image)
+# Needs root and mmdebstrap, which it installs where apt-get can.
+set -euo pipefail
+
+out=${1:?usage: build.sh OUT.tar [CACHE]}
+cache=${2:-${XDG_CACHE_HOME:-$HOME/.cache}/pgvol-postgres-image}
+here=$(cd "$(dirname "$0")" && pwd)
+suite=trixie
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+# postgresql-17 brings pgbench, amcheck and pg_stat_statements; locales makes en_US.utf8.
+packages=postgresql-17,locales,tzdata,zstd,xz-utils
+
+key=$(printf '%s\n' "$suite $packages" | cat - "$here/build.sh" "$here/entrypoint.sh" | sha256sum)
+cached=$cache/${key:0:16}.tar
+mkdir -p "$cache"
+# Two builds at once would do the same work twice: the second one waits and takes the result.
+exec 9>"$cache/lock"
+flock 9
+
+if [ ! -s "$cached" ]; then
+    if ! command -v mmdebstrap >/dev/null || [ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+        command -v apt-get >/dev/null || { echo "build.sh: mmdebstrap is missing and there is no apt-get" >&2; exit 1; }
+        echo "build.sh: installing mmdebstrap, debian-archive-keyring" >&2
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+            mmdebstrap debian-archive-keyring >&2
+    fi
+    echo "build.sh: building a $suite root with ${packages//,/ }" >&2
+    # shellcheck disable=SC2016 # $1 is the root that mmdebstrap hands to each hook
+    mmdebstrap --quiet --variant=minbase --mode=root --format=tar --skip=cleanup/run --include="$packages" \
+        --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+        --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        --essential-hook='echo "postgres:x:999:999::/var/lib/postgresql:/bin/bash" >>"$1/etc/passwd"' \
+        --essential-hook='echo "postgres:x:999:" >>"$1/etc/group"' \
+        --essential-hook='echo "postgres:*:20000::::::" >>"$1/etc/shadow"' \
+        --essential-hook='mkdir -p "$1/etc/postgresql-common/createcluster.d"' \
+        --essential-hook='echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.d/image.conf"' \
+        --customize-hook='chroot "$1" localedef -i en_US -f UTF-8 en_US.UTF-8' \
+        --customize-hook='sed -i "s/^#listen_addresses = .*/listen_addresses = '"'*'"'/" "$1/usr/share/postgresql/17/postgresql.conf.sample"' \
+        --customize-hook='rm -rf "$1/var/lib/postgresql/17" "$1/usr/share/i18n" "$1/etc/postgresql"' \
+        --customize-hook='mkdir -p "$1/docker-entrypoint-initdb.d" "$1/var/lib/postgresql/data"' \
+        --customize-hook='chroot "$1" install -d -o 999 -g 999 -m 3777 /var/run/postgresql' \
+        --customize-hook='chown -R 999:999 "$1/var/lib/postgresql" && chmod 1777 "$1/var/lib/postgresql/data"' \
+        --customize-hook="copy-in $here/entrypoint.sh /usr/local/bin" \
+        --customize-hook='cd "$1/usr/local/bin" && mv entrypoint.sh docker-entrypoint.sh && chmod 0755 docker-entrypoint.sh && chown 0:0 docker-entrypoint.sh' \
+        "$suite" "$cached.part" "$mirror" >&2
+    find "$cache" -maxdepth 1 -name '*.tar' -delete
+    mv "$cached.part" "$cached"
+fi
+cp --reflink=auto "$cached" "$out"
