@@ -25,11 +25,11 @@ struct Running {
 }
 
 fn start(router: Router) -> Running {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("temporary directory");
     let socket = dir.path().join("test.sock");
     let shutdown = CancellationToken::new();
-    let server = Server::bind(&socket).unwrap();
-    let served = tokio::spawn(server.serve(router, shutdown.clone()));
+    let listening = Server::bind(&socket).expect("bind");
+    let served = tokio::spawn(listening.serve(router, shutdown.clone()));
     Running { socket, shutdown, served, _dir: dir }
 }
 
