@@ -25,7 +25,7 @@ setting() {
 asks_only() {
     local argument
     for argument; do
-        case $argument in -\? | --help | -V | --version | --describe-config | -C) return 0 ;; esac
+        case $argument in -\? | --help | -V | --version | --describe-config) return 0 ;; esac
     done
     return 1
 }
