@@ -1,1 +1,29 @@
-//! Harness of the end-to-end tests.
+//! Harness of the end-to-end tests: real engines, real plugins, a real PostgreSQL.
+//!
+//! An [`Engine`] is a dockerd of Debian's in namespaces of its own, so that it can be killed and
+//! restarted at will and that nothing of it is left when it goes. A [`Plugin`] is one of the two
+//! packaged plugins on it, a [`Pg`] a PostgreSQL server in a container. A suite is a list of
+//! [`Scenario`]s that share one engine for as long as they succeed.
+//!
+//! Missing means (a privilege, a package, a plugin that is not packaged) are failures, never skips.
+//! Waiting is always for a state with a limit ([`eventually`]), never for a time to pass.
+
+mod container;
+mod dockerd_log;
+mod engine;
+mod leaks;
+mod namespace;
+mod pg;
+mod plugin;
+mod process;
+mod root;
+mod suite;
+mod wait;
+
+pub use container::{Container, Volume};
+pub use engine::{Engine, Outcome, RestartMode};
+pub use pg::{Pg, Writer};
+pub use plugin::Plugin;
+pub use process::LineStream;
+pub use suite::{Scenario, Stage, Suite, run};
+pub use wait::{eventually, within};

@@ -1,0 +1,267 @@
+//! A dockerd of the suite's own: started, killed and restarted at will, gone without a trace.
+
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::dockerd_log::DockerdLog;
+use crate::namespace::Namespace;
+use crate::process::{LineStream, output, program, run};
+use crate::{leaks, root, wait::eventually};
+
+/// How long a docker command may take where the scenario does not say.
+const COMMAND_LIMIT: Duration = Duration::from_secs(90);
+const START_LIMIT: Duration = Duration::from_mins(1);
+
+/// What dockerd is told on its next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartMode {
+    /// Docker's default: containers end with the daemon.
+    Plain,
+    /// Containers go on without the daemon.
+    LiveRestore,
+}
+
+/// What a docker command said, whatever its status.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Whether the exit status was 0.
+    pub success: bool,
+    /// Standard output, as it is.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// A running engine of Debian's docker.io.
+#[derive(Debug)]
+pub struct Engine {
+    work: TempDir,
+    /// Parent of the containers' control groups, and of nothing else on the machine.
+    group: String,
+    namespace: Mutex<Namespace>,
+    daemon: Mutex<Option<Child>>,
+}
+
+impl Engine {
+    /// Makes the namespaces and starts dockerd in them.
+    pub fn start() -> Result<Arc<Self>> {
+        let root = root::engine()?;
+        // Not below /tmp, which may be a tmpfs: overlay2 and image pools need a disk.
+        let parent = env::var_os("E2E_WORK").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+        let work = tempfile::Builder::new().prefix("pgvol-e2e-").tempdir_in(parent)?;
+        for name in ["root", "upper", "overlay", "var-lib"] {
+            #[expect(clippy::disallowed_methods, reason = "it is removed with the engine")]
+            fs::create_dir(work.path().join(name))?;
+        }
+        let plugins = root::plugins().unwrap_or_default();
+        let namespace = Namespace::start(&root, work.path(), &plugins)?;
+        let group = work.path().file_name().context("a name")?.to_string_lossy().into_owned();
+        let engine = Arc::new(Self {
+            work,
+            group,
+            namespace: Mutex::new(namespace),
+            daemon: Mutex::new(None),
+        });
+        engine.start_daemon(RestartMode::Plain)?;
+        Ok(engine)
+    }
+
+    /// Runs the docker client; another status than 0 is an error. Gives stdout, trimmed.
+    pub fn docker(&self, arguments: &[&str]) -> Result<String> {
+        let outcome = self.client(COMMAND_LIMIT, arguments)?;
+        let stderr = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        ensure!(outcome.success, "docker {}: {}", arguments.join(" "), stderr.trim());
+        Ok(String::from_utf8_lossy(&outcome.stdout).trim().to_owned())
+    }
+
+    /// Runs the docker client, which must be refused; gives what it says on stderr.
+    pub fn refused(&self, arguments: &[&str]) -> Result<String> {
+        let outcome = self.client(COMMAND_LIMIT, arguments)?;
+        ensure!(!outcome.success, "docker {} succeeded, should not", arguments.join(" "));
+        Ok(String::from_utf8_lossy(&outcome.stderr).into_owned())
+    }
+
+    /// Runs the docker client for at most `limit`; its status and output are the caller's.
+    pub fn client(&self, limit: Duration, arguments: &[&str]) -> Result<Outcome> {
+        let mut command = self.timed(limit);
+        let output = output(command.arg("docker").args(arguments))?;
+        // What timeout(1) answers when it had to end the command.
+        if matches!(output.status.code(), Some(124 | 137)) {
+            bail!("docker {} took more than {limit:?}", arguments.join(" "));
+        }
+        Ok(Outcome {
+            success: output.status.success(),
+            stdout: output.stdout,
+            stderr: output.stderr,
+        })
+    }
+
+    /// Starts the docker client and reads its standard output line by line.
+    pub fn stream(&self, arguments: &[&str]) -> Result<LineStream> {
+        let errors = self.append("stream.log")?;
+        LineStream::start(self.tied(arguments).stderr(errors))
+    }
+
+    /// A docker client command that runs on; its streams are the caller's.
+    pub(crate) fn tied(&self, arguments: &[&str]) -> Command {
+        let mut command = self.namespace().enter_tied();
+        command.arg("docker").args(arguments);
+        command
+    }
+
+    /// Runs a shell script in the engine's root, as root of the host that the plugins see.
+    pub fn shell(&self, script: &str) -> Result<String> {
+        run(self.timed(COMMAND_LIMIT).args(["bash", "-euc", script]))
+            .map(|text| text.trim().to_owned())
+            .with_context(|| script.to_owned())
+    }
+
+    /// Where the machine sees a path of the engine's root.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.namespace().path(inside)
+    }
+
+    /// Lines of the engine's mountinfo that contain `part`.
+    pub fn mounts(&self, part: &str) -> Result<Vec<String>> {
+        let lines = self.namespace().mounts()?;
+        Ok(lines.into_iter().filter(|line| line.contains(part)).collect())
+    }
+
+    /// Loop devices of the machine that are attached to files of this engine.
+    pub fn loop_devices(&self) -> Result<Vec<String>> {
+        leaks::loop_devices(&self.work.path().join("var-lib"))
+    }
+
+    /// What dockerd and, through it, the plugins have logged so far.
+    pub fn log(&self) -> DockerdLog {
+        DockerdLog::new(self.work.path().join("dockerd.log"))
+    }
+
+    /// Starts dockerd and waits until it answers.
+    pub fn start_daemon(&self, mode: RestartMode) -> Result<()> {
+        let mut command = self.namespace().enter();
+        // One warning less, and the same way on every machine: no systemd is inside.
+        command.args(["dockerd", "--exec-opt", "native.cgroupdriver=cgroupfs"]);
+        command.arg(format!("--cgroup-parent=/{}", self.group));
+        if mode == RestartMode::LiveRestore {
+            command.arg("--live-restore");
+        }
+        let log = self.append("dockerd.log")?;
+        command.stdout(log.try_clone()?).stderr(log);
+        let mut daemon = self.daemon();
+        ensure!(daemon.is_none(), "dockerd runs already");
+        *daemon = Some(command.spawn().context("start nsenter")?);
+        drop(daemon);
+        eventually(START_LIMIT, || self.docker(&["version"])).with_context(|| {
+            format!("dockerd does not start:\n{}", self.log().tail(20).unwrap_or_default())
+        })?;
+        Ok(())
+    }
+
+    /// Kills dockerd by SIGKILL: no container and no plugin is told.
+    pub fn kill_daemon(&self) -> Result<()> {
+        self.signal_daemon("KILL")
+    }
+
+    /// Ends dockerd by SIGTERM, as a service manager does.
+    pub fn stop_daemon(&self) -> Result<()> {
+        self.signal_daemon("TERM")
+    }
+
+    fn signal_daemon(&self, signal: &str) -> Result<()> {
+        let mut child = self.daemon().take().context("dockerd does not run")?;
+        self.shell(&format!("kill -{signal} $(cat /run/docker.pid)"))?;
+        eventually(START_LIMIT, || {
+            ensure!(child.try_wait()?.is_some(), "dockerd still runs after SIG{signal}");
+            Ok(())
+        })?;
+        if signal == "KILL" {
+            // A killed dockerd leaves the file, and the next one would take that pid for alive.
+            self.shell("rm -f /run/docker.pid /run/docker/containerd/containerd.pid")?;
+        }
+        Ok(())
+    }
+
+    /// Makes the image `base` (Debian with a shell) unless it is there.
+    pub fn add_base_image(&self) -> Result<()> {
+        let tar = File::open(root::base_image()?)?;
+        run(self.tied(&["import", "-", "base"]).stdin(tar)).map(drop)
+    }
+
+    /// Makes the image `postgres:17`.
+    pub fn add_postgres_image(&self) -> Result<()> {
+        let tar = self.work.path().join("postgres.tar");
+        root::postgres_image(&tar)?;
+        let client = self.tied(&[]);
+        let words = std::iter::once(client.get_program()).chain(client.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+        run(program("bash")
+            .arg(root::postgres_import())
+            .arg(&tar)
+            .arg("postgres:17")
+            .env("DOCKER", words.join(" ")))?;
+        fs::remove_file(tar)?;
+        Ok(())
+    }
+
+    /// Ends everything, then looks for what it should not have left. Also done on drop.
+    pub fn end(&self) -> Result<()> {
+        let groups = self.namespace().control_groups().unwrap_or_default();
+        self.namespace().end()?;
+        if let Some(mut daemon) = self.daemon().take() {
+            daemon.wait()?;
+        }
+        leaks::remove_control_groups(&groups, &self.group)?;
+        leaks::check(self.work.path())
+    }
+
+    /// The state of everything, for the report of a failed scenario.
+    pub fn diagnosis(&self) -> String {
+        let sections = [
+            ("containers", self.docker(&["ps", "-a"])),
+            ("plugins", self.docker(&["plugin", "ls"])),
+            ("processes", self.shell("ps axf -o pid,stat,etime,args | cut -c-150")),
+            ("mounts", self.mounts("").map(|lines| lines.join("\n"))),
+            ("dockerd", self.log().tail(40)),
+            ("plugin log", self.log().plugin_tail(60)),
+        ];
+        let section = |(title, text): (&str, Result<String>)| {
+            format!("--- {title}\n{}\n", text.unwrap_or_else(|error| format!("{error:#}")))
+        };
+        sections.map(section).concat()
+    }
+
+    /// A command inside that is ended after `limit`, so that no scenario hangs.
+    fn timed(&self, limit: Duration) -> Command {
+        let mut command = self.namespace().enter();
+        command.args(["timeout", "--kill-after=5", &limit.as_secs_f32().to_string()]);
+        command
+    }
+
+    fn append(&self, name: &str) -> Result<File> {
+        let path: &Path = self.work.path();
+        Ok(OpenOptions::new().create(true).append(true).open(path.join(name))?)
+    }
+
+    fn namespace(&self) -> MutexGuard<'_, Namespace> {
+        self.namespace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn daemon(&self) -> MutexGuard<'_, Option<Child>> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Whoever wants to hear of leaks calls `end` before; here it only must not stay.
+        self.end().ok();
+    }
+}

@@ -1,0 +1,128 @@
+//! A packaged plugin on an engine: installed, configured, killed, removed.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Engine;
+use crate::wait::eventually;
+
+const BACK_LIMIT: Duration = Duration::from_secs(20);
+
+/// dockerd disables a plugin that dies again before it was first probed, half a second after its
+/// start; kills are kept this far apart.
+const KILL_PAUSE: Duration = Duration::from_millis(1200);
+
+/// `pgvol` or `pglog`, enabled on an engine.
+#[derive(Debug)]
+pub struct Plugin {
+    engine: Arc<Engine>,
+    name: &'static str,
+    settings: &'static [&'static str],
+    last_start: Mutex<Instant>,
+}
+
+impl Plugin {
+    /// Creates the plugin from its packaged directory, with `KEY=VALUE` settings, and enables it.
+    pub fn install(
+        engine: &Arc<Engine>,
+        name: &'static str,
+        settings: &'static [&'static str],
+    ) -> Result<Self> {
+        let plugin = Self {
+            engine: Arc::clone(engine),
+            name,
+            settings,
+            last_start: Mutex::new(Instant::now()),
+        };
+        plugin.create()?;
+        plugin.enable()?;
+        Ok(plugin)
+    }
+
+    /// Creates it again after [`Plugin::remove`].
+    pub fn create(&self) -> Result<()> {
+        let source = format!("/srv/{}", self.name);
+        ensure!(
+            self.engine.path(&source).join("config.json").exists(),
+            "{} is not packaged: run scripts/package.sh and name its directory in E2E_PLUGINS",
+            self.name
+        );
+        self.engine.docker(&["plugin", "create", self.name, &source])?;
+        if !self.settings.is_empty() {
+            self.engine.docker(&[&["plugin", "set", self.name], self.settings].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Enables it without a limit on its answers, as an engine's restart does.
+    pub fn enable(&self) -> Result<()> {
+        self.engine.docker(&["plugin", "enable", "--timeout", "0", self.name])?;
+        self.started();
+        Ok(())
+    }
+
+    /// Disables it, also while volumes or streams exist.
+    pub fn disable(&self) -> Result<()> {
+        self.engine.docker(&["plugin", "disable", "--force", self.name]).map(drop)
+    }
+
+    /// Removes it, whatever uses it.
+    pub fn remove(&self) -> Result<()> {
+        self.engine.docker(&["plugin", "rm", "--force", self.name]).map(drop)
+    }
+
+    /// Kills its process by SIGKILL and waits until dockerd has restarted it and it listens.
+    pub fn kill(&self) -> Result<()> {
+        self.kill_only()?;
+        self.wait_listening()
+    }
+
+    /// Kills its process by SIGKILL; dockerd restarts it meanwhile.
+    pub fn kill_only(&self) -> Result<()> {
+        let since = self.last_start.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        thread::sleep(KILL_PAUSE.saturating_sub(since));
+        let pid = self.pid()?;
+        self.engine.shell(&format!("kill -KILL {pid}"))?;
+        self.started();
+        eventually(BACK_LIMIT, || {
+            ensure!(self.pid()? != pid, "{} is not restarted", self.name);
+            Ok(())
+        })
+    }
+
+    /// Waits until the process takes connections.
+    pub fn wait_listening(&self) -> Result<()> {
+        let id = self.id()?;
+        eventually(BACK_LIMIT, || {
+            let directory = self.engine.path(&format!("/run/docker/plugins/{id}"));
+            // By way of an open directory: the full path is longer than a socket address may be.
+            let directory = fs::File::open(directory)?;
+            let descriptor = std::os::fd::AsRawFd::as_raw_fd(&directory);
+            let socket = format!("/proc/self/fd/{descriptor}/{}.sock", self.name);
+            UnixStream::connect(Path::new(&socket)).map(drop).context("the plugin's socket")
+        })
+    }
+
+    /// Its process, as the engine numbers it.
+    pub fn pid(&self) -> Result<u32> {
+        const TASKS: &str = "/run/docker/containerd/daemon/io.containerd.runtime.v2.task";
+        let file = format!("{TASKS}/plugins.moby/{}/init.pid", self.id()?);
+        let text = fs::read_to_string(self.engine.path(&file))?;
+        text.trim().parse().with_context(|| format!("{file} holds {text:?}"))
+    }
+
+    /// Its identifier, another one after each `create`.
+    fn id(&self) -> Result<String> {
+        self.engine.docker(&["plugin", "inspect", "--format", "{{.Id}}", self.name])
+    }
+
+    fn started(&self) {
+        *self.last_start.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}

@@ -1,0 +1,101 @@
+//! Debian roots that engines and images are made of, kept between runs.
+//!
+//! Each is named by its package list, so another list is another root, and appears under its name
+//! only when it is whole: two runs may build the same one at the same time.
+
+use std::env;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::{program, run};
+
+const SUITE: &str = "trixie";
+
+/// Docker as Debian ships it, and what it and the harness call.
+const ENGINE_PACKAGES: &str =
+    "btrfs-progs,ca-certificates,docker-cli,docker.io,iproute2,iptables,mount,procps,util-linux";
+
+/// What containers run that only need a shell.
+const BASE_PACKAGES: &str = "procps";
+
+/// The directory of the root that engines run on.
+pub(crate) fn engine() -> Result<PathBuf> {
+    debian("engine", ENGINE_PACKAGES, "")
+}
+
+/// The tar file of the image for containers that only need a shell.
+pub(crate) fn base_image() -> Result<PathBuf> {
+    debian("base", BASE_PACKAGES, ".tar")
+}
+
+/// The tar file of the PostgreSQL image, by the project's own script, which keeps its last result.
+pub(crate) fn postgres_image(tar: &Path) -> Result<()> {
+    let script = workspace().join("scripts/postgres-image/build.sh");
+    run(program("bash").arg(script).arg(tar).arg(directory()?.join("postgres"))).map(drop)
+}
+
+/// The script that makes an image of the tar file of [`postgres_image`].
+pub(crate) fn postgres_import() -> PathBuf {
+    workspace().join("scripts/postgres-image/import.sh")
+}
+
+/// The directory that holds the packaged plugins, `pgvol/` and `pglog/`.
+pub(crate) fn plugins() -> Result<PathBuf> {
+    let path = env::var_os("E2E_PLUGINS")
+        .map_or_else(|| workspace().join("target/plugins"), PathBuf::from);
+    ensure!(path.is_dir(), "no plugins at {}: run scripts/package.sh there", path.display());
+    fs::canonicalize(&path).with_context(|| path.display().to_string())
+}
+
+/// The top of the repository.
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn debian(name: &str, packages: &str, suffix: &str) -> Result<PathBuf> {
+    cached(name, packages.as_bytes(), suffix, |path| {
+        let include = format!("--include={packages}");
+        run(program("mmdebstrap").args(["--quiet", "--variant=minbase", &include, SUITE]).arg(path))
+            .map(drop)
+    })
+}
+
+fn cached(
+    name: &str,
+    recipe: &[u8],
+    suffix: &str,
+    build: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    recipe.hash(&mut hasher);
+    let file = format!("{name}-{:016x}", hasher.finish());
+    let directory = directory()?;
+    let path = directory.join(format!("{file}{suffix}"));
+    if !path.exists() {
+        // Below the process's own name: another run may be building the same.
+        let unfinished = directory.join(format!("new-{}-{file}{suffix}", std::process::id()));
+        build(&unfinished).with_context(|| format!("build the root {name}"))?;
+        #[expect(clippy::disallowed_methods, reason = "a cache may be lost in a power cut")]
+        let renamed = fs::rename(&unfinished, &path);
+        if renamed.is_err() && path.exists() {
+            run(program("rm").arg("-rf").arg(&unfinished))?;
+        } else {
+            renamed.with_context(|| format!("rename to {}", path.display()))?;
+        }
+    }
+    Ok(path)
+}
+
+fn directory() -> Result<PathBuf> {
+    let path = match env::var_os("E2E_CACHE") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(env::var_os("HOME").context("neither E2E_CACHE nor HOME is set")?)
+            .join(".cache/pgvol-e2e"),
+    };
+    #[expect(clippy::disallowed_methods, reason = "a cache may be lost in a power cut")]
+    fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+    Ok(path)
+}
