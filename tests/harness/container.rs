@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::Engine;
-use crate::wait::eventually;
+use crate::wait::{eventually, within};
+use crate::{Engine, Outcome};
 
 /// A container; removed on drop, by force.
 #[derive(Debug)]
@@ -49,13 +49,30 @@ impl Container {
         Ok(self.inspect("{{.State.ExitCode}}")?.parse()?)
     }
 
-    /// `docker logs` with `options`; standard output only, byte by byte.
-    pub fn logs(&self, options: &[&str]) -> Result<Vec<u8>> {
+    /// `docker logs` with `options`: what the container wrote to stdout and to stderr.
+    pub fn logs(&self, options: &[&str]) -> Result<Outcome> {
         let arguments = [&["logs"], options, &[self.name.as_str()]].concat();
         let outcome = self.engine.client(Duration::from_mins(3), &arguments)?;
-        let stderr = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&outcome.stderr);
         ensure!(outcome.success, "docker {}: {stderr}", arguments.join(" "));
-        Ok(outcome.stdout)
+        Ok(outcome)
+    }
+
+    /// Stops it within `limit`, which includes the time it gets to end by itself.
+    pub fn stop(&self, limit: Duration) -> Result<()> {
+        let stop = || self.engine.docker(&["stop", "--time", "2", &self.name]).map(drop);
+        within(limit, "docker stop", stop)
+    }
+
+    /// Starts it again.
+    pub fn start(&self) -> Result<()> {
+        self.engine.docker(&["start", &self.name]).map(drop)
+    }
+
+    /// Removes it by force within `limit`.
+    pub fn remove(self, limit: Duration) -> Result<()> {
+        let remove = || self.engine.docker(&["rm", "--force", "--volumes", &self.name]).map(drop);
+        within(limit, "docker rm --force", remove)
     }
 }
 

@@ -13,6 +13,7 @@ mod dockerd_log;
 mod engine;
 mod leaks;
 mod namespace;
+pub mod numbered;
 mod pg;
 mod plugin;
 mod process;
@@ -21,6 +22,7 @@ mod suite;
 mod wait;
 
 pub use container::{Container, Volume};
+pub use dockerd_log::DockerdLog;
 pub use engine::{Engine, Outcome, RestartMode};
 pub use pg::{Pg, Writer};
 pub use plugin::Plugin;

@@ -1,13 +1,15 @@
 //! A packaged plugin on an engine: installed, configured, killed, removed.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::Engine;
 use crate::wait::eventually;
@@ -98,15 +100,34 @@ impl Plugin {
 
     /// Waits until the process takes connections.
     pub fn wait_listening(&self) -> Result<()> {
-        let id = self.id()?;
-        eventually(BACK_LIMIT, || {
-            let directory = self.engine.path(&format!("/run/docker/plugins/{id}"));
-            // By way of an open directory: the full path is longer than a socket address may be.
-            let directory = fs::File::open(directory)?;
-            let descriptor = std::os::fd::AsRawFd::as_raw_fd(&directory);
-            let socket = format!("/proc/self/fd/{descriptor}/{}.sock", self.name);
-            UnixStream::connect(Path::new(&socket)).map(drop).context("the plugin's socket")
-        })
+        eventually(BACK_LIMIT, || self.connect().map(drop))
+    }
+
+    /// Sends a request as dockerd does and gives the JSON answer with its status.
+    pub fn call(&self, path: &str, body: &str) -> Result<(u16, Value)> {
+        let mut stream = self.connect()?;
+        stream.set_read_timeout(Some(BACK_LIMIT))?;
+        let length = body.len();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: plugin.moby.localhost\r\n\
+             Accept: application/vnd.docker.plugins.v1.2+json\r\n\
+             Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("a head and a body")?;
+        let status = head.split_whitespace().nth(1).context("a status")?.parse()?;
+        let json = serde_json::from_str(body).with_context(|| answer.clone())?;
+        Ok((status, json))
+    }
+
+    fn connect(&self) -> Result<UnixStream> {
+        let directory = self.engine.path(&format!("/run/docker/plugins/{}", self.id()?));
+        // By way of an open directory: the full path is longer than a socket address may be.
+        let directory = File::open(directory)?;
+        let socket = format!("/proc/self/fd/{}/{}.sock", directory.as_raw_fd(), self.name);
+        UnixStream::connect(socket).context("connect to the plugin's socket")
     }
 
     /// Its process, as the engine numbers it.

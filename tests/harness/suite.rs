@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{Engine, Plugin};
@@ -116,7 +116,7 @@ pub fn run(suite: &'static Suite, scenarios: Vec<Scenario>) -> ExitCode {
         let stage = Arc::clone(&stage);
         Trial::test(scenario.name.clone(), move || {
             let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
-            play(suite, &mut stage, scenario).map_err(|error| Failed::from(format!("{error:?}")))
+            play(suite, &mut stage, scenario).map_err(Failed::from)
         })
     };
     let conclusion = libtest_mimic::run(&arguments, scenarios.into_iter().map(trial).collect());
@@ -124,33 +124,34 @@ pub fn run(suite: &'static Suite, scenarios: Vec<Scenario>) -> ExitCode {
     if let Some(Err(error)) = stage.map(|stage| stage.engine.end()) {
         #[expect(clippy::print_stderr, reason = "the runner's report has been printed already")]
         {
-            eprintln!("the engine left something behind: {error:?}");
+            eprintln!("the engine left something behind: {error:#}");
         }
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
 }
 
-/// Plays one scenario; an engine on which one failed is not used again.
-fn play(suite: &'static Suite, slot: &mut Option<Stage>, scenario: Scenario) -> Result<()> {
+/// Plays one scenario; an engine on which one failed is not used again. The error is a report.
+fn play(suite: &'static Suite, slot: &mut Option<Stage>, scenario: Scenario) -> Result<(), String> {
     let stage = match slot.take() {
         Some(stage) => stage,
-        None => Stage::set_up(suite).context("set up an engine")?,
+        None => Stage::set_up(suite).map_err(|error| format!("no engine: {error:#}"))?,
     };
-    let position = stage.engine.log().position()?;
-    let body = scenario.body;
-    let outcome = catch_unwind(AssertUnwindSafe(|| body(&stage)))
-        .unwrap_or_else(|_| Err(anyhow!("the scenario panicked")))
-        .and_then(|()| {
-            let complaints = stage.engine.log().complaints(position, scenario.tolerated)?;
-            ensure!(complaints.is_empty(), "the plugin complained:\n{}", complaints.join("\n"));
-            Ok(())
-        });
-    if outcome.is_ok() {
+    let Err(error) = act(&stage, scenario) else {
         *slot = Some(stage);
         return Ok(());
-    }
+    };
     let diagnosis = stage.engine.diagnosis();
-    let ended = stage.engine.end();
-    outcome.with_context(|| format!("{diagnosis}--- end of the engine: {ended:?}\n---"))
+    let leaks = stage.engine.end().err().map(|leak| format!("{leak:#}\n"));
+    Err(format!("{diagnosis}--- failure\n{}{error:#}", leaks.unwrap_or_default()))
+}
+
+fn act(stage: &Stage, scenario: Scenario) -> Result<()> {
+    let position = stage.engine.log().position()?;
+    let body = scenario.body;
+    catch_unwind(AssertUnwindSafe(|| body(stage)))
+        .unwrap_or_else(|_| Err(anyhow!("the scenario panicked")))?;
+    let complaints = stage.engine.log().complaints(position, scenario.tolerated)?;
+    ensure!(complaints.is_empty(), "the plugin complained:\n{}", complaints.join("\n"));
+    Ok(())
 }

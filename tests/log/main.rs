@@ -4,11 +4,21 @@ use std::process::ExitCode;
 
 use harness::{Engine, Suite};
 
+mod crashes;
 mod lines;
+mod options;
+mod reading;
+mod retention;
 
 const SUITE: Suite = Suite { plugin: "pglog", settings: &[], images: Engine::add_base_image };
 
 fn main() -> ExitCode {
-    let scenarios = [lines::scenarios()].into_iter().flatten().collect();
-    harness::run(&SUITE, scenarios)
+    let scenarios = [
+        lines::scenarios(),
+        reading::scenarios(),
+        options::scenarios(),
+        retention::scenarios(),
+        crashes::scenarios(),
+    ];
+    harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }

@@ -1,0 +1,118 @@
+//! The plugin dies at any instant: no line is lost or doubled, and containers can be stopped.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::{Container, RestartMode, Scenario, Stage, eventually, numbered};
+
+const KILLS: usize = 10;
+/// A container that does not heed SIGTERM gets 2 s; a plugin needs about 1 s to come back.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let mut scenarios = vec![
+        Scenario::new("killed_ten_times_during_lines", killed_during_lines),
+        Scenario::new("killed_while_followed", killed_while_followed),
+        Scenario::new("stop_while_the_plugin_restarts", stop_while_restarting),
+        Scenario::new("remove_while_the_plugin_restarts", remove_while_restarting),
+        Scenario::new("live_restore_keeps_every_line", live_restore),
+    ];
+    scenarios.extend(Scenario::for_drivers(
+        "engine_killed",
+        &["json-file", "pglog"],
+        engine_killed,
+    ));
+    scenarios
+}
+
+fn printing(stage: &Stage, driver: &'static str, name: &str, lines: &str) -> Result<Container> {
+    let arguments = ["--log-driver", driver, "base", "perl", "-e", numbered::SLOWLY, lines];
+    Container::run(stage.engine(), name, &arguments)
+}
+
+fn killed_during_lines(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    let container = printing(stage, "pglog", "crashes", "400000")?;
+    for round in 0..KILLS {
+        plugin.kill()?;
+        let running = container.inspect("{{.State.Running}}")?;
+        ensure!(running == "true", "the container ended before kill {round}: print more lines");
+    }
+    ensure!(container.wait(Duration::from_mins(2))? == 0, "the container failed");
+    numbered::check(&container.logs(&[])?.stdout, 400_000)
+}
+
+/// The connection of a follower dies with the plugin; that one sees a gapless beginning, and the
+/// next one everything.
+fn killed_while_followed(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    let container = printing(stage, "pglog", "followed", "60000")?;
+    let follower = stage.engine().stream(&["logs", "--follow", container.name()])?;
+    ensure!(follower.next(STOP_LIMIT)? == "1", "the follower does not begin with the beginning");
+    plugin.kill()?;
+    let cut = follower.rest(STOP_LIMIT)?;
+    let numbers = (2_usize..).map(|number| number.to_string());
+    // The last line may be cut where the connection was.
+    let gap = cut.iter().rev().skip(1).rev().zip(numbers).find(|(line, number)| *line != number);
+    ensure!(gap.is_none(), "a gap in what was followed: {gap:?}");
+    let second = stage.engine().stream(&["logs", "--follow", container.name()])?;
+    let lines = second.rest(Duration::from_mins(1))?;
+    numbered::check(format!("{}\n", lines.join("\n")).as_bytes(), 60_000)
+}
+
+fn stop_while_restarting(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    for round in 0..3 {
+        let container = printing(stage, "pglog", &format!("stop{round}"), "1000000000")?;
+        thread::sleep(Duration::from_millis(300));
+        plugin.kill_only()?;
+        container.stop(STOP_LIMIT)?;
+        numbered::range(&container.logs(&[])?.stdout)?;
+        let status = container.inspect("{{.State.Status}}")?;
+        ensure!(status == "exited", "the container is {status}");
+    }
+    Ok(())
+}
+
+fn remove_while_restarting(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    for round in 0..3 {
+        let container = printing(stage, "pglog", &format!("remove{round}"), "1000000000")?;
+        thread::sleep(Duration::from_millis(300));
+        plugin.kill_only()?;
+        container.remove(STOP_LIMIT)?;
+    }
+    // Nothing of them is held: the plugin can be disabled without force, which counts streams.
+    eventually(STOP_LIMIT, || stage.engine().docker(&["plugin", "disable", "pglog"]))?;
+    plugin.enable()
+}
+
+fn engine_killed(stage: &Stage, driver: &'static str) -> Result<()> {
+    let engine = stage.engine();
+    let container = printing(stage, driver, "killed", "1000000000")?;
+    eventually(STOP_LIMIT, || numbered::range(&container.logs(&[])?.stdout))?;
+    let (_, seen) = numbered::range(&container.logs(&[])?.stdout)?;
+    engine.kill_daemon()?;
+    engine.start_daemon(RestartMode::Plain)?;
+    let (first, last) = numbered::range(&container.logs(&[])?.stdout)?;
+    ensure!(first == 1 && last >= seen, "{seen} lines were there, now {first} to {last}");
+    container.start()?;
+    container.stop(STOP_LIMIT)
+}
+
+/// With live restore the container prints on without dockerd, then into another FIFO.
+fn live_restore(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    stage.driver("pglog")?;
+    engine.stop_daemon()?;
+    engine.start_daemon(RestartMode::LiveRestore)?;
+    stage.plugin()?.wait_listening()?;
+    let container = printing(stage, "pglog", "live", "100000")?;
+    engine.kill_daemon()?;
+    engine.start_daemon(RestartMode::LiveRestore)?;
+    ensure!(container.wait(Duration::from_mins(1))? == 0, "the container failed");
+    numbered::check(&container.logs(&[])?.stdout, 100_000)?;
+    engine.stop_daemon()?;
+    engine.start_daemon(RestartMode::Plain)
+}
