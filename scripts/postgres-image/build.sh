@@ -8,11 +8,14 @@
 #            (default: ${XDG_CACHE_HOME:-~/.cache}/pgvol-postgres-image)
 # Needs root and mmdebstrap, which it installs where apt-get can.
 set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/../lib.sh"
 
 out=${1:?usage: build.sh OUT.tar [CACHE]}
 cache=${2:-${XDG_CACHE_HOME:-$HOME/.cache}/pgvol-postgres-image}
 here=$(cd "$(dirname "$0")" && pwd)
 suite=trixie
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 # postgresql-17 brings pgbench, amcheck and pg_stat_statements; locales makes en_US.utf8.
 packages=postgresql-17,locales,tzdata,zstd,xz-utils
@@ -25,17 +28,12 @@ exec 9>"$cache/lock"
 flock 9
 
 if [ ! -s "$cached" ]; then
-    if ! command -v mmdebstrap >/dev/null || [ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
-        command -v apt-get >/dev/null || { echo "build.sh: mmdebstrap is missing and there is no apt-get" >&2; exit 1; }
-        echo "build.sh: installing mmdebstrap, debian-archive-keyring" >&2
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-            mmdebstrap debian-archive-keyring >&2
-    fi
-    echo "build.sh: building a $suite root with ${packages//,/ }" >&2
+    need mmdebstrap mmdebstrap debian-archive-keyring
+    [ -e "$keyring" ] || install_packages debian-archive-keyring
+    say "building a $suite root with ${packages//,/ }"
     # shellcheck disable=SC2016 # $1 is the root that mmdebstrap hands to each hook
     mmdebstrap --quiet --variant=minbase --mode=root --format=tar --skip=cleanup/run --include="$packages" \
-        --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+        --keyring="$keyring" \
         --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-include=/usr/share/doc/*/copyright' \
@@ -56,4 +54,5 @@ if [ ! -s "$cached" ]; then
     find "$cache" -maxdepth 1 -name '*.tar' -delete
     mv "$cached.part" "$cached"
 fi
-cp --reflink=auto "$cached" "$out"
+# With its time, which becomes the image's: the same tar is the same image.
+cp --preserve=timestamps --reflink=auto "$cached" "$out"

@@ -27,6 +27,7 @@ cat >"$archive/config.json" <<JSON
 {
   "architecture": "$architecture",
   "os": "linux",
+  "created": "$(date -u -r "$tar" +%FT%TZ)",
   "config": {
     "Env": [
       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/17/bin",

@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# The steps of quickstart.sh after the engine: image, plugins, a server with data, and their removal.
+# To be sourced.
+
+# shellcheck source=scripts/engine.sh
+. "${BASH_SOURCE[0]%/*}/engine.sh"
+
+name=pgvol-quickstart # of the container, the volume and the image
+
+sql() { docker exec "$name" psql -X -U postgres "$@"; }
+
+# bring_image: the official image, or where no registry answers its like. Sets $image.
+bring_image() {
+    for image in postgres:17 "$name/postgres:17"; do
+        docker image inspect "$image" >/dev/null 2>&1 && return
+    done
+    image=postgres:17
+    if timeout 900 "${docker_command[@]}" pull "$image" 2>"$state/pull-error"; then
+        touch "$state/pulled-image"
+        return
+    fi
+    say "cannot pull $image: $(tail -n 1 "$state/pull-error")"
+    say "building its like out of Debian packages instead: about a minute the first time"
+    image=$name/postgres:17
+    as_root env INSTALLED_LOG="$INSTALLED_LOG" \
+        "$root/scripts/postgres-image/build.sh" "$state/postgres.tar" "$state/cache"
+    DOCKER=${docker_command[*]} "$root/scripts/postgres-image/import.sh" "$state/postgres.tar" "$image"
+}
+
+remove_image() {
+    docker image rm "$name/postgres:17" >/dev/null 2>&1 || :
+    [ ! -e "$state/pulled-image" ] || docker image rm postgres:17 >/dev/null 2>&1 || :
+}
+
+# install_plugins: out of the package. One that something else uses stays as it is.
+install_plugins() {
+    local plugin
+    for plugin in pgvol pglog; do
+        remove_plugin "$plugin" || continue
+        # Its directory on the host is --clean's to remove only if it was not there before.
+        [ -e "/var/lib/$plugin" ] || touch "$state/own-$plugin"
+        docker plugin create "$plugin" "$state/package/$plugin" >/dev/null
+        # No limit on a call's time: with one, every `docker logs --follow` would end by it.
+        docker plugin enable --timeout 0 "$plugin"
+    done
+}
+
+# remove_plugin NAME: unless a volume or a running container that is not ours needs it.
+remove_plugin() {
+    local enabled
+    enabled=$(docker plugin inspect -f '{{.Enabled}}' "$1" 2>/dev/null) || return 0
+    if [ -n "$(docker volume ls -q -f "driver=$1:latest")" ] ||
+        { [ "$enabled" = true ] && ! docker plugin disable "$1" >/dev/null; }; then
+        say "$1 is in use by volumes or containers that are not quickstart's: it stays as it is"
+        return 1
+    fi
+    docker plugin rm "$1" >/dev/null
+}
+
+# clean_plugin NAME: also with what it keeps on the host, where that began with quickstart.
+clean_plugin() {
+    remove_plugin "$1" || return 0
+    [ -e "$state/own-$1" ] || return 0
+    if [ -n "$(as_root ls -A "/var/lib/$1/catalog" 2>/dev/null)" ]; then
+        say "/var/lib/$1 holds other volumes: it stays"
+    else
+        as_root rm -rf "/var/lib/${1:?}"
+    fi
+}
+
+start_postgres() {
+    docker volume create -d pgvol -o tablespaces=fast "$name"
+    docker run -d --name "$name" --shm-size 256m --log-driver pglog --log-opt max-size=20m \
+        -v "$name:/pg" -e PGDATA=/pg/data -e POSTGRES_INITDB_WALDIR=/pg/wal \
+        -e POSTGRES_PASSWORD=quickstart "$image" -c log_checkpoints=on -c log_connections=on
+    wait_for_postgres
+}
+
+# wait_for_postgres: over TCP, where the server that initialises the cluster does not listen.
+wait_for_postgres() {
+    local seconds
+    for ((seconds = 0; seconds < 60; seconds++)); do
+        docker exec "$name" pg_isready -q -h 127.0.0.1 && return
+        [ "$(docker inspect -f '{{.State.Running}}' "$name")" = true ] || break
+        sleep 1
+    done
+    docker logs --tail 20 "$name" >&2 || :
+    die "PostgreSQL did not start; its last words are above"
+}
+
+load_data() {
+    sql -q -c "CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'"
+    docker exec "$name" pgbench -U postgres -i -q -s 10 --tablespace=fast postgres
+    docker exec "$name" pgbench -U postgres -c 4 -j 2 -T 5 postgres
+}
+
+show_status() { docker volume inspect -f '{{json .Status}}' "$name" | jq .; }
+
+show_logs() { docker logs --tail 8 --timestamps "$name"; }
+
+# fingerprint: what must be the same after the restart.
+fingerprint() {
+    sql -At -c "SELECT 'accounts ' || count(*) || ', sum of balances ' || sum(abalance) FROM pgbench_accounts" \
+        -c "SELECT 'history rows ' || count(*) FROM pgbench_history"
+}
+
+restart_and_compare() {
+    local before after
+    before=$(fingerprint)
+    docker restart "$name" >/dev/null
+    wait_for_postgres
+    after=$(fingerprint)
+    [ "$before" = "$after" ] || die "the data is not what it was: before: $before; after: $after"
+    printf 'the same as before the restart:\n%s\n' "$after"
+}
+
+# remove_demo: what an earlier run left; the anonymous volume of the image goes with the container.
+remove_demo() {
+    docker rm -f -v "$name" >/dev/null 2>&1 || :
+    if docker volume inspect "$name" >/dev/null 2>&1; then docker volume rm "$name" >/dev/null; fi
+}

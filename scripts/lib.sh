@@ -1,0 +1,57 @@
+# shellcheck shell=bash
+# What the scripts share: messages, and bringing what a fresh machine lacks. To be sourced.
+
+# A step that fails inside $(...) ends the script too.
+shopt -s inherit_errexit
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() { say "$@"; exit 1; }
+
+# as_root COMMAND...: through sudo where that is needed.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+installed_packages() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii *//p' | sort -u; }
+
+# install_packages PACKAGE...: says what it installs; everything comes from the system's own archive.
+# What this adds to the system is noted in the file INSTALLED_LOG, if one is named.
+install_packages() {
+    command -v apt-get >/dev/null || die "please install $*: only Debian and Ubuntu are known here"
+    local before output
+    before=$(installed_packages)
+    say "installing the packages: $*"
+    # The lists of a fresh machine are empty or old, and one failing mirror of several does no harm.
+    as_root apt-get update -qq >&2 || say "apt-get update failed, going on with the lists that are there"
+    output=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" 2>&1) ||
+        die "$output"$'\n'"apt-get could not install: $*"
+    [ -z "${INSTALLED_LOG:-}" ] || comm -13 <(echo "$before") <(installed_packages) >>"$INSTALLED_LOG"
+}
+
+# need COMMAND PACKAGE...: installs the packages unless the command is there.
+need() {
+    # Administration tools are not in the PATH of every user.
+    PATH=$PATH:/usr/sbin:/sbin
+    command -v "$1" >/dev/null || install_packages "${@:2}"
+}
+
+# need_cargo: a linker, and a cargo that is new enough for the workspace.
+need_cargo() {
+    local wanted have
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+    PATH=$PATH:$HOME/.cargo/bin
+    need cc gcc libc6-dev
+    have=$(cd "$root" && cargo --version 2>/dev/null | cut -d' ' -f2) || have=
+    [ "$(printf '%s\n' "$wanted" "${have:-0}" | sort -V | head -n1)" != "$wanted" ] || return 0
+    if ! command -v rustup >/dev/null && [ -z "$(apt-cache search --names-only '^rustup$' 2>/dev/null)" ]; then
+        die "Rust $wanted or later is needed (found: ${have:-none}), and this system has no package of rustup." \
+            $'Install it from https://rustup.rs, then run this again:\n' \
+            " curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
+    fi
+    need rustup rustup ca-certificates
+    say "installing Rust $wanted through rustup"
+    rustup toolchain install "$wanted" --profile minimal >&2
+    export RUSTUP_TOOLCHAIN=$wanted
+}

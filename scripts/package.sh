@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Builds both plugins and lays them out for `docker plugin create`: OUTDIR/pgvol and OUTDIR/pglog, each
+# with its part of the top-level config.json and a root that holds the binary, the libraries it is
+# linked to and, for pgvol, the btrfs tools out of Debian's btrfs-progs: nothing else.
+#
+# usage: package.sh OUTDIR
+#   PROFILE=dev   another cargo profile than release
+#   BIN_DIR=DIR   take pgvol and pglog from there and build nothing
+set -euo pipefail
+umask 022
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+out=${1:?usage: package.sh OUTDIR}
+profile=${PROFILE:-release}
+
+# build: prints the directory that holds the two binaries.
+build() {
+    need_cargo
+    (cd "$root" && cargo build --locked --profile "$profile" -p pgvol -p pglog >&2)
+    # The profile dev is the one that is not named like its directory.
+    (cd "$root" && cargo metadata --format-version 1 --no-deps) |
+        jq -r --arg profile "$profile" '.target_directory + "/" + ({dev: "debug"}[$profile] // $profile)'
+}
+
+# add ROOTFS FILE TARGET: the file, and the libraries and the loader that it needs.
+add() {
+    install -D -m 0755 "$2" "$1/$3"
+    local library
+    # A static binary has none, which ldd calls an error.
+    { ldd "$2" || :; } 2>/dev/null | awk '/=> \// { print $3 } $1 ~ /^\// { print $1 }' |
+        while read -r library; do install -D -m 0755 "$library" "$1$library"; done
+}
+
+# skeleton ROOTFS: the directories that Docker and the plugins mount on, and the least of /etc.
+skeleton() {
+    install -d -m 0755 "$1"/{dev,etc,host/state,mnt/volumes,proc,run/docker/{plugins,logging},sys,var}
+    install -d -m 1777 "$1/tmp"
+    ln -s /run "$1/var/run"
+    echo 'root:x:0:0:root:/:/sbin/nologin' >"$1/etc/passwd"
+    echo 'root:x:0:' >"$1/etc/group"
+    # Host names of log destinations: the engine puts the host's resolv.conf beside this.
+    printf 'hosts: files dns\n' >"$1/etc/nsswitch.conf"
+}
+
+# package NAME LIMIT_MB TOOL...: one plugin.
+package() {
+    local name=$1 limit=$2 rootfs=$out/$1/rootfs tool size
+    rm -rf "${out:?}/$name"
+    install -d -m 0755 "$out/$name"
+    skeleton "$rootfs"
+    add "$rootfs" "$binaries/$name" "$name"
+    for tool in "${@:3}"; do
+        add "$rootfs" "$(command -v "$tool")" "usr/sbin/$tool"
+    done
+    jq --arg name "$name" '.[$name]' "$root/config.json" >"$out/$name/config.json"
+    size=$(du -sm --apparent-size "$rootfs" | cut -f1)
+    say "$out/$name: $size MB unpacked (at most $limit)"
+    # Only what is shipped is held to it: other profiles carry symbols.
+    [ "$size" -le "$limit" ] || [ "$profile" != release ] || die "$name is too big"
+}
+
+need jq jq
+need mkfs.btrfs btrfs-progs
+binaries=${BIN_DIR:-$(build)}
+package pgvol 40 mkfs.btrfs btrfs
+package pglog 15
