@@ -1,1 +1,18 @@
 //! pglog: container logs that never block and never lose a line.
+//!
+//! dockerd writes each container's output into a FIFO. [`ingest`] moves it into a [`journal`]
+//! without looking at it, and [`history`] is `docker logs` out of that journal. What outlives the
+//! process lies on disk before dockerd hears of it, so the plugin may be killed at any instant.
+//!
+//! Arrows: `api -> history, ingest -> journal -> frame, sys`, never back.
+
+pub mod api;
+pub mod app;
+pub mod frame;
+pub mod history;
+pub mod ingest;
+pub mod journal;
+pub mod names;
+pub mod options;
+pub mod settings;
+pub mod sys;

@@ -1,0 +1,239 @@
+//! From dockerd's FIFOs into journals: a task per stream, on a runtime of their own.
+//!
+//! Invariants:
+//! - A FIFO is read for as long as dockerd has it open, whatever becomes of the disk, the API or
+//!   the process: its record is on disk before StartLogging is answered, and the next process
+//!   takes it up.
+//! - At the end of the process a stream is left as it is; what is in its pipe stays there.
+//! - Only the stream's own task touches its segment. The API tells it to stop and waits no longer
+//!   than [`STOP`].
+//!
+//! Storing blocks a worker thread for as long as the disk takes: that is what the runtime's
+//! threads are for, and why nothing else runs on them.
+
+mod pace;
+mod pipes;
+mod record;
+mod stream;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use record::StreamRecord;
+
+use self::pipes::Budget;
+use self::record::Records;
+use self::stream::{End, Stream};
+use crate::journal::{Journals, Limits};
+use crate::names::{BadName, ContainerId, StreamId};
+use crate::options::{BadOptions, LogSpec};
+use crate::sys;
+
+/// How long StopLogging waits for a stream's end. dockerd waits without limit and holds the
+/// container's lock meanwhile.
+const STOP: Duration = Duration::from_secs(5);
+
+/// How long a stream that failed is left before it is taken up again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a stream cannot begin. All of them are the request's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A name in the request is none.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// The log options.
+    #[error(transparent)]
+    Options(#[from] BadOptions),
+    /// The FIFO cannot be opened.
+    #[error("open the FIFO {}", path.display())]
+    Fifo {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The journal's directory cannot be read.
+    #[error("open the journal of container {container}")]
+    Journal {
+        /// Whose journal.
+        container: String,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+}
+
+/// All streams.
+#[derive(Debug)]
+pub struct Streams {
+    runtime: Handle,
+    journals: Arc<Journals>,
+    records: Records,
+    budget: Arc<Budget>,
+    running: Mutex<HashMap<StreamId, Running>>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+#[derive(Debug, Clone)]
+struct Running {
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Streams {
+    /// Streams whose tasks run on `runtime` until `shutdown`, with records in `records`.
+    pub fn open(
+        records: PathBuf,
+        journals: Arc<Journals>,
+        runtime: Handle,
+        shutdown: CancellationToken,
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            runtime,
+            journals,
+            records: Records::open(records)?,
+            budget: Arc::new(Budget::new()),
+            running: Mutex::new(HashMap::new()),
+            tasks: TaskTracker::new(),
+            shutdown,
+        }))
+    }
+
+    /// Begins a stream, or does nothing if it has begun: dockerd repeats what was not answered.
+    /// Blocks while the record is written.
+    pub fn start(self: &Arc<Self>, record: &StreamRecord) -> Result<(), StartError> {
+        let id = StreamId::of_fifo(&record.file)?;
+        let limits = Limits::from(&LogSpec::parse(&record.options)?);
+        let container = ContainerId::parse(&record.container)?;
+        if self.running().contains_key(&id) {
+            return Ok(());
+        }
+        sys::open_fifo(&record.file)
+            .map_err(|source| StartError::Fifo { path: record.file.clone(), source })?;
+        // A full disk is no reason to keep a container from starting, nor, when dockerd has
+        // restarted under it, to end it: the stream then lasts as long as this process.
+        if let Err(error) = self.records.write(&id, record) {
+            tracing::error!(%error, stream = %id, "the stream's record cannot be written");
+        }
+        self.spawn(id, record, &container, limits)
+    }
+
+    /// Takes up every stream that an earlier process left, before the first call is answered.
+    pub fn take_up(self: &Arc<Self>) -> io::Result<usize> {
+        let left = self.records.read_all()?;
+        let count = left.len();
+        for (id, record) in left {
+            let limits = LogSpec::parse(&record.options).unwrap_or_else(|error| {
+                tracing::warn!(%error, stream = %id, "options of a stream taken up");
+                LogSpec::default()
+            });
+            let taken = ContainerId::parse(&record.container)
+                .map_err(StartError::from)
+                .and_then(|container| self.spawn(id, &record, &container, Limits::from(&limits)));
+            if let Err(error) = taken {
+                tracing::error!(%error, file = %record.file.display(), "a stream cannot be taken up");
+            }
+        }
+        Ok(count)
+    }
+
+    /// Ends the stream of `file` after storing all of it. One that is not known has ended.
+    pub async fn stop(&self, file: &std::path::Path) {
+        let Some(running) =
+            StreamId::of_fifo(file).ok().and_then(|id| self.running().get(&id).cloned())
+        else {
+            return;
+        };
+        running.stop.cancel();
+        if tokio::time::timeout(STOP, running.ended.cancelled()).await.is_err() {
+            tracing::error!(file = %file.display(), "the stream goes on ending after StopLogging");
+        }
+    }
+
+    /// Waits until every task has noticed the shutdown.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        id: StreamId,
+        record: &StreamRecord,
+        container: &ContainerId,
+        limits: Limits,
+    ) -> Result<(), StartError> {
+        let journal = self
+            .journals
+            .get(container)
+            .map_err(|source| StartError::Journal { container: container.to_string(), source })?;
+        let running = Running { stop: CancellationToken::new(), ended: CancellationToken::new() };
+        if self.running().insert(id.clone(), running.clone()).is_some() {
+            return Ok(());
+        }
+        journal.attach(&id);
+        let stream = Stream {
+            id,
+            path: record.file.clone(),
+            journal,
+            limits,
+            budget: Arc::clone(&self.budget),
+            stop: running.stop,
+            shutdown: self.shutdown.clone(),
+        };
+        let streams = Arc::clone(self);
+        self.tasks.spawn_on(
+            async move {
+                streams.keep_running(stream).await;
+                running.ended.cancel();
+            },
+            &self.runtime,
+        );
+        Ok(())
+    }
+
+    /// Runs a stream until it ends, again and again if it fails: who does not read a FIFO stops
+    /// a container.
+    async fn keep_running(&self, stream: Stream) {
+        let end = loop {
+            let task = stream.clone();
+            match tokio::spawn(async move { task.run().await }).await {
+                Ok(Ok(end)) => break end,
+                Ok(Err(error)) => tracing::error!(%error, stream = %stream.id, "a stream failed"),
+                Err(error) => tracing::error!(%error, stream = %stream.id, "a stream panicked"),
+            }
+            if stream.stop.is_cancelled() {
+                break End::Stopped;
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => break End::Interrupted,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        };
+        if end == End::Interrupted {
+            return;
+        }
+        if end == End::Gone {
+            // dockerd has gone and will use another FIFO; nobody else removes this one.
+            drop(std::fs::remove_file(&stream.path));
+        }
+        if let Err(error) = self.records.remove(&stream.id) {
+            tracing::error!(%error, stream = %stream.id, "the stream's record cannot be removed");
+        }
+        self.running().remove(&stream.id);
+        stream.journal.detach(&stream.id);
+        tracing::debug!(stream = %stream.id, ?end, "stream ended");
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<StreamId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,148 @@
+//! One append-only journal per container: a directory of segments, each a file of dockerd's
+//! frames as they came.
+//!
+//! Invariants:
+//! - A segment is called `SEQUENCE.TAG`. Sequences only grow, and in their order the segments are
+//!   the container's log. `TAG` says whose it is: it belongs to one stream at a time.
+//! - A segment has no header and begins with a frame; it is cut between two frames only. The
+//!   file's size is how far the log has been stored, so nothing may lengthen it ahead of data.
+//! - Half a frame at the end is kept while its stream lives, since the rest is still in the pipe,
+//!   and cut off once the stream is gone.
+//! - There is one [`Journal`] per directory in the process, and one [`Writer`] per stream.
+//!
+//! The lock is held for moments and never across a system call: draining waits for nobody.
+
+mod segment;
+mod writer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use segment::{Limits, Segment};
+pub use writer::{Filled, Writer};
+
+use crate::names::{ContainerId, StreamId};
+
+/// The stored log of one container.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    segments: BTreeMap<u64, Segment>,
+    streams: Vec<Attached>,
+    /// The highest sequence ever given out.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Attached {
+    id: StreamId,
+    /// A newer stream has begun and nothing has come through this one since: what dockerd leaves
+    /// behind when a StopLogging failed. It is read on, but no follower waits for its end.
+    superseded: bool,
+}
+
+impl Journal {
+    /// The journal in `dir`, which need not exist before there is something to store.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        let segments = segment::list(dir)?;
+        let last = segments.last_key_value().map_or(0, |(&sequence, _)| sequence);
+        Ok(Self {
+            dir: dir.to_owned(),
+            state: Mutex::new(State { segments, streams: Vec::new(), last }),
+            changed: watch::Sender::new(()),
+        })
+    }
+
+    /// Tells whenever there is more to read, a stream has ended, or a segment has gone.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Takes note of a stream whose frames will come here.
+    pub fn attach(&self, id: &StreamId) {
+        let mut state = self.state();
+        state.streams.iter_mut().for_each(|stream| stream.superseded = true);
+        state.streams.push(Attached { id: id.clone(), superseded: false });
+    }
+
+    /// The stream has ended and all of it is stored.
+    pub fn detach(&self, id: &StreamId) {
+        self.state().streams.retain(|stream| stream.id != *id);
+        self.changed.send_replace(());
+    }
+
+    /// Whether more may come.
+    pub fn is_live(&self) -> bool {
+        self.state().streams.iter().any(|stream| !stream.superseded)
+    }
+
+    /// The segments after the one numbered `sequence`, in order; all of them after 0.
+    pub fn segments_after(&self, sequence: u64) -> Vec<Segment> {
+        self.state().segments.range(sequence + 1..).map(|(_, segment)| segment.clone()).collect()
+    }
+
+    /// Whether a stream may still write to the segment numbered `sequence`.
+    pub fn is_growing(&self, sequence: u64) -> bool {
+        self.state().segments.get(&sequence).is_some_and(|segment| segment.live)
+    }
+
+    /// Opens a segment for reading; `None` when it has gone meanwhile.
+    pub fn open_segment(&self, sequence: u64) -> io::Result<Option<File>> {
+        // A segment that changes hands has another name for a moment than is noted here.
+        for _ in 0..100 {
+            let Some(segment) = self.state().segments.get(&sequence).cloned() else {
+                return Ok(None);
+            };
+            match File::open(segment.path(&self.dir)) {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The journals of all containers, below one directory.
+#[derive(Debug)]
+pub struct Journals {
+    dir: PathBuf,
+    open: Mutex<HashMap<ContainerId, Weak<Journal>>>,
+}
+
+impl Journals {
+    /// The journals below `dir`.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, open: Mutex::new(HashMap::new()) }
+    }
+
+    /// The journal of `container`, empty if nothing was ever stored.
+    pub fn get(&self, container: &ContainerId) -> io::Result<Arc<Journal>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(journal) = open.get(container).and_then(Weak::upgrade) {
+            return Ok(journal);
+        }
+        open.retain(|_, journal| journal.strong_count() > 0);
+        let journal = Arc::new(Journal::open(&self.dir.join(container.as_str()))?);
+        open.insert(container.clone(), Arc::downgrade(&journal));
+        Ok(journal)
+    }
+}

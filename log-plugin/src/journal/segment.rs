@@ -1,0 +1,280 @@
+//! Segments as files: their names, how they begin, change hands, end and go.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use plugin_sdk::durable;
+
+use super::Journal;
+use crate::frame::{Scan, Step};
+use crate::names::StreamId;
+use crate::options::LogSpec;
+
+/// Largest segment whatever `max-size` says: the tail of a log is found by walking its last
+/// segment, and what is kept is dropped a segment at a time.
+const LARGEST: u64 = 64 << 20;
+
+/// Digits of a sequence in a file name, so that names sort as numbers do.
+const DIGITS: usize = 20;
+
+/// A file of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// The stream it belongs to.
+    pub(super) tag: String,
+    /// Its length, as far as it is known to the writer.
+    pub(super) size: u64,
+    /// Whether its stream may still write to it.
+    pub live: bool,
+}
+
+impl Segment {
+    pub(super) fn path(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{:0DIGITS$}.{}", self.sequence, self.tag))
+    }
+
+    fn parse(name: &str, size: u64) -> Option<Self> {
+        let (sequence, tag) = name.split_once('.')?;
+        if sequence.len() != DIGITS || tag.is_empty() || tag.contains('.') {
+            return None;
+        }
+        Some(Self { sequence: sequence.parse().ok()?, tag: tag.to_owned(), size, live: false })
+    }
+}
+
+/// How much of a container's log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A segment of this size is followed by the next.
+    pub segment: u64,
+    /// All segments together; the oldest go so that this holds when the newest is full.
+    pub total: u64,
+}
+
+impl From<&LogSpec> for Limits {
+    fn from(spec: &LogSpec) -> Self {
+        Self {
+            segment: spec.max_size.min(LARGEST),
+            total: spec.max_size.saturating_mul(spec.max_file.into()),
+        }
+    }
+}
+
+/// A segment that its stream may write to.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) sequence: u64,
+    pub(super) file: File,
+    pub(super) size: u64,
+    /// Stands after the last whole frame.
+    pub(super) scan: Scan,
+    /// What the frame in flight still needs; none between two frames.
+    pub(super) missing: u64,
+}
+
+impl Opened {
+    fn whole(sequence: u64, file: File) -> io::Result<Self> {
+        let size = file.metadata()?.len();
+        let mut opened = Self { sequence, file, size, scan: Scan::default(), missing: 0 };
+        opened.walk()?;
+        Ok(opened)
+    }
+
+    /// Walks over what was added.
+    pub(super) fn walk(&mut self) -> io::Result<()> {
+        self.missing = loop {
+            if let Step::End(missing) = self.scan.step(&self.file, self.size)? {
+                break missing;
+            }
+        };
+        self.scan.rest();
+        Ok(())
+    }
+}
+
+/// The segments in `dir`; none if there is no such directory.
+pub(super) fn list(dir: &Path) -> io::Result<BTreeMap<u64, Segment>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        entries => entries?,
+    };
+    let mut segments = BTreeMap::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some(segment) =
+            name.to_str().and_then(|name| Segment::parse(name, entry.metadata().ok()?.len()))
+        {
+            segments.insert(segment.sequence, segment);
+        }
+    }
+    Ok(segments)
+}
+
+impl Journal {
+    /// The segment that `stream` had begun in an earlier life of the process and may go on with.
+    pub(super) fn resume(&self, stream: &StreamId) -> io::Result<Option<Opened>> {
+        let own = {
+            let mut state = self.state();
+            let own = state.segments.values_mut().rev().find(|own| own.tag == stream.tag());
+            own.map(|own| {
+                own.live = true;
+                own.clone()
+            })
+        };
+        let Some(own) = own else { return Ok(None) };
+        let file = OpenOptions::new().read(true).write(true).open(own.path(&self.dir))?;
+        Opened::whole(own.sequence, file).map(Some)
+    }
+
+    /// A segment for the next frame of `stream`: the last one, if it is done with and has room,
+    /// else a new one, for which the oldest make room.
+    pub(super) fn begin(&self, stream: &StreamId, limits: Limits) -> io::Result<Opened> {
+        if let Some(taken) = self.take_over(stream, limits) {
+            return Ok(taken);
+        }
+        while self.over(limits) && self.remove_oldest()? {}
+        durable::create_dir(&self.dir, 0o700)?;
+        let sequence = {
+            let mut state = self.state();
+            state.last += 1;
+            state.last
+        };
+        let tag = stream.tag().to_owned();
+        let segment = Segment { sequence, tag, size: 0, live: true };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(segment.path(&self.dir))?;
+        self.state().segments.insert(sequence, segment);
+        Ok(Opened { sequence, file, size: 0, scan: Scan::default(), missing: 0 })
+    }
+
+    /// A container that crashes and restarts must not leave a file for each of its lives, so a
+    /// new stream goes on in the last segment. Only the last: later ones would come before.
+    fn take_over(&self, stream: &StreamId, limits: Limits) -> Option<Opened> {
+        let old = {
+            let mut state = self.state();
+            let last = state.segments.values_mut().next_back()?;
+            if last.live || last.size >= limits.segment {
+                return None;
+            }
+            last.live = true;
+            last.clone()
+        };
+        let new = Segment { tag: stream.tag().to_owned(), ..old.clone() };
+        let renamed = (|| {
+            let from = old.path(&self.dir);
+            let file = OpenOptions::new().read(true).write(true).open(&from)?;
+            let mut opened = Opened::whole(old.sequence, file)?;
+            opened.cut()?;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "if a power cut undoes it, the segment is the old stream's, as before"
+            )]
+            fs::rename(&from, new.path(&self.dir))?;
+            Ok(opened)
+        })()
+        .inspect_err(|error: &io::Error| {
+            tracing::warn!(%error, segment = old.sequence, "the last segment cannot be gone on with");
+        });
+        let mut state = self.state();
+        let last = state.segments.get_mut(&old.sequence)?;
+        if let Ok(opened) = renamed {
+            *last = Segment { size: opened.size, ..new };
+            Some(opened)
+        } else {
+            last.live = false;
+            None
+        }
+    }
+
+    /// Whether a new segment, once full, would make the journal too large.
+    fn over(&self, limits: Limits) -> bool {
+        let held: u64 = self.state().segments.values().map(|segment| segment.size).sum();
+        held.saturating_add(limits.segment) > limits.total
+    }
+
+    /// Removes the oldest segment that nobody writes to; `false` when there is none.
+    pub(super) fn remove_oldest(&self) -> io::Result<bool> {
+        let oldest = self.state().segments.values().find(|segment| !segment.live).cloned();
+        match oldest {
+            Some(oldest) => self.remove(oldest.sequence).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Removes a segment; who has it open goes on reading it.
+    pub(super) fn remove(&self, sequence: u64) -> io::Result<()> {
+        let Some(segment) = self.state().segments.remove(&sequence) else { return Ok(()) };
+        match fs::remove_file(segment.path(&self.dir)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// A segment has grown to `size`.
+    pub(super) fn grown(&self, stream: &StreamId, sequence: u64, size: u64) {
+        let mut state = self.state();
+        if let Some(segment) = state.segments.get_mut(&sequence) {
+            segment.size = size;
+        }
+        if let Some(attached) = state.streams.iter_mut().find(|attached| attached.id == *stream) {
+            attached.superseded = false;
+        }
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// A segment is done with.
+    pub(super) fn sealed(&self, sequence: u64) {
+        if let Some(segment) = self.state().segments.get_mut(&sequence) {
+            segment.live = false;
+        }
+        self.changed.send_replace(());
+    }
+}
+
+impl Opened {
+    /// Cuts off the half frame at the end, whose rest will never come.
+    pub(super) fn cut(&mut self) -> io::Result<()> {
+        if self.missing > 0 {
+            self.file.set_len(self.scan.position())?;
+            self.size = self.scan.position();
+            self.missing = 0;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::UNLIMITED;
+
+    #[test]
+    fn only_names_of_segments_are_taken() {
+        let name = format!("{:020}.0123456789abcdef", 7);
+        let segment = Segment::parse(&name, 5).unwrap();
+        assert_eq!((segment.sequence, &*segment.tag, segment.size), (7, "0123456789abcdef", 5));
+        assert_eq!(segment.path(Path::new("d")), Path::new("d").join(name));
+        for bad in ["", "7.a", "00000000000000000007", "00000000000000000007.", "x.y.z"] {
+            assert_eq!(Segment::parse(bad, 0), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_are_the_options_product() {
+        let limits = |max_size, max_file| Limits::from(&LogSpec { max_size, max_file });
+        assert_eq!(limits(10, 3), Limits { segment: 10, total: 30 });
+        assert_eq!(limits(1 << 30, 2), Limits { segment: LARGEST, total: 2 << 30 });
+        assert_eq!(limits(UNLIMITED, 5), Limits { segment: LARGEST, total: u64::MAX });
+    }
+}

@@ -1,0 +1,175 @@
+//! The system calls of the log path; the only place of this crate that may use nix.
+//!
+//! Each function is one call, typed in and out; none keeps state.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// What a FIFO offers its reader right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// There are bytes to read.
+    Data,
+    /// Nothing, but somebody may write.
+    Idle,
+    /// Nothing, and nobody has it open for writing.
+    Closed,
+}
+
+/// What a transfer came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// So many bytes went from the FIFO into the file.
+    Bytes(usize),
+    /// The FIFO is empty, but somebody may write.
+    Idle,
+    /// The FIFO is empty and nobody has it open for writing.
+    Closed,
+}
+
+/// Opens the FIFO at `path` for reading, without waiting for a writer. Refuses anything that is
+/// no FIFO, so that a wrong path is an error and not a file read to its end.
+pub fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        Ok(file.into())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a FIFO"))
+    }
+}
+
+/// Lets the current runtime watch `fifo` for something to read.
+pub fn watch(fifo: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open until dropped, and always names the same file.
+    #[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays the same")]
+    let watched = unsafe { AsyncFd::register_with_interest(fifo, Interest::READABLE) };
+    Ok(watched?)
+}
+
+/// Asks what `fifo` offers, without reading.
+pub fn readiness(fifo: impl AsFd) -> io::Result<Readiness> {
+    let mut asked = [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)];
+    poll(&mut asked, PollTimeout::ZERO)?;
+    let told = asked[0].revents().unwrap_or(PollFlags::empty());
+    Ok(if told.contains(PollFlags::POLLIN) {
+        Readiness::Data
+    } else if told.contains(PollFlags::POLLHUP) {
+        Readiness::Closed
+    } else {
+        Readiness::Idle
+    })
+}
+
+/// Moves at most `length` bytes from `fifo` into `file` at `offset`. The bytes never pass through
+/// this process: whenever it is killed, each is either still in the pipe or in the file.
+///
+/// The offset is explicit because a file opened for appending is refused with `EINVAL`.
+pub fn splice_into(fifo: impl AsFd, file: &File, offset: u64, length: usize) -> io::Result<Moved> {
+    let mut at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
+    loop {
+        match splice(&fifo, None, file, Some(&mut at), length, flags) {
+            Ok(0) => return Ok(Moved::Closed),
+            Ok(moved) => return Ok(Moved::Bytes(moved)),
+            Err(Errno::EAGAIN) => return Ok(Moved::Idle),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// How many bytes the pipe behind `fifo` can hold.
+pub fn pipe_size(fifo: impl AsFd) -> io::Result<usize> {
+    let size = fcntl(fifo, FcntlArg::F_GETPIPE_SZ)?;
+    usize::try_from(size).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Makes the pipe behind `fifo` hold `size` bytes; busy when it holds more than that right now.
+/// The size outlives this process as long as the writer has the pipe open.
+pub fn set_pipe_size(fifo: impl AsFd, size: usize) -> io::Result<()> {
+    let size = i32::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
+    fcntl(fifo, FcntlArg::F_SETPIPE_SZ(size))?;
+    Ok(())
+}
+
+/// A lock on a file, given back when dropped or when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+/// Takes the lock on `file`, or fails at once when another process has it.
+pub fn lock(file: File) -> io::Result<Lock> {
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => Ok(Lock { _file: file }),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Makes a FIFO and opens it as dockerd does: for reading and writing, so that there is
+    /// always a writer while this is held.
+    pub(crate) fn fifo(path: &Path) -> File {
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        OpenOptions::new().read(true).write(true).open(path).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_fifo_tells_idle_data_and_closed_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        let mut writer = testing::fifo(&path);
+        let reader = open_fifo(&path).unwrap();
+        assert_eq!(readiness(&reader).unwrap(), Readiness::Idle);
+        writer.write_all(b"abc").unwrap();
+        assert_eq!(readiness(&reader).unwrap(), Readiness::Data);
+        drop(writer);
+        assert_eq!(readiness(&reader).unwrap(), Readiness::Data);
+        let out = tempfile::tempfile().unwrap();
+        assert_eq!(splice_into(&reader, &out, 0, 2).unwrap(), Moved::Bytes(2));
+        assert_eq!(splice_into(&reader, &out, 2, 99).unwrap(), Moved::Bytes(1));
+        assert_eq!(readiness(&reader).unwrap(), Readiness::Closed);
+        assert_eq!(splice_into(&reader, &out, 3, 99).unwrap(), Moved::Closed);
+    }
+
+    #[test]
+    fn only_a_fifo_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        File::create(&path).unwrap();
+        assert!(open_fifo(&path).is_err());
+        assert_eq!(
+            open_fifo(&dir.path().join("none")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn a_lock_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || File::create(dir.path().join("lock")).unwrap();
+        let held = lock(open()).unwrap();
+        assert!(lock(open()).is_err());
+        drop(held);
+        lock(open()).unwrap();
+    }
+}
