@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Measures what the plugins cost beside Docker's own drivers, on an engine of its own, and prints the
+# machine and one line per figure: pgbench tps on a pgvol volume over a `local` one; log lines per
+# second of pglog over json-file; CPU time per line likewise. Each is the median of pairwise ratios of
+# interleaved runs, with its 90 % interval. About a quarter of an hour.
+#
+# usage: bench.sh [tps] [lines]     all figures, or these
+#   PAIRS=10  SCALE=60  TPS_SECONDS=15  LOG_LINES=3000000
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+[ "$(id -u)" = 0 ] || die "please run it as root: it makes namespaces, mounts and control groups"
+need_cargo
+need mmdebstrap mmdebstrap debian-archive-keyring
+need nsenter util-linux
+need mount mount
+
+cd "$root"
+need jq jq
+plugins=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/plugins
+"$root/scripts/package.sh" "$plugins"
+E2E_PLUGINS=$plugins cargo run --quiet --release --locked -p e2e --bin bench -- "$@"

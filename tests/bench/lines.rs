@@ -1,0 +1,105 @@
+//! Lines per second of one container's log, and the CPU time that they cost, with pglog and with
+//! Docker's `json-file`.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::{Container, Engine, Plugin};
+
+use crate::ratio::Ratios;
+use crate::{Side, interleave, note};
+
+/// Lines of the file that the container writes again and again.
+const BLOCK: u32 = 100_000;
+/// The clock ticks of /proc, the same on every Linux for programs.
+const TICKS_PER_SECOND: f64 = 100.0;
+const RUN_LIMIT: Duration = Duration::from_mins(10);
+/// Where the engine's root and the containers see the block and what the containers note.
+const SHARED: &str = "/var/lib/bench";
+
+struct Sample {
+    lines_per_second: f64,
+    cpu_microseconds: f64,
+}
+
+/// Gives lines per second and microseconds of CPU per line.
+pub(crate) fn compare(engine: &Arc<Engine>, lines: u32, pairs: usize) -> Result<(Ratios, Ratios)> {
+    let blocks = (lines / BLOCK).max(1);
+    engine.add_base_image()?;
+    let plugin = Plugin::install(engine, "pglog", &[])?;
+    engine.shell(&format!(
+        "mkdir {SHARED}; seq -f 'line %012.0f of a log as a busy server writes it, a hundred bytes \
+         with all that it says.......' {BLOCK} > {SHARED}/block"
+    ))?;
+    // Not counted: the first container of each driver.
+    for side in [Side::Ours, Side::Reference] {
+        run(engine, &plugin, side, blocks)?;
+    }
+    let samples = interleave(pairs, |side| {
+        let sample = run(engine, &plugin, side, blocks)?;
+        let (rate, cpu) = (sample.lines_per_second, sample.cpu_microseconds);
+        note(&format!("{side:?}: {rate:.0} lines/s, {cpu:.2} µs of CPU per line"))?;
+        Ok(sample)
+    })?;
+    let of = |value: fn(&Sample) -> f64| {
+        Ratios::new(samples.iter().map(|(ours, reference)| (value(ours), value(reference))))
+    };
+    Ok((of(|sample| sample.lines_per_second), of(|sample| sample.cpu_microseconds)))
+}
+
+/// A container writes its blocks as fast as it can, and notes itself when it began and ended.
+fn run(engine: &Arc<Engine>, plugin: &Plugin, side: Side, blocks: u32) -> Result<Sample> {
+    let driver = if side == Side::Ours { "pglog" } else { "json-file" };
+    let mount = format!("{SHARED}:{SHARED}");
+    let driver = format!("--log-driver={driver}");
+    let script = format!(
+        "date +%s%N >{SHARED}/began; \
+         i=0; while [ $i -lt {blocks} ]; do cat {SHARED}/block; i=$((i+1)); done; \
+         date +%s%N >{SHARED}/ended"
+    );
+    let limits = ["--log-opt=max-size=100m", "--log-opt=max-file=2"];
+    let options =
+        [&["--volume", &mount, &driver][..], &limits, &["base", "sh", "-c", &script]].concat();
+
+    let before = cpu_seconds(engine, plugin)?;
+    let container = Container::run(engine, "bench-lines", &options)?;
+    // It has ended for docker when the driver has closed its log.
+    let outcome = engine.client(RUN_LIMIT, &["wait", container.name()])?;
+    let cpu = cpu_seconds(engine, plugin)? - before;
+    ensure!(outcome.stdout == b"0\n", "docker wait: {outcome:?}");
+    check_last_line(engine, &container)?;
+
+    let lines = f64::from(blocks * BLOCK);
+    let seconds = (noted(engine, "ended")? - noted(engine, "began")?) / 1e9;
+    Ok(Sample { lines_per_second: lines / seconds, cpu_microseconds: cpu * 1e6 / lines })
+}
+
+/// A driver that throws lines away must not win.
+fn check_last_line(engine: &Engine, container: &Container) -> Result<()> {
+    let logs = container.logs(&["--tail", "1"])?;
+    let last = engine.shell(&format!("tail -n 1 {SHARED}/block"))?;
+    let shown = String::from_utf8_lossy(&logs.stdout);
+    ensure!(shown.trim_end() == last, "the log ends with {shown:?} instead of {last:?}");
+    Ok(())
+}
+
+fn noted(engine: &Engine, name: &str) -> Result<f64> {
+    Ok(engine.shell(&format!("cat {SHARED}/{name}"))?.parse()?)
+}
+
+/// CPU time of dockerd and of the plugin so far.
+fn cpu_seconds(engine: &Engine, plugin: &Plugin) -> Result<f64> {
+    let dockerd: u32 = engine.shell("cat /run/docker.pid")?.parse()?;
+    let mut ticks = 0.0;
+    for pid in [dockerd, plugin.pid()?] {
+        let stat = fs::read_to_string(engine.path(&format!("/proc/{pid}/stat")))?;
+        // Behind the command's name, which may hold anything: state is field 3, utime is field 14.
+        let (_, fields) = stat.rsplit_once(')').context("a command in stat")?;
+        for time in fields.split_whitespace().skip(11).take(2) {
+            ticks += time.parse::<f64>()?;
+        }
+    }
+    Ok(ticks / TICKS_PER_SECOND)
+}

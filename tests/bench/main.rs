@@ -1,0 +1,96 @@
+//! What the plugins cost, compared with what Docker itself would do in their place.
+//!
+//! Each figure comes from interleaved pairs: ours and the reference, one right after the other, the
+//! order changing from pair to pair, so that whatever else the machine does meets both. Judged is
+//! the median of the pairwise ratios. Nothing here fails for being slow: people compare figures.
+
+mod lines;
+mod machine;
+mod ratio;
+mod tps;
+
+use std::env;
+use std::fmt::Display;
+use std::io::{Write, stderr, stdout};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use harness::Engine;
+
+use crate::ratio::Ratios;
+
+/// Fewer pairs than this have no interval of 90 %.
+const LEAST_PAIRS: usize = 5;
+
+fn main() -> Result<()> {
+    let figures: Vec<String> = env::args().skip(1).collect();
+    if let Some(unknown) = figures.iter().find(|name| !["tps", "lines"].contains(&name.as_str())) {
+        bail!("no figure {unknown:?}: there are tps and lines");
+    }
+    let wanted = |name: &str| figures.is_empty() || figures.iter().any(|figure| figure == name);
+    let pairs = setting("PAIRS", 10)?;
+    ensure!(pairs >= LEAST_PAIRS, "PAIRS={pairs}: at least {LEAST_PAIRS} are needed");
+    let load = tps::Load { scale: setting("SCALE", 60)?, seconds: setting("TPS_SECONDS", 15)? };
+    let lines = setting("LOG_LINES", 3_000_000)?;
+
+    let engine = Engine::start()?;
+    say(&machine::facts(&engine)?)?;
+    if wanted("tps") {
+        let ratios = tps::compare(&engine, load, pairs)?;
+        let title = format!("pgbench tps, pgvol over local volume ({load})");
+        report(&title, &ratios, "tps")?;
+    }
+    if wanted("lines") {
+        let (rate, cpu) = lines::compare(&engine, lines, pairs)?;
+        report("log lines per second, pglog over json-file", &rate, "lines/s")?;
+        report("CPU of dockerd and plugin per line, pglog over json-file", &cpu, "µs")?;
+    }
+    engine.end()
+}
+
+/// A number out of the environment.
+fn setting<T>(name: &str, default: T) -> Result<T>
+where
+    T: FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
+        Err(_) => Ok(default),
+    }
+}
+
+fn report(title: &str, ratios: &Ratios, unit: &str) -> Result<()> {
+    say(&format!("{title}: {}", ratios.summary(unit)))
+}
+
+fn say(line: &impl Display) -> Result<()> {
+    Ok(writeln!(stdout(), "{line}")?)
+}
+
+/// Progress, for whoever waits.
+fn note(line: &impl Display) -> Result<()> {
+    Ok(writeln!(stderr(), "  {line}")?)
+}
+
+/// Which of the two is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Ours,
+    Reference,
+}
+
+/// Measures both sides `pairs` times, in changing order.
+fn interleave<T>(pairs: usize, mut measure: impl FnMut(Side) -> Result<T>) -> Result<Vec<(T, T)>> {
+    let mut samples = Vec::with_capacity(pairs);
+    for pair in 0..pairs {
+        samples.push(if pair % 2 == 0 {
+            let ours = measure(Side::Ours)?;
+            (ours, measure(Side::Reference)?)
+        } else {
+            let reference = measure(Side::Reference)?;
+            (measure(Side::Ours)?, reference)
+        });
+    }
+    Ok(samples)
+}
