@@ -16,7 +16,7 @@ const SUITE: &str = "trixie";
 
 /// Docker as Debian ships it, and what it and the harness call.
 const ENGINE_PACKAGES: &str =
-    "btrfs-progs,ca-certificates,docker-cli,docker.io,iproute2,iptables,mount,procps,util-linux";
+    "ca-certificates,docker-cli,docker.io,e2fsprogs,iproute2,iptables,mount,procps,util-linux";
 
 /// What containers run that only need a shell.
 const BASE_PACKAGES: &str = "procps";

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Runs the tests: style (format, lints, documentation, scripts), unit tests, and the end-to-end suites
+# on real engines in namespaces of their own. Installs what they need where apt-get can.
+# Ends with a line "total: N passed, N failed"; a missing means is a failure, never a skip.
+#
+# usage: test.sh [all]                 everything
+#        test.sh style|unit
+#        test.sh e2e|volume|log [FILTER]   the scenarios of both suites or of one
+#   PROFILE=dev   packages the plugins of another cargo profile than release
+#   E2E_CACHE     keeps Debian roots between runs (default: ~/.cache/pgvol-e2e)
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+cd "$root"
+
+part=${1:-all} filter=${2:-}
+# On a disk, not in /tmp, which may be a tmpfs: the engines' state lies here.
+work=$(mktemp -d /var/tmp/pgvol-test-XXXXXX)
+results=$work/results
+: >"$results"
+began=$SECONDS failed_steps=0
+
+# The line is printed however the run ends; what a killed suite has left goes with the directory.
+finish() {
+    local status=$?
+    rm -rf "${work:?}/engines"
+    awk -v steps="$failed_steps" -v status="$status" -v seconds="$((SECONDS - began))" '
+        /^test result:/ { passed += $4; failed += $6 }
+        END {
+            failed += steps
+            if (status != 0 && failed == 0) failed = 1
+            printf "took %d s\ntotal: %d passed, %d failed\n", seconds, passed, failed
+        }' "$results"
+    rm -rf "$work"
+}
+trap finish EXIT
+
+# step COMMAND...: runs it, notes a failure and goes on.
+step() {
+    say "$*"
+    local before
+    before=$(grep -c '^test result: FAILED' "$results") || :
+    "$@" 2>&1 | tee -a "$results" && return
+    # Tests count for themselves, if they came that far.
+    [ "$(grep -c '^test result: FAILED' "$results")" != "$before" ] || failed_steps=$((failed_steps + 1))
+    say "FAILED: $*"
+}
+
+style() {
+    step cargo fmt --all --check
+    step cargo clippy --locked --workspace --all-targets -- -D warnings
+    step env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+    step shellcheck -x .ci/run scripts/*.sh scripts/*/*.sh tests/harness/*.sh
+}
+
+unit() {
+    step cargo test --locked --workspace --lib --bins
+    step cargo test --locked -p e2e --test tidy
+}
+
+e2e() {
+    mkdir "$work/engines"
+    export E2E_WORK=$work/engines E2E_PLUGINS=$work/plugins
+    "$root/scripts/package.sh" "$E2E_PLUGINS"
+    for name; do
+        step cargo test --locked -p e2e --test "$name" -- ${filter:+"$filter"}
+    done
+}
+
+need_cargo
+need mmdebstrap mmdebstrap debian-archive-keyring
+need losetup mount
+need mkfs.btrfs btrfs-progs
+need shellcheck shellcheck
+need jq jq
+case $part in
+    all) style && unit && e2e volume log ;;
+    style | unit) "$part" ;;
+    e2e) e2e volume log ;;
+    volume | log) e2e "$part" ;;
+    *) die "unknown part $part: all, style, unit, e2e, volume or log" ;;
+esac
+[ "$failed_steps" = 0 ] && ! grep -q '^test result: FAILED' "$results"

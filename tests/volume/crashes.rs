@@ -1,0 +1,133 @@
+//! Plugin and engine die under a running server: it goes on or starts again, nothing is lost.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::{Pg, RestartMode, Scenario, Stage};
+
+use crate::postgres::{server, volume};
+
+const INSERTS: u64 = 200;
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let mut scenarios = vec![
+        Scenario::new("plugin_killed_under_a_server", plugin_killed),
+        Scenario::new("plugin_killed_with_nothing_mounted", plugin_killed_idle),
+    ];
+    let drivers = &["local", "pgvol"];
+    scenarios.extend(Scenario::for_drivers("engine_killed_under_a_server", drivers, engine_killed));
+    scenarios.extend(Scenario::for_drivers("engine_restarted", drivers, engine_restarted));
+    scenarios.extend(Scenario::for_drivers("live_restore", drivers, live_restore));
+    scenarios
+}
+
+fn started_at(pg: &Pg) -> Result<String> {
+    pg.psql("SELECT pg_postmaster_start_time()")
+}
+
+/// The server does not notice; afterwards everything is as it was for the next mount.
+fn plugin_killed(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    let volume = volume(stage.engine(), "pgvol")?;
+    let pg = server(stage.engine(), &[])?;
+    let started = started_at(&pg)?;
+    let mut writer = pg.writer()?;
+    for _ in 0..3 {
+        writer.advance(INSERTS)?;
+        plugin.kill()?;
+        writer.advance(INSERTS)?;
+    }
+    let last = writer.finish()?;
+    pg.check_numbers(last)?;
+    pg.psql("CHECKPOINT")?;
+    ensure!(started_at(&pg)? == started, "the server was restarted");
+    ensure!(volume.inspect()?["Status"]["state"] == "ok", "{:#}", volume.inspect()?);
+    // Mounts are counted across the crash: another container comes and goes beside the server.
+    let look = ["run", "--rm", "-v", "db:/pg", "postgres:17", "cat", "/pg/data/PG_VERSION"];
+    ensure!(stage.engine().docker(&look)? == "17");
+    pg.psql("CHECKPOINT")?;
+    plugin.kill()?;
+    pg.restart()?;
+    pg.check_numbers(last)?;
+    drop(pg);
+    let left = stage.engine().mounts("/propagated-mount/db")?;
+    ensure!(left.is_empty(), "the view is still mounted:\n{}", left.join("\n"));
+    volume.remove()
+}
+
+fn plugin_killed_idle(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    let volume = volume(stage.engine(), "pgvol")?;
+    let run = |script: &str| {
+        let image = "postgres:17";
+        stage.engine().docker(&["run", "--rm", "-v", "db:/pg", image, "bash", "-euc", script])
+    };
+    for word in ["one", "two"] {
+        run(&format!("for d in data wal tablespaces/fast; do echo {word} >/pg/$d/word; done"))?;
+        plugin.kill()?;
+        let found = run("cat /pg/data/word /pg/wal/word /pg/tablespaces/fast/word")?;
+        ensure!(found == [word; 3].join("\n"), "{found:?} instead of {word}");
+    }
+    // All killed processes together have attached the image once.
+    let devices = stage.engine().loop_devices()?;
+    ensure!(devices.len() == 1, "loop devices: {devices:?}");
+    volume.remove()
+}
+
+/// Everything dies at once but the containers, which the next dockerd ends and starts again.
+fn engine_killed(stage: &Stage, driver: &'static str) -> Result<()> {
+    let engine = stage.engine();
+    let volume = volume(engine, driver)?;
+    let pg = server(engine, &["--restart", "always"])?;
+    let mut writer = pg.writer()?;
+    writer.advance(INSERTS)?;
+    engine.kill_daemon()?;
+    engine.start_daemon(RestartMode::Plain)?;
+    let last = writer.finish()?;
+    pg.wait_ready()?;
+    pg.check_numbers(last)?;
+    drop(pg);
+    volume.remove()
+}
+
+fn engine_restarted(stage: &Stage, driver: &'static str) -> Result<()> {
+    let engine = stage.engine();
+    let volume = volume(engine, driver)?;
+    let pg = server(engine, &["--restart", "always"])?;
+    let mut writer = pg.writer()?;
+    writer.advance(INSERTS)?;
+    engine.stop_daemon()?;
+    engine.start_daemon(RestartMode::Plain)?;
+    let last = writer.finish()?;
+    pg.wait_ready()?;
+    pg.check_numbers(last)?;
+    drop(pg);
+    volume.remove()
+}
+
+/// The server goes on while there is no dockerd, and is stopped by the next one.
+fn live_restore(stage: &Stage, driver: &'static str) -> Result<()> {
+    let engine = stage.engine();
+    engine.stop_daemon()?;
+    engine.start_daemon(RestartMode::LiveRestore)?;
+    let volume = volume(engine, driver)?;
+    let pg = server(engine, &[])?;
+    let started = started_at(&pg)?;
+    let mut writer = pg.writer()?;
+    writer.advance(INSERTS)?;
+    engine.kill_daemon()?;
+    engine.start_daemon(RestartMode::LiveRestore)?;
+    let last = writer.finish()?;
+    ensure!(started_at(&pg)? == started, "the server was restarted");
+    pg.check_numbers(last)?;
+    pg.container().stop(LIMIT)?;
+    if driver == "pgvol" {
+        let left = engine.mounts("/propagated-mount/db")?;
+        ensure!(left.is_empty(), "the view is still mounted:\n{}", left.join("\n"));
+    }
+    drop(pg);
+    volume.remove()?;
+    engine.stop_daemon()?;
+    engine.start_daemon(RestartMode::Plain)
+}
