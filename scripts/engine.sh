@@ -76,7 +76,9 @@ stop_engine() {
     say "stopping dockerd"
     as_root kill "$pid"
     while [ -e "/proc/$pid" ]; do sleep 0.2; done
+    # What dockerd itself leaves in the network.
     as_root ip link delete docker0 2>/dev/null || :
+    as_root sh -c 'iptables-save | grep -v -e DOCKER -e docker0 | iptables-restore' || :
 }
 
 # remove_packages: what install_packages noted, unless other packages have come to need it.
