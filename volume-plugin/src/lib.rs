@@ -1,1 +1,12 @@
-//! pgvol: PostgreSQL-aware Docker volumes.
+//! pgvol, a Docker volume plugin for PostgreSQL.
+//!
+//! Arrows: `api` -> `volume` -> `pool`, `postgres` -> `sys`, never back. `app` wires them; the
+//! binary beside this library is a page of prose.
+
+pub mod api;
+pub mod app;
+pub mod pool;
+pub mod postgres;
+pub mod settings;
+pub mod sys;
+pub mod volume;

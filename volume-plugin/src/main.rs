@@ -1,0 +1,50 @@
+//! pgvol: settings, listen, recover, serve, drain.
+
+use std::env;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use pgvol::api;
+use pgvol::app::{App, Paths};
+use pgvol::settings::Settings;
+use plugin_sdk::server::Server;
+use plugin_sdk::{shutdown, sys, telemetry};
+
+fn main() -> ExitCode {
+    let settings = Settings::read(env::vars());
+    let _telemetry = telemetry::start(settings.log_level);
+    match run(&settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "pgvol ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: &Settings) -> anyhow::Result<()> {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    if arguments != ["serve"] {
+        bail!("usage: pgvol serve");
+    }
+    if let Err(error) = sys::raise_open_files() {
+        tracing::warn!(%error, "limit on open files");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let shutdown = shutdown::token().context("catch signals")?;
+    let paths = Paths::default();
+    // First of all: dockerd gives up on a plugin that does not listen.
+    let server = Server::bind(&paths.socket)?;
+    let app = App::new(paths, settings);
+    let starting = tokio::spawn(app.clone().start(shutdown.clone()));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "pgvol serves");
+    server.serve(api::router(app), shutdown).await;
+    starting.await.context("start")
+}

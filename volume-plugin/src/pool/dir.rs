@@ -1,0 +1,56 @@
+//! A pool in a plain directory of the host: no snapshots, nothing between PostgreSQL and the
+//! host's own file system. The right place for WAL.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use plugin_sdk::durable;
+
+use super::tree::{self, FileSystem};
+use super::{Directory, Pool, PoolError};
+use crate::sys::Doing;
+use crate::volume::name::VolumeName;
+
+/// See the module.
+#[derive(Debug)]
+pub struct DirPool {
+    root: PathBuf,
+}
+
+impl DirPool {
+    /// The pool in the directory `root`, which is made if missing.
+    pub fn open(root: PathBuf) -> Result<Self, PoolError> {
+        durable::create_dir(&root, 0o700).doing(|| format!("make {}", root.display()))?;
+        Ok(Self { root })
+    }
+
+    fn share(&self, volume: &VolumeName) -> PathBuf {
+        self.root.join(volume.as_str())
+    }
+}
+
+impl Pool for DirPool {
+    fn create(&self, volume: &VolumeName, directories: &[Directory]) -> Result<(), PoolError> {
+        let share = self.share(volume);
+        if share.exists() {
+            return Err(PoolError::Exists(volume.clone()));
+        }
+        durable::create_dir(&share, 0o700).doing(|| format!("make {}", share.display()))?;
+        tree::make(&share, directories, FileSystem::OverwritesInPlace)
+    }
+
+    fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
+        let share = self.share(volume);
+        if share.is_dir() { Ok(share) } else { Err(PoolError::Missing(volume.clone())) }
+    }
+
+    fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {
+        let share = self.share(volume);
+        match fs::remove_dir_all(&share) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other.doing(|| format!("delete {}", share.display()))?,
+        }
+        Ok(durable::sync_dir(&self.root).doing(|| format!("sync {}", self.root.display()))?)
+    }
+}

@@ -1,0 +1,174 @@
+//! A pool in a btrfs image: a file on the host's file system, reserved in full, attached to a
+//! loop device and mounted where only this plugin sees it. One subvolume per share.
+//!
+//! Invariants: the image is attached at most once, since btrfs mounts a second loop device on
+//! the same image without complaint and two writers destroy it; an image under its final name
+//! is a whole file system. A running container keeps file system and loop device alive without
+//! us: a plugin that comes back finds the device by its backing file and mounts the same again.
+//!
+//! Absent for now: growing, limits.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plugin_sdk::durable;
+
+use super::image_size::ImageSize;
+use super::tree::{self, FileSystem};
+use super::{Directory, Pool, PoolError};
+use crate::sys::loopdev::{self, LoopDevice};
+use crate::sys::{Doing, btrfs, file, mount, mountinfo, tool};
+use crate::volume::name::VolumeName;
+
+/// mkfs without discarding writes a few MiB, whatever the size.
+const MKFS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Where an image is and shall be.
+#[derive(Debug, Clone)]
+pub struct ImagePlan {
+    /// The image file.
+    pub image: PathBuf,
+    /// Where it is mounted, below a mount that no other namespace sees.
+    pub mount_point: PathBuf,
+    /// Its size, should it have to be made.
+    pub size: ImageSize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ImagePool {
+    root: PathBuf,
+    _lock: File,
+    _device: LoopDevice,
+}
+
+impl ImagePool {
+    /// Makes the image if there is none, attaches it if nobody has, mounts it.
+    pub fn open(plan: &ImagePlan) -> Result<Self, PoolError> {
+        ensure_image(plan)?;
+        let image = &plan.image;
+        let Some(lock) = file::lock(image).doing(|| format!("lock {}", image.display()))? else {
+            return Err(PoolError::Taken(format!("another process holds {}", image.display())));
+        };
+        let device = attach(image)?;
+        let root = plan.mount_point.clone();
+        mount_at(&device, &root)?;
+        tracing::info!(
+            image = %image.display(), device = %device.node().display(), "image pool is open"
+        );
+        Ok(Self { root, _lock: lock, _device: device })
+    }
+}
+
+impl Pool for ImagePool {
+    fn create(&self, volume: &VolumeName, directories: &[Directory]) -> Result<(), PoolError> {
+        let share = self.root.join(volume.as_str());
+        match btrfs::create_subvolume(&self.root, volume.as_str()) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(PoolError::Exists(volume.clone()));
+            }
+            other => other.doing(|| format!("make subvolume {}", share.display()))?,
+        }
+        tree::make(&share, directories, FileSystem::CopiesOnWrite)?;
+        Ok(durable::sync_dir(&self.root).doing(|| format!("sync {}", self.root.display()))?)
+    }
+
+    fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
+        let share = self.root.join(volume.as_str());
+        if share.is_dir() { Ok(share) } else { Err(PoolError::Missing(volume.clone())) }
+    }
+
+    fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {
+        let share = self.root.join(volume.as_str());
+        let delete = || match btrfs::delete_subvolume(&self.root, volume.as_str()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                // A container made subvolumes of its own inside; they go like directories.
+                empty(&share)?;
+                btrfs::delete_subvolume(&self.root, volume.as_str())
+            }
+            other => other,
+        };
+        delete().doing(|| format!("delete subvolume {}", share.display()))?;
+        Ok(durable::sync_dir(&self.root).doing(|| format!("sync {}", self.root.display()))?)
+    }
+}
+
+/// Makes the image under another name first: a process killed on the way leaves no half of one.
+fn ensure_image(plan: &ImagePlan) -> Result<(), PoolError> {
+    let image = &plan.image;
+    if image.exists() {
+        return Ok(());
+    }
+    let directory = image.parent().unwrap_or(Path::new("/"));
+    durable::create_dir(directory, 0o700).doing(|| format!("make {}", directory.display()))?;
+    let space = file::space(directory).doing(|| format!("measure {}", directory.display()))?;
+    let size = plan.size.on(space).map_err(PoolError::NoRoom)?;
+    let draft = image.with_extension("new");
+    let made = make_image(&draft, size)
+        .and_then(|()| durable::rename(&draft, image))
+        .doing(|| format!("make {} of {size} bytes", image.display()));
+    if let Err(error) = made {
+        // The space matters more than why it could not be given back.
+        drop(durable::remove(&draft));
+        return Err(error.into());
+    }
+    tracing::info!(image = %image.display(), size, "made the image of the pool");
+    Ok(())
+}
+
+fn make_image(draft: &Path, size: u64) -> io::Result<()> {
+    durable::remove(draft)?;
+    let file = File::options().read(true).write(true).create_new(true).open(draft)?;
+    fs::set_permissions(draft, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    btrfs::set_file_nodatacow(&file)?;
+    file::reserve(&file, size)?;
+    // -K: discarding would give the reservation back to the host.
+    tool::run("mkfs.btrfs", &[Path::new("-q"), Path::new("-K"), draft], MKFS_LIMIT)?;
+    file.sync_all()
+}
+
+fn attach(image: &Path) -> Result<LoopDevice, PoolError> {
+    // Opened apart from the lock: a loop device keeps its file open, and would keep the lock too.
+    let file = File::options().read(true).write(true).open(image);
+    let file = file.doing(|| format!("open {}", image.display()))?;
+    let find = || loopdev::attached_to(&file).doing(|| "look at the loop devices".to_owned());
+    let device = match find()?.pop() {
+        Some(device) => device,
+        None => loopdev::attach(&file).doing(|| format!("attach {}", image.display()))?,
+    };
+    // Also after attaching: somebody may have done the same at the same time.
+    if find()?.len() != 1 {
+        return Err(PoolError::Taken(format!(
+            "{} is attached to more than one loop device; `losetup -j` shows them",
+            image.display()
+        )));
+    }
+    Ok(device)
+}
+
+fn mount_at(device: &LoopDevice, root: &Path) -> Result<(), PoolError> {
+    let doing = || format!("mount {} on {}", device.node().display(), root.display());
+    durable::create_dir(root, 0o700).doing(doing)?;
+    let mounts = mountinfo::own().doing(doing)?;
+    if mountinfo::at(&mounts, root).is_none() {
+        mount::btrfs(&device.node(), root).doing(doing)?;
+    }
+    // Else what is mounted below one view would show up in all of them.
+    Ok(mount::make_private(root).doing(doing)?)
+}
+
+/// Deletes everything in `directory`.
+fn empty(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Where the parts of volumes are stored.
+//!
+//! A volume has a *share* in each pool that one of its roles lives in: a directory tree of its
+//! own, under the volume's name. All roles of one volume in one pool lie in one share.
+
+#[cfg(test)]
+mod conformance;
+mod dir;
+mod image;
+mod image_size;
+mod registry;
+mod tree;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use dir::DirPool;
+pub use image::{ImagePlan, ImagePool};
+pub use image_size::{ImageSize, ImageSizeError};
+pub use registry::{Opener, PoolRegistry};
+
+use crate::sys::SysError;
+use crate::volume::name::VolumeName;
+
+/// A pool's name as options and Status give it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PoolName(String);
+
+impl PoolName {
+    /// The pool of data and tablespaces where no option says otherwise.
+    pub const DEFAULT: &'static str = "default";
+    /// The pool of WAL where no option says otherwise.
+    pub const WAL: &'static str = "wal";
+
+    /// A name; whether there is such a pool is for [`PoolRegistry`] to say.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for PoolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who owns a directory, and its permission bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl Owner {
+    /// root, for all to pass through.
+    pub const ROOT: Self = Self { uid: 0, gid: 0, mode: 0o755 };
+}
+
+/// How files below a directory are overwritten, where the pool knows a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overwrite {
+    /// In place.
+    InPlace,
+    /// Copy-on-write, with checksums.
+    Copy,
+}
+
+/// A directory of a share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Its path below the share's root; one level is made at a time, so each parent is listed
+    /// before.
+    pub path: String,
+    /// Its owner.
+    pub owner: Owner,
+    /// For the files that will be below it.
+    pub overwrite: Overwrite,
+}
+
+/// What a pool cannot do.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The volume has a share here already.
+    #[error("pool has a share of volume {0} already")]
+    Exists(VolumeName),
+    /// The volume has no share here.
+    #[error("pool has no share of volume {0}")]
+    Missing(VolumeName),
+    /// No such pool.
+    #[error("there is no pool {0}")]
+    Unknown(PoolName),
+    /// The host has no room for what the pool needs.
+    #[error("{0}")]
+    NoRoom(String),
+    /// The pool's image is in use by somebody else, where two writers would destroy it.
+    #[error("{0}")]
+    Taken(String),
+    /// A fault of ours.
+    #[error("internal error: {0}")]
+    Internal(String),
+    /// The system refused.
+    #[error(transparent)]
+    System(#[from] SysError),
+}
+
+impl PoolError {
+    /// The error with its causes, in one line.
+    fn with_cause(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// A place for shares. Calls block; each may be made for different volumes at once, while calls
+/// for one volume come one after another: the caller holds that volume's lock.
+///
+/// A share's life: `create`, then `locate` any number of times, then `delete`. A process that is
+/// killed in `create` or `delete` leaves part of a share behind, which `delete` removes: the
+/// caller knows from its catalog that it has to call it.
+///
+/// What is in a share is written by containers, so no path below one is trusted.
+pub trait Pool: Send + Sync + fmt::Debug {
+    /// Makes the share of `volume`, its root owned by root (0755), with these directories. It is
+    /// durable on return. [`PoolError::Exists`] leaves the share that is there as it is; after
+    /// any other error part of the new one may be there, for `delete`.
+    fn create(&self, volume: &VolumeName, directories: &[Directory]) -> Result<(), PoolError>;
+
+    /// The root of the share, to be bound elsewhere. The path is valid in this process's mount
+    /// namespace. [`PoolError::Missing`] when there is none.
+    fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError>;
+
+    /// Deletes the share of `volume` with all its content; none there is success.
+    fn delete(&self, volume: &VolumeName) -> Result<(), PoolError>;
+}

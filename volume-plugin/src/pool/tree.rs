@@ -1,0 +1,59 @@
+//! The directories of a share: made by every pool in the same way.
+
+use std::path::Path;
+
+use super::{Directory, Overwrite, Owner, PoolError};
+use crate::sys::beneath::Dir;
+use crate::sys::{Doing, SysError, btrfs};
+
+/// Whether the file system overwrites by copying unless told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileSystem {
+    CopiesOnWrite,
+    OverwritesInPlace,
+}
+
+/// Gives the new share at `root` its directories, durably.
+pub(super) fn make(
+    root: &Path,
+    directories: &[Directory],
+    file_system: FileSystem,
+) -> Result<(), PoolError> {
+    let share = Dir::open(root).doing(|| format!("open {}", root.display()))?;
+    own(&share, Owner::ROOT, root)?;
+    let mut parents = vec![share];
+    for directory in directories {
+        let made = make_one(&parents[0], directory, root, file_system)?;
+        parents.push(made);
+    }
+    for dir in &parents {
+        dir.sync().doing(|| format!("sync below {}", root.display()))?;
+    }
+    Ok(())
+}
+
+fn make_one(
+    share: &Dir,
+    directory: &Directory,
+    root: &Path,
+    file_system: FileSystem,
+) -> Result<Dir, SysError> {
+    let path = Path::new(&directory.path);
+    let shown = root.join(path);
+    let make = || match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+        (Some(parent), Some(name)) if parent.as_os_str().is_empty() => share.make_dir(name),
+        (Some(parent), Some(name)) => share.open_dir(parent)?.make_dir(name),
+        _ => Err(std::io::ErrorKind::InvalidInput.into()),
+    };
+    let dir = make().doing(|| format!("make {}", shown.display()))?;
+    if directory.overwrite == Overwrite::InPlace && file_system == FileSystem::CopiesOnWrite {
+        btrfs::set_nodatacow(&dir).doing(|| format!("set nodatacow on {}", shown.display()))?;
+    }
+    own(&dir, directory.owner, &shown)?;
+    Ok(dir)
+}
+
+fn own(dir: &Dir, owner: Owner, shown: &Path) -> Result<(), SysError> {
+    dir.set_owner(owner.uid, owner.gid, owner.mode)
+        .doing(|| format!("give {} to {}:{}", shown.display(), owner.uid, owner.gid))
+}

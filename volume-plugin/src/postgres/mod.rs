@@ -1,0 +1,3 @@
+//! What the plugin knows of PostgreSQL.
+
+pub mod control;

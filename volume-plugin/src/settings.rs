@@ -1,0 +1,64 @@
+//! The plugin's settings (`docker plugin set pgvol NAME=value`).
+
+use plugin_sdk::settings::{BadSettings, Reader, Setting};
+use plugin_sdk::telemetry::Level;
+
+use crate::pool::ImageSize;
+
+const LOG_LEVEL: Setting = Setting {
+    name: "LOG_LEVEL",
+    description: "How much is logged: error, warn, info, debug or trace",
+    default: "info",
+};
+
+const POOL_SIZE: Setting = Setting {
+    name: "POOL_SIZE",
+    description: "Size of the default pool's image when it is made; at most half of what the \
+                  host has to spare",
+    default: "10G",
+};
+
+/// All settings, as config.json declares them.
+pub const SETTINGS: [Setting; 2] = [LOG_LEVEL, POOL_SIZE];
+
+/// The settings of this process.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How much is logged.
+    pub log_level: Level,
+    /// Size of a new image.
+    pub pool_size: ImageSize,
+    /// What was wrong; each of them has its default instead.
+    pub bad: Option<BadSettings>,
+}
+
+impl Settings {
+    /// Reads them out of `environment`. Bad ones are told, not fatal: the volumes that there are
+    /// must go on working.
+    pub fn read(environment: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut reader = Reader::new(environment);
+        let log_level = reader.read(&LOG_LEVEL);
+        let pool_size = reader.read(&POOL_SIZE);
+        Self { log_level, pool_size, bad: reader.finish().err() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_environment_gives_the_defaults() {
+        let settings = Settings::read([]);
+        assert_eq!(settings.pool_size, "10G".parse().unwrap());
+        assert_eq!(settings.log_level, Level::Info);
+        assert_eq!(settings.bad, None);
+    }
+
+    #[test]
+    fn all_bad_ones_are_told() {
+        let set = |name: &str| (name.to_owned(), "?".to_owned());
+        let bad = Settings::read([set("POOL_SIZE"), set("LOG_LEVEL"), set("PATH")]).bad.unwrap();
+        assert_eq!(bad.0.len(), 2);
+    }
+}

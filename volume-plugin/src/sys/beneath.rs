@@ -1,0 +1,164 @@
+//! Directories whose content somebody else writes, such as the root of a container: every path
+//! below one is resolved by the kernel without following a link and without leaving it.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::unistd::{Gid, Uid, fchown};
+
+/// An open directory.
+#[derive(Debug)]
+pub struct Dir(File);
+
+impl Dir {
+    /// Opens a directory of our own; its path is trusted.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let dir = File::open(path)?;
+        if dir.metadata()?.is_dir() {
+            Ok(Self(dir))
+        } else {
+            Err(io::ErrorKind::NotADirectory.into())
+        }
+    }
+
+    /// Opens the directory `path` below this one.
+    pub fn open_dir(&self, path: &Path) -> io::Result<Self> {
+        self.resolve(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(Self)
+    }
+
+    /// Opens the regular file `path` below this one for reading. A FIFO or device in its place is
+    /// refused without being opened.
+    pub fn open_file(&self, path: &Path) -> io::Result<File> {
+        let found = self.resolve(path, OFlag::O_PATH)?;
+        if !found.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        File::open(handle_path(&found))
+    }
+
+    /// Metadata of what is at `path` below this one, links not followed.
+    pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let name = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        self.resolve(path, name)?.metadata()
+    }
+
+    /// Makes the directory `name` in this one and opens it; its parent must be durable first.
+    pub fn make_dir(&self, name: &str) -> io::Result<Self> {
+        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        mkdirat(&self.0, name, Mode::S_IRWXU)?;
+        self.open_dir(Path::new(name))
+    }
+
+    /// Opens the directory `name` in this one, made if nothing is there.
+    pub fn ensure_dir(&self, name: &str) -> io::Result<Self> {
+        match self.make_dir(name) {
+            Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
+                self.open_dir(Path::new(name))
+            }
+            other => other,
+        }
+    }
+
+    /// Gives the directory its owner and permission bits.
+    pub fn set_owner(&self, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
+        fchown(&self.0, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        Ok(fchmod(&self.0, Mode::from_bits_truncate(mode))?)
+    }
+
+    /// Makes the names in this directory durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    /// A path that leads to this very directory, whatever happens to its name; valid in this
+    /// process while the directory is held.
+    pub fn path(&self) -> PathBuf {
+        handle_path(&self.0)
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlag) -> io::Result<File> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        // The kernel asks for another try when a rename races with the walk.
+        for _ in 0..16 {
+            match openat2(&self.0, path, how) {
+                Err(Errno::EAGAIN) => {}
+                other => return Ok(other.map(File::from)?),
+            }
+        }
+        Err(Errno::EAGAIN.into())
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn handle_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn dir() -> (tempfile::TempDir, Dir) {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temporary.path()).unwrap();
+        (temporary, dir)
+    }
+
+    #[test]
+    fn links_are_not_followed_anywhere_in_a_path() {
+        let (temporary, dir) = dir();
+        symlink("/etc", temporary.path().join("link")).unwrap();
+        symlink("/etc/passwd", temporary.path().join("file")).unwrap();
+        assert!(dir.open_dir(Path::new("link")).is_err());
+        assert!(dir.open_file(Path::new("link/passwd")).is_err());
+        assert!(dir.open_file(Path::new("file")).is_err());
+        assert!(dir.ensure_dir("link").is_err());
+        assert!(
+            dir.metadata(Path::new("file")).is_err()
+                || dir.metadata(Path::new("file")).unwrap().is_symlink()
+        );
+    }
+
+    #[test]
+    fn nothing_outside_is_reached() {
+        let (_temporary, dir) = dir();
+        let inner = dir.make_dir("inner").unwrap();
+        for path in ["..", "../x", "/etc", "a/../../.."] {
+            assert!(inner.open_dir(Path::new(path)).is_err(), "{path}");
+        }
+        for name in ["", ".", "..", "a/b"] {
+            assert!(inner.make_dir(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_fifo_is_refused_and_not_waited_for() {
+        let (temporary, dir) = dir();
+        nix::unistd::mkfifo(&temporary.path().join("fifo"), Mode::S_IRWXU).unwrap();
+        assert!(dir.open_file(Path::new("fifo")).is_err());
+    }
+
+    #[test]
+    fn owner_and_mode_are_set_past_the_umask() {
+        use std::os::unix::fs::MetadataExt;
+        let (_temporary, dir) = dir();
+        dir.make_dir("x").unwrap().set_owner(70, 71, 0o777).unwrap();
+        let found = dir.metadata(Path::new("x")).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (70, 71, 0o777));
+    }
+}

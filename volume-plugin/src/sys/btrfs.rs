@@ -1,0 +1,40 @@
+//! btrfs: subvolumes, and files that are overwritten in place.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::{beneath::Dir, ioctl};
+
+/// `FS_NOCOW_FL`.
+const NOCOW: nix::libc::c_long = 0x0080_0000;
+
+/// Makes the subvolume `name` in the directory at `parent`.
+pub fn create_subvolume(parent: &Path, name: &str) -> io::Result<()> {
+    ioctl::subvolume_create(File::open(parent)?, name)
+}
+
+/// Deletes the subvolume `name` in the directory at `parent`. `ENOTEMPTY` when it holds another
+/// subvolume, which whoever owns a directory on btrfs may make.
+pub fn delete_subvolume(parent: &Path, name: &str) -> io::Result<()> {
+    ioctl::subvolume_delete(File::open(parent)?, name)
+}
+
+/// New files in `dir` are overwritten in place: no checksums, no fragmentation.
+pub fn set_nodatacow(dir: &Dir) -> io::Result<()> {
+    ioctl::add_inode_flag(dir, NOCOW)
+}
+
+/// As [`set_nodatacow`] for an empty file, which on file systems without copy-on-write is as it
+/// should be already.
+pub fn set_file_nodatacow(file: &File) -> io::Result<()> {
+    use nix::libc::{EINVAL, ENOTTY, EOPNOTSUPP};
+    match ioctl::add_inode_flag(file, NOCOW) {
+        Err(error)
+            if error.raw_os_error().is_some_and(|n| [ENOTTY, EOPNOTSUPP, EINVAL].contains(&n)) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,79 @@
+//! Single files: space reserved for one, a lock on one, and what their file system has left.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statvfs::statvfs;
+
+/// What a file system holds, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub total: u64,
+    /// What may still be written.
+    pub free: u64,
+}
+
+/// The space of the file system that `path` is on.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let found = statvfs(path)?;
+    let block = found.fragment_size();
+    Ok(Space { total: found.blocks() * block, free: found.blocks_available() * block })
+}
+
+/// Makes `file` `length` bytes long with all of it backed by the file system.
+pub fn reserve(file: &File, length: u64) -> io::Result<()> {
+    let length = i64::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
+    Ok(fallocate(file, FallocateFlags::empty(), 0, length)?)
+}
+
+/// Opens `path` for reading and writing, made if missing, and locks it against every other
+/// opener that locks; `None` when another holds it. The lock ends with the handle.
+pub fn lock(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_lock_excludes_and_ends_with_its_handle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = lock(&path).unwrap().unwrap();
+        assert!(lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(lock(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn reserved_space_is_taken_from_the_file_system() {
+        let file = tempfile::tempfile().unwrap();
+        reserve(&file, 1 << 20).unwrap();
+        let metadata = file.metadata().unwrap();
+        assert_eq!(metadata.len(), 1 << 20);
+        assert!(metadata.blocks() * 512 >= 1 << 20);
+    }
+
+    #[test]
+    fn there_is_space() {
+        let space = space(Path::new("/")).unwrap();
+        assert!(space.total > space.free && space.free > 0);
+    }
+}

@@ -1,0 +1,142 @@
+//! The ioctls, and with them all `unsafe` of the crate.
+#![expect(unsafe_code, reason = "ioctl takes untyped arguments; each wrapper here types one")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// `struct btrfs_ioctl_vol_args`: a name below the directory that the ioctl is sent to.
+#[repr(C)]
+struct SubvolumeArgs {
+    fd: i64,
+    name: [u8; 4088],
+}
+
+impl SubvolumeArgs {
+    fn new(name: &str) -> io::Result<Box<Self>> {
+        let mut args = Box::new(Self { fd: 0, name: [0; 4088] });
+        if name.is_empty() || name.len() > 255 || name.contains(['/', '\0']) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        args.name[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(args)
+    }
+}
+
+/// `struct loop_info64`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct LoopInfo {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    pub(super) flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+impl LoopInfo {
+    pub(super) const fn new(flags: u32) -> Self {
+        Self {
+            device: 0,
+            inode: 0,
+            rdevice: 0,
+            offset: 0,
+            size_limit: 0,
+            number: 0,
+            encrypt_type: 0,
+            encrypt_key_size: 0,
+            flags,
+            file_name: [0; 64],
+            crypt_name: [0; 64],
+            encrypt_key: [0; 32],
+            init: [0; 2],
+        }
+    }
+}
+
+/// `struct loop_config`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+mod raw {
+    use super::{LoopConfig, LoopInfo, SubvolumeArgs};
+
+    nix::ioctl_write_ptr!(subvolume_create, 0x94, 14, SubvolumeArgs);
+    nix::ioctl_write_ptr!(snapshot_destroy, 0x94, 15, SubvolumeArgs);
+    nix::ioctl_read!(get_flags, b'f', 1, nix::libc::c_long);
+    nix::ioctl_write_ptr!(set_flags, b'f', 2, nix::libc::c_long);
+    // The loop driver's numbers are older than the scheme that carries direction and size.
+    nix::ioctl_read_bad!(loop_get_status, 0x4c05, LoopInfo);
+    nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, LoopConfig);
+    nix::ioctl_none_bad!(loop_get_free, 0x4c82);
+}
+
+/// Makes the subvolume `name` in the directory `parent`.
+pub(super) fn subvolume_create(parent: impl AsFd, name: &str) -> io::Result<()> {
+    let args = SubvolumeArgs::new(name)?;
+    // SAFETY: the descriptor is open and `args` is a whole vol_args, its name NUL-terminated.
+    unsafe { raw::subvolume_create(parent.as_fd().as_raw_fd(), &raw const *args) }?;
+    Ok(())
+}
+
+/// Deletes the subvolume `name` in the directory `parent`; its space comes back later.
+pub(super) fn subvolume_delete(parent: impl AsFd, name: &str) -> io::Result<()> {
+    let args = SubvolumeArgs::new(name)?;
+    // SAFETY: the descriptor is open and `args` is a whole vol_args, its name NUL-terminated.
+    unsafe { raw::snapshot_destroy(parent.as_fd().as_raw_fd(), &raw const *args) }?;
+    Ok(())
+}
+
+/// Sets an inode flag (`FS_*_FL`) beside those that are set.
+pub(super) fn add_inode_flag(file: impl AsFd, flag: nix::libc::c_long) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    let mut flags: nix::libc::c_long = 0;
+    // SAFETY: the descriptor is open and `flags` is as wide as the request says.
+    unsafe { raw::get_flags(fd, &raw mut flags) }?;
+    flags |= flag;
+    // SAFETY: as above; the kernel only reads.
+    unsafe { raw::set_flags(fd, &raw const flags) }?;
+    Ok(())
+}
+
+/// What the loop device `device` is attached to; `ENXIO` when to nothing.
+pub(super) fn loop_status(device: &File) -> io::Result<LoopInfo> {
+    let mut info = LoopInfo::new(0);
+    // SAFETY: the descriptor is open and `info` is a whole loop_info64 for the kernel to fill.
+    unsafe { raw::loop_get_status(device.as_raw_fd(), &raw mut info) }?;
+    Ok(info)
+}
+
+/// Attaches `device` to `backing`; `EBUSY` when it is attached already.
+pub(super) fn loop_configure(
+    device: &File,
+    backing: &File,
+    block_size: u32,
+    flags: u32,
+) -> io::Result<()> {
+    let fd = u32::try_from(backing.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let config = LoopConfig { fd, block_size, info: LoopInfo::new(flags), reserved: [0; 8] };
+    // SAFETY: both descriptors are open for the call and `config` is a whole loop_config.
+    unsafe { raw::loop_configure(device.as_raw_fd(), &raw const config) }?;
+    Ok(())
+}
+
+/// The number of a loop device that nobody uses, made if need be.
+pub(super) fn loop_get_free(control: &File) -> io::Result<u32> {
+    // SAFETY: the descriptor is open; the request takes no argument.
+    let number = unsafe { raw::loop_get_free(control.as_raw_fd()) }?;
+    u32::try_from(number).map_err(|_| io::ErrorKind::InvalidData.into())
+}

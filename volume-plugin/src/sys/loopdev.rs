@@ -1,0 +1,147 @@
+//! Loop devices: which of them is attached to a file, and attaching one.
+//!
+//! A device is known by device and inode of its backing file, never by a path: the path that the
+//! kernel shows changes with the mount namespace that attached it. The plugin's `/dev` is its own
+//! and has no loop nodes, so they are made as needed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+
+use super::ioctl;
+
+const READ_ONLY: u32 = 1;
+const AUTOCLEAR: u32 = 4;
+const DIRECT_IO: u32 = 16;
+
+/// Bytes of a block of the device: as many as direct I/O on any disk below asks for, and as a
+/// btrfs sector has.
+const BLOCK: u32 = 4096;
+
+/// Attempts to win a free device against other programs that look for one.
+const ATTEMPTS: usize = 32;
+
+/// An attached loop device, kept attached while this is held.
+#[derive(Debug)]
+pub struct LoopDevice {
+    number: u32,
+    _device: File,
+}
+
+impl LoopDevice {
+    /// The device's node.
+    pub fn node(&self) -> PathBuf {
+        node(self.number)
+    }
+}
+
+/// All loop devices that are attached to `image` for writing.
+pub fn attached_to(image: &File) -> io::Result<Vec<LoopDevice>> {
+    let image = image.metadata()?;
+    let mut found = Vec::new();
+    for number in attached()? {
+        let Ok(device) = open(number) else { continue };
+        // Detached since the listing, most likely.
+        let Ok(info) = ioctl::loop_status(&device) else { continue };
+        let same = (info.device, info.inode) == (image.dev(), image.ino());
+        if same && info.flags & READ_ONLY == 0 {
+            found.push(LoopDevice { number, _device: device });
+        }
+    }
+    Ok(found)
+}
+
+/// Attaches a free device to `image`, to be detached by the kernel with its last user. Direct
+/// I/O is used where the file system below can do it.
+pub fn attach(image: &File) -> io::Result<LoopDevice> {
+    let control = control()?;
+    for _ in 0..ATTEMPTS {
+        let number = ioctl::loop_get_free(&control)?;
+        let device = open(number)?;
+        match ioctl::loop_configure(&device, image, BLOCK, AUTOCLEAR | DIRECT_IO) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {}
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(LoopDevice { number, _device: device }),
+        }
+    }
+    Err(io::Error::other("other programs took every free loop device"))
+}
+
+/// Numbers of the devices that are attached to something.
+fn attached() -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir("/sys/block")? {
+        let entry = entry?;
+        let number =
+            entry.file_name().to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok());
+        if let Some(number) = number
+            && entry.path().join("loop").is_dir()
+        {
+            numbers.push(number);
+        }
+    }
+    Ok(numbers)
+}
+
+fn node(number: u32) -> PathBuf {
+    PathBuf::from(format!("/dev/loop{number}"))
+}
+
+fn open(number: u32) -> io::Result<File> {
+    let node = node(number);
+    ensure_node(&node, SFlag::S_IFBLK, 7, u64::from(number))?;
+    OpenOptions::new().read(true).write(true).open(node)
+}
+
+fn control() -> io::Result<File> {
+    let path = Path::new("/dev/loop-control");
+    ensure_node(path, SFlag::S_IFCHR, 10, 237)?;
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+fn ensure_node(path: &Path, kind: SFlag, major: u64, minor: u64) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if found.rdev() == makedev(major, minor) && is(kind, found.file_type()) => Ok(()),
+        Ok(_) => Err(io::Error::other(format!("{} is another device", path.display()))),
+        Err(_) => match mknod(path, kind, Mode::S_IRUSR | Mode::S_IWUSR, makedev(major, minor)) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+fn is(kind: SFlag, found: fs::FileType) -> bool {
+    if kind == SFlag::S_IFBLK { found.is_block_device() } else { found.is_char_device() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_found_by_its_inode_and_let_go_with_its_last_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let image = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
+        image.set_len(1 << 20).unwrap();
+        assert!(attached_to(&image).unwrap().is_empty());
+        let device = attach(&image).unwrap();
+        // Another name and another handle are the same image.
+        let other = dir.path().join("other");
+        fs::hard_link(&path, &other).unwrap();
+        let found = attached_to(&File::open(&other).unwrap()).unwrap();
+        assert_eq!(found.iter().map(LoopDevice::node).collect::<Vec<_>>(), [device.node()]);
+        drop((device, found));
+        // The kernel detaches a moment after the last close.
+        for _ in 0..100 {
+            if attached_to(&image).unwrap().is_empty() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        panic!("still attached");
+    }
+}

@@ -1,0 +1,49 @@
+//! The only module that talks to the kernel beyond `std`: each function one call, typed in and
+//! out. Everything above works with paths, sizes and names.
+//!
+//! `unsafe` is allowed in [`ioctl`] alone. Absent: any policy, and any knowledge of volumes.
+
+pub mod beneath;
+pub mod btrfs;
+pub mod file;
+mod ioctl;
+pub mod loopdev;
+pub mod mount;
+pub mod mountinfo;
+pub mod namespace;
+pub mod tool;
+
+use std::io;
+
+/// A call to the kernel that failed, with what was being done.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub struct SysError {
+    doing: String,
+    #[source]
+    source: io::Error,
+}
+
+impl SysError {
+    /// The kind of the underlying error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// The error number of the underlying error, where it has one.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
+
+/// Says what was being done when something failed.
+pub trait Doing<T> {
+    /// Wraps the error; `doing` reads like "mount /dev/loop0 on /pools/default".
+    fn doing(self, doing: impl FnOnce() -> String) -> Result<T, SysError>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, doing: impl FnOnce() -> String) -> Result<T, SysError> {
+        self.map_err(|source| SysError { doing: doing(), source: source.into() })
+    }
+}

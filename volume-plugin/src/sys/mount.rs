@@ -1,0 +1,45 @@
+//! Mounting, binding, detaching.
+
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+const NOTHING: Option<&str> = None;
+
+/// Shows the directory `source` at `target`, without what is mounted below it.
+pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
+    Ok(mount(Some(source), target, NOTHING, MsFlags::MS_BIND, NOTHING)?)
+}
+
+/// Shows `source` with all that is mounted below it at `target`, in one step.
+pub fn bind_tree(source: &Path, target: &Path) -> io::Result<()> {
+    Ok(mount(Some(source), target, NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING)?)
+}
+
+/// Mounts at and below `target` neither reach other namespaces from here on nor come from there.
+pub fn make_private(target: &Path) -> io::Result<()> {
+    Ok(mount(NOTHING, target, NOTHING, MsFlags::MS_PRIVATE | MsFlags::MS_REC, NOTHING)?)
+}
+
+/// An empty tmpfs for mount points, seen by this namespace alone.
+pub fn private_tmpfs(target: &Path) -> io::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some("mode=0700,size=1m"))?;
+    make_private(target)
+}
+
+/// Mounts the btrfs on `device`. What was reserved below it stays reserved: nothing is discarded.
+pub fn btrfs(device: &Path, target: &Path) -> io::Result<()> {
+    let flags = MsFlags::MS_NOATIME | MsFlags::MS_NODEV;
+    Ok(mount(Some(device), target, Some("btrfs"), flags, Some("nodiscard"))?)
+}
+
+/// Detaches the topmost mount at `target` with all below it; nothing there counts as done.
+pub fn detach(target: &Path) -> io::Result<()> {
+    match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

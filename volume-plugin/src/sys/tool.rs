@@ -1,0 +1,98 @@
+//! Outside programs, each with a limit on its time.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often a running program is looked at.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Runs `program` and waits for its success, at most `limit`; then it is killed.
+pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S], limit: Duration) -> io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "this is where tools get their time limit")]
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
+    let stderr = child.stderr.take();
+    let complaint = thread::spawn(move || stderr.map(first_kilobyte).unwrap_or_default());
+    let deadline = Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("{program} was not done after {} s", limit.as_secs()),
+            ));
+        }
+        thread::sleep(POLL);
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let complaint = complaint.join().unwrap_or_default();
+    Err(io::Error::other(format!("{program}: {status}: {}", complaint.trim())))
+}
+
+/// Reads to the end, so that the program never waits for its reader, and keeps the beginning.
+fn first_kilobyte(mut stderr: impl Read) -> String {
+    let mut kept = vec![0; 1024];
+    let mut length = 0;
+    while length < kept.len() {
+        match stderr.read(&mut kept[length..]) {
+            Ok(count) if count > 0 => length += count,
+            _ => break,
+        }
+    }
+    drop(io::copy(&mut stderr, &mut io::sink()));
+    String::from_utf8_lossy(&kept[..length]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn success_is_success() {
+        run("true", &[""; 0], LONG).unwrap();
+    }
+
+    #[test]
+    fn a_failure_says_what_the_program_said() {
+        let error = run("sh", &["-c", "echo no such thing >&2; exit 3"], LONG).unwrap_err();
+        assert!(error.to_string().contains("no such thing"), "{error}");
+        assert!(error.to_string().contains('3'), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed() {
+        let begun = Instant::now();
+        let error = run("sleep", &["60"], Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = run("no-such-program-here", &[""; 0], LONG).unwrap_err();
+        assert!(error.to_string().contains("no-such-program-here"), "{error}");
+    }
+
+    #[test]
+    fn a_flood_of_complaints_does_not_block() {
+        let flood =
+            "i=0; while [ $i -lt 20000 ]; do echo complaint $i >&2; i=$((i+1)); done; exit 1";
+        assert!(run("sh", &["-c", flood], LONG).is_err());
+    }
+}

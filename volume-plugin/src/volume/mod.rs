@@ -1,0 +1,16 @@
+//! Volumes: what they are called, what they consist of, what is known of them, and what happens
+//! to them.
+//!
+//! Absent for now: snapshots, clones, limits, a trash, a guard against a second server.
+
+pub mod catalog;
+mod inspection;
+pub mod mounts;
+pub mod name;
+pub mod options;
+mod recovery;
+pub mod service;
+pub mod spec;
+pub mod status;
+mod usage;
+mod view;

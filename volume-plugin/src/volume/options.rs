@@ -1,0 +1,247 @@
+//! The options of `docker volume create -o`: Docker's raw map in, a [`VolumeSpec`] out. Every
+//! rule on options is here; what comes out needs no further check.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::spec::{Layout, TablespaceName, VolumeSpec};
+use crate::pool::{Overwrite, Owner, PoolName};
+
+/// Docker's map, in the order of its keys.
+pub type RawOptions = BTreeMap<String, String>;
+
+/// Longest value of a label, in bytes.
+const LONGEST_LABEL: usize = 4096;
+
+/// What an unknown key is answered with.
+const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, uid, gid, mode, \
+                     cow, label.KEY";
+
+/// Options of the product that this version cannot honour.
+const NOT_BUILT: [&str; 10] = [
+    "size",
+    "wal.size",
+    "compress",
+    "snapshot",
+    "snapshot.schedule",
+    "snapshot.keep",
+    "consistency",
+    "access",
+    "from",
+    "sanitize",
+];
+
+/// Why options are refused; each names the key, the value and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// No such option.
+    #[error("unknown option `{0}`; allowed are {KNOWN}")]
+    Unknown(String),
+    /// An option of a later version.
+    #[error("option `{0}` is not built yet")]
+    NotBuilt(String),
+    /// A bad value.
+    #[error("option `{key}`: `{value}` is not allowed: {allowed}")]
+    Value {
+        /// The option.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// An option of a tablespace that the volume does not have.
+    #[error("option `{key}`: `tablespaces` names no tablespace `{name}`")]
+    NoSuchTablespace {
+        /// The option.
+        key: String,
+        /// The tablespace in it.
+        name: String,
+    },
+}
+
+/// Reads `raw`, where `pools` are the pools that there are.
+pub fn parse(raw: &RawOptions, pools: &[PoolName]) -> Result<VolumeSpec, OptionError> {
+    let options = Options { raw, pools };
+    for key in raw.keys() {
+        options.check_key(key)?;
+    }
+    let pool = options.pool("pool", &PoolName::new(PoolName::DEFAULT))?;
+    let spec = VolumeSpec {
+        layout: options.layout()?,
+        wal_pool: options.pool("wal.pool", &PoolName::new(PoolName::WAL))?,
+        tablespaces: options.tablespaces(&pool)?,
+        owner: options.owner()?,
+        overwrite: options.overwrite()?,
+        labels: options.labels()?,
+        pool,
+    };
+    Ok(spec)
+}
+
+/// What differs between what a volume has and what is asked for; empty when nothing does.
+pub fn differences(has: &VolumeSpec, asked: &VolumeSpec) -> String {
+    let (has, asked) = (render(has), render(asked));
+    let keys: BTreeSet<_> = has.keys().chain(asked.keys()).collect();
+    let value = |options: &RawOptions, key: &str| {
+        options.get(key).map_or_else(|| "unset".to_owned(), |value| format!("`{value}`"))
+    };
+    let differing = keys.into_iter().filter(|&key| has.get(key) != asked.get(key));
+    let told = differing
+        .map(|key| format!("`{key}` is {}, not {}", value(&has, key), value(&asked, key)))
+        .collect::<Vec<_>>();
+    told.join(", ")
+}
+
+/// The options that give `spec`, each written out.
+fn render(spec: &VolumeSpec) -> RawOptions {
+    let names: Vec<_> = spec.tablespaces.keys().map(ToString::to_string).collect();
+    let cow = if spec.overwrite == Overwrite::Copy { "on" } else { "off" };
+    let fixed = [
+        ("layout", spec.layout.to_string()),
+        ("pool", spec.pool.to_string()),
+        ("wal.pool", spec.wal_pool.to_string()),
+        ("tablespaces", names.join(",")),
+        ("uid", spec.owner.uid.to_string()),
+        ("gid", spec.owner.gid.to_string()),
+        ("mode", format!("{:04o}", spec.owner.mode)),
+        ("cow", cow.to_owned()),
+    ];
+    let pools = spec
+        .tablespaces
+        .iter()
+        .map(|(name, pool)| (format!("tablespace.{name}.pool"), pool.to_string()));
+    let labels = spec.labels.iter().map(|(key, value)| (format!("label.{key}"), value.clone()));
+    fixed
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .chain(pools)
+        .chain(labels)
+        .collect()
+}
+
+struct Options<'a> {
+    raw: &'a RawOptions,
+    pools: &'a [PoolName],
+}
+
+impl Options<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.raw.get(key).map(String::as_str)
+    }
+
+    fn check_key(&self, key: &str) -> Result<(), OptionError> {
+        let unknown = || OptionError::Unknown(key.to_owned());
+        if NOT_BUILT.contains(&key) {
+            return Err(OptionError::NotBuilt(key.to_owned()));
+        }
+        if let Some(rest) = key.strip_prefix("tablespace.") {
+            let (name, field) = rest.rsplit_once('.').ok_or_else(unknown)?;
+            return match field {
+                "size" => Err(OptionError::NotBuilt(key.to_owned())),
+                "pool" if self.tablespace_names().any(|has| has == name) => Ok(()),
+                "pool" => Err(OptionError::NoSuchTablespace {
+                    key: key.to_owned(),
+                    name: name.to_owned(),
+                }),
+                _ => Err(unknown()),
+            };
+        }
+        let known = ["layout", "pool", "wal.pool", "tablespaces", "uid", "gid", "mode", "cow"];
+        let label = key.strip_prefix("label.").is_some_and(|rest| !rest.is_empty());
+        if known.contains(&key) || label { Ok(()) } else { Err(unknown()) }
+    }
+
+    fn layout(&self) -> Result<Layout, OptionError> {
+        match self.get("layout") {
+            None | Some("split") => Ok(Layout::Split),
+            Some("pgdata") => Err(OptionError::NotBuilt("layout=pgdata".to_owned())),
+            Some(value) => Err(bad("layout", value, "allowed is split")),
+        }
+    }
+
+    fn pool(&self, key: &str, default: &PoolName) -> Result<PoolName, OptionError> {
+        let Some(value) = self.get(key) else { return Ok(default.clone()) };
+        let asked = PoolName::new(value);
+        if self.pools.contains(&asked) {
+            return Ok(asked);
+        }
+        let names: Vec<_> = self.pools.iter().map(ToString::to_string).collect();
+        Err(bad(key, value, &format!("the pools are {}", names.join(", "))))
+    }
+
+    fn tablespace_names(&self) -> impl Iterator<Item = &str> {
+        let list = self.get("tablespaces").unwrap_or_default();
+        list.split([',', '+', ' ']).filter(|name| !name.is_empty())
+    }
+
+    fn tablespaces(
+        &self,
+        data: &PoolName,
+    ) -> Result<BTreeMap<TablespaceName, PoolName>, OptionError> {
+        let mut tablespaces = BTreeMap::new();
+        for text in self.tablespace_names() {
+            let refused =
+                |why: &str| bad("tablespaces", self.get("tablespaces").unwrap_or_default(), why);
+            let name = TablespaceName::try_from(text.to_owned()).map_err(refused)?;
+            let pool = self.pool(&format!("tablespace.{name}.pool"), data)?;
+            if tablespaces.insert(name, pool).is_some() {
+                return Err(refused(&format!("`{text}` is named twice")));
+            }
+        }
+        Ok(tablespaces)
+    }
+
+    fn owner(&self) -> Result<Owner, OptionError> {
+        Ok(Owner { uid: self.id("uid")?, gid: self.id("gid")?, mode: self.mode()? })
+    }
+
+    fn id(&self, key: &str) -> Result<u32, OptionError> {
+        // The Debian-based image's postgres.
+        let Some(value) = self.get(key) else { return Ok(999) };
+        // The highest number means "leave as it is" to the kernel.
+        match value.parse() {
+            Ok(id) if id < u32::MAX => Ok(id),
+            _ => Err(bad(key, value, "allowed are numbers from 0 to 4294967294")),
+        }
+    }
+
+    fn mode(&self) -> Result<u32, OptionError> {
+        let Some(value) = self.get("mode") else { return Ok(0o700) };
+        let octal = value.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+        match u32::from_str_radix(value, 8) {
+            Ok(mode) if octal && mode <= 0o777 => Ok(mode),
+            _ => Err(bad("mode", value, "allowed are octal modes from 0 to 0777")),
+        }
+    }
+
+    fn overwrite(&self) -> Result<Overwrite, OptionError> {
+        match self.get("cow") {
+            None | Some("off") => Ok(Overwrite::InPlace),
+            Some("on") => Ok(Overwrite::Copy),
+            Some(value) => Err(bad("cow", value, "allowed are on and off")),
+        }
+    }
+
+    fn labels(&self) -> Result<BTreeMap<String, String>, OptionError> {
+        let mut labels = BTreeMap::new();
+        for (key, value) in self.raw {
+            if value.len() > LONGEST_LABEL {
+                let start: String = value.chars().take(16).collect();
+                let allowed = format!("allowed are {LONGEST_LABEL} bytes");
+                return Err(bad(key, &format!("{start}..."), &allowed));
+            }
+            if let Some(label) = key.strip_prefix("label.") {
+                labels.insert(label.to_owned(), value.clone());
+            }
+        }
+        Ok(labels)
+    }
+}
+
+fn bad(key: &str, value: &str, allowed: &str) -> OptionError {
+    OptionError::Value { key: key.to_owned(), value: value.to_owned(), allowed: allowed.to_owned() }
+}
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! Every rule on options, each as a table.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn try_parse(options: &[(&str, &str)]) -> Result<VolumeSpec, OptionError> {
+    let raw = options.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+    parse(&raw, &[PoolName::new("default"), PoolName::new("wal")])
+}
+
+#[test]
+fn nothing_asked_gives_the_defaults() {
+    let spec = try_parse(&[]).unwrap();
+    assert_eq!(
+        (spec.pool.to_string(), spec.wal_pool.to_string()),
+        ("default".into(), "wal".into())
+    );
+    assert_eq!(spec.owner, Owner { uid: 999, gid: 999, mode: 0o700 });
+    assert_eq!(spec.overwrite, Overwrite::InPlace);
+    assert!(spec.tablespaces.is_empty() && spec.labels.is_empty());
+}
+
+#[test]
+fn every_option_has_its_effect() {
+    let spec = try_parse(&[
+        ("layout", "split"),
+        ("pool", "wal"),
+        ("wal.pool", "default"),
+        ("tablespaces", "a,b+c d"),
+        ("tablespace.b.pool", "default"),
+        ("uid", "70"),
+        ("gid", "0"),
+        ("mode", "0750"),
+        ("cow", "on"),
+        ("label.team", "db=1"),
+        ("label.a.b", ""),
+    ])
+    .unwrap();
+    let tablespaces: Vec<_> =
+        spec.tablespaces.iter().map(|(name, pool)| format!("{name}:{pool}")).collect();
+    assert_eq!(tablespaces, ["a:wal", "b:default", "c:wal", "d:wal"]);
+    assert_eq!(spec.owner, Owner { uid: 70, gid: 0, mode: 0o750 });
+    assert_eq!(spec.overwrite, Overwrite::Copy);
+    assert_eq!(spec.labels["team"], "db=1");
+    assert_eq!(spec.labels["a.b"], "");
+}
+
+#[test]
+fn a_bad_value_is_refused_with_key_value_and_what_is_allowed() {
+    for (key, value, allowed) in [
+        ("layout", "flat", "split"),
+        ("pool", "fast", "default, wal"),
+        ("wal.pool", "", "default, wal"),
+        ("tablespaces", "Big", "a-z"),
+        ("tablespaces", "a,a", "twice"),
+        ("tablespaces", "a,../b", "a-z"),
+        ("uid", "postgres", "4294967294"),
+        ("uid", "4294967295", "4294967294"),
+        ("gid", "-1", "4294967294"),
+        ("mode", "1777", "0777"),
+        ("mode", "rwx", "0777"),
+        ("mode", "+700", "0777"),
+        ("mode", "", "0777"),
+        ("cow", "yes", "on and off"),
+        ("label.x", &"x".repeat(4097), "4096"),
+    ] {
+        let error = try_parse(&[(key, value)]).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")), "{error}");
+        assert!(error.contains(allowed), "{error}");
+        assert!(value.len() > 100 || error.contains(&format!("`{value}`")), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_told_what_there_is() {
+    for key in ["Pool", "walpool", "", "label.", "label", "tablespace.x", "tablespace.x.colour"] {
+        let error = try_parse(&[("tablespaces", "x"), (key, "1")]).unwrap_err();
+        assert!(matches!(error, OptionError::Unknown(_)), "{key}: {error}");
+        assert!(error.to_string().contains("wal.pool"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_not_built_says_so() {
+    let keys = NOT_BUILT.iter().copied().chain(["tablespace.x.size"]);
+    for key in keys {
+        let error = try_parse(&[(key, "1")]).unwrap_err().to_string();
+        assert_eq!(error, format!("option `{key}` is not built yet"));
+    }
+    let error = try_parse(&[("layout", "pgdata")]).unwrap_err().to_string();
+    assert_eq!(error, "option `layout=pgdata` is not built yet");
+}
+
+#[test]
+fn a_pool_for_a_tablespace_that_is_not_there_is_refused() {
+    let error = try_parse(&[("tablespaces", "a"), ("tablespace.b.pool", "wal")]).unwrap_err();
+    assert!(error.to_string().contains("no tablespace `b`"), "{error}");
+}
+
+#[test]
+fn differences_are_named() {
+    let has = try_parse(&[("label.a", "1")]).unwrap();
+    assert_eq!(differences(&has, &has), "");
+    let asked = try_parse(&[("cow", "on"), ("uid", "70")]).unwrap();
+    assert_eq!(
+        differences(&has, &asked),
+        "`cow` is `off`, not `on`, `label.a` is `1`, not unset, `uid` is `999`, not `70`"
+    );
+}
+
+proptest! {
+    #[test]
+    fn written_out_options_give_the_same_again(
+        names in proptest::collection::btree_set("[a-z0-9_-]{1,63}", 0..5),
+        uid in 0..u32::MAX, gid in 0..u32::MAX, mode in 0..=0o777_u32, cow: bool,
+        labels in proptest::collection::btree_map("[a-z.]{1,9}", "\\PC{0,40}", 0..4),
+        swap: bool,
+    ) {
+        let pool = if swap { "wal" } else { "default" };
+        let names: Vec<_> = names.into_iter().collect();
+        let mut raw = RawOptions::from([
+            ("pool".to_owned(), pool.to_owned()),
+            ("tablespaces".to_owned(), names.join("+")),
+            ("uid".to_owned(), uid.to_string()),
+            ("gid".to_owned(), gid.to_string()),
+            ("mode".to_owned(), format!("{mode:o}")),
+            ("cow".to_owned(), if cow { "on" } else { "off" }.to_owned()),
+        ]);
+        raw.extend(labels.into_iter().map(|(key, value)| (format!("label.{key}"), value)));
+        let pools = [PoolName::new("default"), PoolName::new("wal")];
+        let spec = parse(&raw, &pools).unwrap();
+        prop_assert_eq!(&parse(&render(&spec), &pools).unwrap(), &spec);
+        prop_assert_eq!(differences(&spec, &spec), "");
+    }
+
+    #[test]
+    fn no_map_makes_it_panic(raw in proptest::collection::btree_map("\\PC{0,30}", "\\PC{0,30}", 0..6)) {
+        drop(parse(&raw, &[PoolName::new("default")]));
+    }
+}

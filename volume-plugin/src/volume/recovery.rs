@@ -1,0 +1,55 @@
+//! What is put in order at start: ids of mounts that are gone, and operations that a killed
+//! process left half done.
+
+use std::sync::Arc;
+
+use super::catalog::{Entry, Phase};
+use super::service::{Service, VolumeError};
+
+impl Service {
+    /// A view that is not there has no users: after a forced disable the engine unmounted it. One
+    /// that is there keeps its ids, although they may be stale: a container may just be starting.
+    pub(super) fn drop_ids_without_view(&self) -> Result<(), VolumeError> {
+        for volume in self.mounts.mounted() {
+            if !self.views.is_mounted(&volume)? {
+                tracing::info!(volume = %volume, "the view is gone, and with it the mount ids");
+                self.mounts.clear(&volume)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens every pool, then finishes what was interrupted. Nobody waits for it: an operation on
+    /// such a volume does the same for itself.
+    pub async fn recover(self: Arc<Self>) {
+        let pools: Vec<_> = self.pools.names().cloned().collect();
+        for pool in pools {
+            if let Err(error) = self.pools.get(&pool).await {
+                tracing::error!(pool = %pool, %error, "a pool cannot be opened");
+            }
+        }
+        for (name, entry) in self.catalog.all() {
+            if is_interrupted(&entry)
+                && let Err(error) = self.finish(&name).await
+            {
+                tracing::error!(volume = %name, %error, "an interrupted operation stays unfinished");
+            }
+        }
+    }
+
+    async fn finish(self: &Arc<Self>, name: &super::name::VolumeName) -> Result<(), VolumeError> {
+        let _turn = self.turn(name).await;
+        // Looked up again: somebody may have had the turn before.
+        match self.catalog.get(name) {
+            Some(Entry::Volume(record)) if record.phase != Phase::Ready => {
+                tracing::info!(volume = %name, phase = ?record.phase, "clearing away what is left");
+                self.clear_away(record).await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_interrupted(entry: &Entry) -> bool {
+    matches!(entry, Entry::Volume(record) if record.phase != Phase::Ready)
+}

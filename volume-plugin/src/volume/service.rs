@@ -1,0 +1,420 @@
+//! What happens to volumes. Each operation has its volume to itself, from the first look at the
+//! catalog to the last write; operations on different volumes run side by side.
+//!
+//! Creating: intent, shares, commit. Removing: intent, view, shares, record. Whatever fails on
+//! the way is undone in reverse, and what a killed process left is finished by `recovery` or by
+//! the next operation on that name.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::OwnedMutexGuard;
+
+use super::catalog::{Catalog, CatalogError, Entry, Phase, Record};
+use super::inspection::Inspector;
+use super::mounts::{Left, Mounts};
+use super::name::{MountId, VolumeName};
+use super::options::{self, OptionError, RawOptions};
+use super::spec::VolumeSpec;
+use super::status::{Known, Status};
+use super::view::{ViewPlan, Views};
+use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry};
+use crate::sys::{Doing, SysError, mountinfo};
+
+/// Why an operation was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// No such volume.
+    #[error("no such volume: {0}")]
+    Missing(VolumeName),
+    /// The name is taken by a volume that differs.
+    #[error("volume {name} exists with other options: {differences}")]
+    Conflict {
+        /// The volume.
+        name: VolumeName,
+        /// What differs.
+        differences: String,
+    },
+    /// A pool holds data under the name that no record speaks of.
+    #[error(
+        "pool {pool} holds data of a volume {name} that the catalog does not know; \
+         move it away or create the volume under another name"
+    )]
+    Orphan {
+        /// The volume.
+        name: VolumeName,
+        /// The pool.
+        pool: PoolName,
+    },
+    /// Its record cannot be read.
+    #[error("the record of volume {name} cannot be read: {reason}")]
+    Unreadable {
+        /// The volume.
+        name: VolumeName,
+        /// Why.
+        reason: String,
+    },
+    /// It is on its way in or out.
+    #[error("volume {0} is not whole: creating or removing it was interrupted; remove it again")]
+    Incomplete(VolumeName),
+    /// Somebody uses it.
+    #[error("volume {name} is in use: process {pid} has it mounted at {}", point.display())]
+    InUse {
+        /// The volume.
+        name: VolumeName,
+        /// A process that sees it.
+        pid: u32,
+        /// Where.
+        point: PathBuf,
+    },
+    /// Nothing is created while settings are wrong.
+    #[error("nothing is created until the plugin's settings are right: {0}")]
+    Settings(String),
+    /// The options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionError),
+    /// The catalog cannot be written.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A pool refused.
+    #[error("pool {pool}")]
+    Pool {
+        /// The pool.
+        pool: PoolName,
+        /// What it said.
+        source: PoolError,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    System(#[from] SysError),
+    /// A fault of ours.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// What the service works on.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) catalog: Catalog,
+    pub(crate) mounts: Mounts,
+    pub(crate) pools: PoolRegistry,
+    /// Where views are, and where they are put together.
+    pub(crate) views: (PathBuf, PathBuf),
+    /// Why nothing may be created.
+    pub(crate) bad_settings: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Service {
+    pub(super) catalog: Catalog,
+    pub(super) mounts: Mounts,
+    pub(super) pools: PoolRegistry,
+    pub(super) views: Views,
+    inspector: Arc<Inspector>,
+    bad_settings: Option<String>,
+    turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// A volume's share in a pool.
+struct Share {
+    pool_name: PoolName,
+    pool: Arc<dyn Pool>,
+    directories: Vec<Directory>,
+}
+
+impl Share {
+    fn refused(&self, source: PoolError) -> VolumeError {
+        VolumeError::Pool { pool: self.pool_name.clone(), source }
+    }
+}
+
+impl Service {
+    pub(crate) fn new(parts: Parts) -> Result<Arc<Self>, VolumeError> {
+        let service = Self {
+            catalog: parts.catalog,
+            mounts: parts.mounts,
+            pools: parts.pools,
+            views: Views::new(parts.views.0, parts.views.1),
+            inspector: Arc::default(),
+            bad_settings: parts.bad_settings,
+            turns: Mutex::default(),
+        };
+        service.drop_ids_without_view()?;
+        Ok(Arc::new(service))
+    }
+
+    /// Creates `name`; again with the same options is success.
+    pub async fn create(
+        self: Arc<Self>,
+        name: VolumeName,
+        raw: RawOptions,
+    ) -> Result<(), VolumeError> {
+        let pools: Vec<_> = self.pools.names().cloned().collect();
+        let spec = options::parse(&raw, &pools)?;
+        let _turn = self.turn(&name).await;
+        match self.catalog.get(&name) {
+            None => {}
+            Some(Entry::Unreadable(reason)) => {
+                return Err(VolumeError::Unreadable { name, reason });
+            }
+            Some(Entry::Volume(record)) if record.phase == Phase::Ready => {
+                let differences = options::differences(&record.spec, &spec);
+                return if differences.is_empty() {
+                    Ok(())
+                } else {
+                    Err(VolumeError::Conflict { name, differences })
+                };
+            }
+            Some(Entry::Volume(record)) => self.clear_away(record).await?,
+        }
+        if let Some(reason) = &self.bad_settings {
+            return Err(VolumeError::Settings(reason.clone()));
+        }
+        let shares = self.shares(&spec).await?;
+        let record = Record { name, phase: Phase::Creating, created: Timestamp::now(), spec };
+        self.blocking(move |service| service.make(record, &shares)).await
+    }
+
+    /// Removes `name`; one that is not there is success. Refused while a container has it.
+    pub async fn remove(self: Arc<Self>, name: VolumeName) -> Result<(), VolumeError> {
+        let _turn = self.turn(&name).await;
+        match self.catalog.get(&name) {
+            None => Ok(()),
+            Some(Entry::Unreadable(reason)) => Err(VolumeError::Unreadable { name, reason }),
+            Some(Entry::Volume(record)) => self.clear_away(record).await,
+        }
+    }
+
+    /// Mounts `name` for `id` and tells where.
+    pub async fn mount(
+        self: Arc<Self>,
+        name: VolumeName,
+        id: MountId,
+    ) -> Result<PathBuf, VolumeError> {
+        let _turn = self.turn(&name).await;
+        let spec = self.ready(&name)?;
+        let shares = self.shares(&spec).await?;
+        self.blocking(move |service| {
+            let plan = plan(&name, &spec, &shares)?;
+            let view = service.views.ensure(&name, &plan)?;
+            if let Err(error) = service.mounts.add(&name, &id) {
+                service.drop_idle_view(&name)?;
+                return Err(error.into());
+            }
+            Ok(view)
+        })
+        .await
+    }
+
+    /// Takes back one mount of `name` for `id`. What is not mounted is success.
+    pub async fn unmount(
+        self: Arc<Self>,
+        name: VolumeName,
+        id: MountId,
+    ) -> Result<(), VolumeError> {
+        let _turn = self.turn(&name).await;
+        self.blocking(move |service| match service.mounts.take(&name, &id)? {
+            Left::Some => Ok(()),
+            Left::None => Ok(service.views.drop(&name)?),
+        })
+        .await
+    }
+
+    /// Where `name` is mounted, if it is.
+    pub fn path(&self, name: &VolumeName) -> Result<Option<PathBuf>, VolumeError> {
+        if self.catalog.get(name).is_none() {
+            return Err(VolumeError::Missing(name.clone()));
+        }
+        Ok((!self.mounts.of(name).is_empty()).then(|| self.views.path(name)))
+    }
+
+    /// The volume `name` as it is shown, with all that can be told within a moment. A volume of
+    /// ours always has an answer; one that is only being made is not there yet.
+    pub async fn get(&self, name: &VolumeName) -> Option<(Entry, Status)> {
+        let entry = self.catalog.get(name).filter(is_shown)?;
+        let mut known = Known { mounts: self.mounts.of(name), ..Known::default() };
+        if let Entry::Volume(record) = &entry {
+            let (directories, trouble) = self.role_directories(record);
+            known.trouble = trouble;
+            known.inspection = self.inspector.inspect(name, directories).await;
+        }
+        Some((entry.clone(), Status::new(entry, known)))
+    }
+
+    /// Names of all volumes and where the mounted ones are.
+    pub fn list(&self) -> Vec<(VolumeName, Option<PathBuf>)> {
+        let shown = self.catalog.all().into_iter().filter(|(_, entry)| is_shown(entry));
+        shown
+            .map(|(name, _)| {
+                let view = (!self.mounts.of(&name).is_empty()).then(|| self.views.path(&name));
+                (name, view)
+            })
+            .collect()
+    }
+
+    fn ready(&self, name: &VolumeName) -> Result<VolumeSpec, VolumeError> {
+        match self.catalog.get(name) {
+            None => Err(VolumeError::Missing(name.clone())),
+            Some(Entry::Unreadable(reason)) => {
+                Err(VolumeError::Unreadable { name: name.clone(), reason })
+            }
+            Some(Entry::Volume(record)) if record.phase == Phase::Ready => Ok(record.spec),
+            Some(Entry::Volume(_)) => Err(VolumeError::Incomplete(name.clone())),
+        }
+    }
+
+    /// Waits until nothing else works on `name`.
+    pub(super) async fn turn(&self, name: &VolumeName) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(turns.entry(name.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
+
+    async fn shares(&self, spec: &VolumeSpec) -> Result<Vec<Share>, VolumeError> {
+        let mut shares = Vec::new();
+        for (pool_name, directories) in spec.shares() {
+            match self.pools.get(&pool_name).await {
+                Ok(pool) => shares.push(Share { pool_name, pool, directories }),
+                Err(source) => return Err(VolumeError::Pool { pool: pool_name, source }),
+            }
+        }
+        Ok(shares)
+    }
+
+    /// Deletes what there is of the volume, whole or not, and forgets it.
+    pub(super) async fn clear_away(self: &Arc<Self>, record: Record) -> Result<(), VolumeError> {
+        let shares = self.shares(&record.spec).await?;
+        self.blocking(move |service| service.unmake(record, &shares)).await
+    }
+
+    fn make(&self, mut record: Record, shares: &[Share]) -> Result<(), VolumeError> {
+        let name = record.name.clone();
+        for share in shares {
+            match share.pool.locate(&name) {
+                Err(PoolError::Missing(_)) => {}
+                Ok(_) => return Err(VolumeError::Orphan { name, pool: share.pool_name.clone() }),
+                Err(error) => return Err(share.refused(error)),
+            }
+        }
+        self.catalog.put(record.clone())?;
+        let made = shares.iter().try_for_each(|share| {
+            share.pool.create(&name, &share.directories).map_err(|error| share.refused(error))
+        });
+        record.phase = Phase::Ready;
+        let Err(error) = made.and_then(|()| Ok(self.catalog.put(record)?)) else {
+            tracing::info!(volume = %name, "created");
+            return Ok(());
+        };
+        if let Err(undo) = self.delete(&name, shares) {
+            // The intent stays, so that the next start or create of this name undoes the rest.
+            tracing::error!(volume = %name, error = %undo, "a failed create is not undone yet");
+        }
+        Err(error)
+    }
+
+    fn unmake(&self, mut record: Record, shares: &[Share]) -> Result<(), VolumeError> {
+        let name = record.name.clone();
+        if record.phase == Phase::Ready {
+            self.refuse_if_used(&name, shares)?;
+            record.phase = Phase::Removing;
+            self.catalog.put(record)?;
+        }
+        self.views.drop(&name)?;
+        self.mounts.clear(&name)?;
+        self.inspector.forget(&name);
+        self.delete(&name, shares)?;
+        tracing::info!(volume = %name, "removed");
+        Ok(())
+    }
+
+    /// Deletes every share that can be, and the record if all could.
+    fn delete(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
+        let mut first = None;
+        for share in shares.iter().rev() {
+            if let Err(error) = share.pool.delete(name) {
+                tracing::error!(volume = %name, pool = %share.pool_name, %error, "delete a share");
+                first.get_or_insert_with(|| share.refused(error));
+            }
+        }
+        first.map_or(Ok(()), Err)?;
+        Ok(self.catalog.forget(name)?)
+    }
+
+    fn refuse_if_used(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
+        let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
+        let located = shares.iter().filter_map(|share| share.pool.locate(name).ok());
+        let places: Vec<_> = located.filter_map(|path| mountinfo::place(&own, &path)).collect();
+        match self.views.users(name, &places)?.into_iter().next() {
+            None => Ok(()),
+            Some(user) => {
+                Err(VolumeError::InUse { name: name.clone(), pid: user.pid, point: user.point })
+            }
+        }
+    }
+
+    fn drop_idle_view(&self, name: &VolumeName) -> Result<(), SysError> {
+        if self.mounts.of(name).is_empty() { self.views.drop(name) } else { Ok(()) }
+    }
+
+    /// The directories of the roles in pools that are open, and what is wrong with the others.
+    fn role_directories(
+        &self,
+        record: &Record,
+    ) -> (super::inspection::RoleDirectories, Option<String>) {
+        let mut directories = Vec::new();
+        let mut trouble = None;
+        for (role, pool_name) in record.spec.roles() {
+            let Some(pool) = self.pools.open_already(pool_name) else {
+                let reason = self.pools.trouble(pool_name);
+                trouble = trouble.or_else(|| Some(format!("pool {pool_name}: {}", reason?)));
+                continue;
+            };
+            match pool.locate(&record.name) {
+                Ok(share) => {
+                    let path = role.path();
+                    directories.push((role, share, path));
+                }
+                Err(error) => {
+                    trouble = trouble.or_else(|| Some(format!("pool {pool_name}: {error}")))
+                }
+            }
+        }
+        (directories, trouble)
+    }
+
+    /// Runs `work` where it may block.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, VolumeError> + Send + 'static,
+    ) -> Result<T, VolumeError> {
+        let service = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&service)).await {
+            Ok(outcome) => outcome,
+            Err(panic) => Err(VolumeError::Internal(panic.to_string())),
+        }
+    }
+}
+
+fn is_shown(entry: &Entry) -> bool {
+    !matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating)
+}
+
+fn plan(name: &VolumeName, spec: &VolumeSpec, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
+    let locate = |pool_name: &PoolName| {
+        let share = shares.iter().find(|share| share.pool_name == *pool_name);
+        let share =
+            share.ok_or_else(|| VolumeError::Internal(format!("no share in {pool_name}")))?;
+        share.pool.locate(name).map_err(|error| share.refused(error))
+    };
+    let inside = spec
+        .roles_elsewhere()
+        .map(|(role, pool)| Ok((role.path(), locate(pool)?)))
+        .collect::<Result<_, VolumeError>>()?;
+    Ok(ViewPlan { root: locate(&spec.pool)?, inside })
+}

@@ -1,0 +1,205 @@
+//! What a volume consists of: its roles, which pool each lives in, and who owns them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pool::{Directory, Overwrite, Owner, PoolName};
+
+/// How the roles are laid out below a volume's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// `data/`, `wal/` and `tablespaces/NAME/` below a root that is root's.
+    Split,
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Split => f.write_str("split"),
+        }
+    }
+}
+
+/// A tablespace's name: `[a-z0-9_-]{1,63}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TablespaceName(String);
+
+impl TryFrom<String> for TablespaceName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        if (1..=63).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text))
+        } else {
+            Err("tablespace names are 1 to 63 of a-z, 0-9, `_` and `-`")
+        }
+    }
+}
+
+impl From<TablespaceName> for String {
+    fn from(name: TablespaceName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for TablespaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A part of a PostgreSQL cluster that can be stored apart from the others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// PGDATA.
+    Data,
+    /// The write-ahead log.
+    Wal,
+    /// A tablespace.
+    Tablespace(TablespaceName),
+}
+
+impl Role {
+    /// The role's directory below the volume's root, the same in each pool's share.
+    pub fn path(&self) -> String {
+        match self {
+            Self::Data => "data".to_owned(),
+            Self::Wal => "wal".to_owned(),
+            Self::Tablespace(name) => format!("{TABLESPACES}/{name}"),
+        }
+    }
+}
+
+/// As options write it: `data`, `wal`, `tablespace.NAME`.
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data => f.write_str("data"),
+            Self::Wal => f.write_str("wal"),
+            Self::Tablespace(name) => write!(f, "tablespace.{name}"),
+        }
+    }
+}
+
+/// The directory of all tablespaces.
+const TABLESPACES: &str = "tablespaces";
+
+/// What was asked for at create, checked and complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// The layout.
+    pub layout: Layout,
+    /// Pool of the root and of `data`.
+    pub pool: PoolName,
+    /// Pool of `wal`.
+    pub wal_pool: PoolName,
+    /// Pool of each tablespace.
+    pub tablespaces: BTreeMap<TablespaceName, PoolName>,
+    /// Owner of every role's directory.
+    pub owner: Owner,
+    /// How files are overwritten.
+    pub overwrite: Overwrite,
+    /// The user's own words.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl VolumeSpec {
+    /// Every role and the pool that it lives in.
+    pub fn roles(&self) -> Vec<(Role, &PoolName)> {
+        let tablespaces =
+            self.tablespaces.iter().map(|(name, pool)| (Role::Tablespace(name.clone()), pool));
+        [(Role::Data, &self.pool), (Role::Wal, &self.wal_pool)]
+            .into_iter()
+            .chain(tablespaces)
+            .collect()
+    }
+
+    /// Roles that live in another pool than the root, to be bound onto it.
+    pub fn roles_elsewhere(&self) -> impl Iterator<Item = (Role, &PoolName)> {
+        self.roles().into_iter().filter(|(_, pool)| **pool != self.pool)
+    }
+
+    /// The share of the volume in each pool: the root's first, with every directory, since roles
+    /// of other pools are bound onto theirs.
+    pub fn shares(&self) -> Vec<(PoolName, Vec<Directory>)> {
+        let mut pools: Vec<&PoolName> = vec![&self.pool];
+        for (_, pool) in self.roles() {
+            if !pools.contains(&pool) {
+                pools.push(pool);
+            }
+        }
+        pools.into_iter().map(|pool| (pool.clone(), self.directories_in(pool))).collect()
+    }
+
+    fn directories_in(&self, pool: &PoolName) -> Vec<Directory> {
+        let root = *pool == self.pool;
+        let roles: Vec<_> =
+            self.roles().into_iter().filter(|(_, its)| root || *its == pool).collect();
+        let mut directories = Vec::new();
+        if root || roles.iter().any(|(role, _)| matches!(role, Role::Tablespace(_))) {
+            directories.push(self.directory(TABLESPACES.to_owned(), Owner::ROOT));
+        }
+        directories.extend(roles.iter().map(|(role, _)| self.directory(role.path(), self.owner)));
+        directories
+    }
+
+    fn directory(&self, path: String, owner: Owner) -> Directory {
+        Directory { path, owner, overwrite: self.overwrite }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::options;
+
+    fn spec(options: &[(&str, &str)]) -> VolumeSpec {
+        let raw = options.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let pools = [PoolName::new("default"), PoolName::new("wal")];
+        options::parse(&raw, &pools).unwrap()
+    }
+
+    fn paths(spec: &VolumeSpec) -> Vec<(String, Vec<String>)> {
+        let shares = spec.shares().into_iter();
+        shares
+            .map(|(pool, dirs)| (pool.to_string(), dirs.into_iter().map(|d| d.path).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn the_root_has_every_directory_and_other_shares_what_lives_there() {
+        let spec = spec(&[("tablespaces", "a,b"), ("tablespace.b.pool", "wal")]);
+        let root = ["tablespaces", "data", "wal", "tablespaces/a", "tablespaces/b"];
+        let wal = ["tablespaces", "wal", "tablespaces/b"];
+        assert_eq!(
+            paths(&spec),
+            [
+                ("default".to_owned(), root.map(str::to_owned).to_vec()),
+                ("wal".to_owned(), wal.map(str::to_owned).to_vec()),
+            ]
+        );
+        let elsewhere: Vec<_> = spec.roles_elsewhere().map(|(role, _)| role.path()).collect();
+        assert_eq!(elsewhere, ["wal", "tablespaces/b"]);
+    }
+
+    #[test]
+    fn one_pool_is_one_share() {
+        let spec = spec(&[("wal.pool", "default")]);
+        assert_eq!(paths(&spec).len(), 1);
+        assert_eq!(spec.roles_elsewhere().count(), 0);
+    }
+
+    #[test]
+    fn parents_come_before_their_children() {
+        for (_, directories) in spec(&[("tablespaces", "x y z"), ("pool", "wal")]).shares() {
+            let at = |path: &str| directories.iter().position(|d| d.path == path).unwrap();
+            assert!(at("tablespaces") < at("tablespaces/x"));
+        }
+    }
+}

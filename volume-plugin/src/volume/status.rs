@@ -1,0 +1,150 @@
+//! The `Status` of `docker volume inspect`. Pure: what is known in, JSON out.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::catalog::{Entry, Phase, Record};
+use super::inspection::Inspection;
+use super::mounts::MountIds;
+use super::spec::Layout;
+use crate::pool::PoolName;
+use crate::postgres::control::Cluster;
+
+/// What is known of a volume beside its record.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// What was seen in its directories.
+    pub inspection: Inspection,
+    /// Its mounts.
+    pub mounts: MountIds,
+    /// Why it cannot be used at present.
+    pub trouble: Option<String>,
+}
+
+/// See the module. Fields that are not known are left out.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(flatten)]
+    volume: Option<Volume>,
+}
+
+#[derive(Debug, Serialize)]
+struct Volume {
+    layout: Layout,
+    labels: BTreeMap<String, String>,
+    roles: BTreeMap<String, RoleStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    postgres: Option<Cluster>,
+    mounts: MountIds,
+}
+
+#[derive(Debug, Serialize)]
+struct RoleStatus {
+    pool: PoolName,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used: Option<u64>,
+}
+
+impl Status {
+    /// The status of the volume with this entry.
+    pub fn new(entry: Entry, known: Known) -> Self {
+        match entry {
+            Entry::Unreadable(reason) => {
+                Self { state: "degraded", reason: Some(reason), volume: None }
+            }
+            Entry::Volume(record) => {
+                let state = match (record.phase, &known.trouble) {
+                    (Phase::Creating, _) => "creating",
+                    (Phase::Removing, _) => "removing",
+                    (Phase::Ready, Some(_)) => "degraded",
+                    (Phase::Ready, None) => "ok",
+                };
+                let reason = known.trouble.clone();
+                Self { state, reason, volume: Some(Volume::new(record, known)) }
+            }
+        }
+    }
+}
+
+impl Volume {
+    fn new(record: Record, known: Known) -> Self {
+        let role = |(role, pool): (super::spec::Role, &PoolName)| {
+            let used = known.inspection.used.get(&role).copied();
+            (role.to_string(), RoleStatus { pool: pool.clone(), path: role.path(), used })
+        };
+        Self {
+            layout: record.spec.layout,
+            roles: record.spec.roles().into_iter().map(role).collect(),
+            labels: record.spec.labels,
+            postgres: known.inspection.cluster,
+            mounts: known.mounts,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::options;
+    use crate::volume::spec::Role;
+    use serde_json::json;
+
+    fn record(phase: Phase) -> Record {
+        let raw =
+            [("tablespaces".to_owned(), "t".to_owned()), ("label.a".to_owned(), "b".to_owned())];
+        let pools = [PoolName::new("default"), PoolName::new("wal")];
+        Record {
+            name: "v".parse().unwrap(),
+            phase,
+            created: "2026-11-22T12:00:00Z".parse().unwrap(),
+            spec: options::parse(&raw.into(), &pools).unwrap(),
+        }
+    }
+
+    fn json(entry: Entry, known: Known) -> serde_json::Value {
+        serde_json::to_value(Status::new(entry, known)).unwrap()
+    }
+
+    #[test]
+    fn a_volume_shows_its_roles_labels_and_mounts() {
+        let known = Known {
+            inspection: Inspection { used: [(Role::Data, 4096)].into(), cluster: None },
+            mounts: [("id".parse().unwrap(), 2)].into(),
+            trouble: None,
+        };
+        assert_eq!(
+            json(Entry::Volume(record(Phase::Ready)), known),
+            json!({
+                "state": "ok",
+                "layout": "split",
+                "labels": {"a": "b"},
+                "roles": {
+                    "data": {"pool": "default", "path": "data", "used": 4096},
+                    "wal": {"pool": "wal", "path": "wal"},
+                    "tablespace.t": {"pool": "default", "path": "tablespaces/t"},
+                },
+                "mounts": {"id": 2},
+            })
+        );
+    }
+
+    #[test]
+    fn a_state_has_its_reason() {
+        let known =
+            |trouble: Option<&str>| Known { trouble: trouble.map(Into::into), ..Known::default() };
+        let degraded = json(Entry::Volume(record(Phase::Ready)), known(Some("no pool")));
+        assert_eq!(
+            (&degraded["state"], &degraded["reason"]),
+            (&json!("degraded"), &json!("no pool"))
+        );
+        let removing = json(Entry::Volume(record(Phase::Removing)), known(None));
+        assert_eq!((&removing["state"], removing.get("reason")), (&json!("removing"), None));
+        let unreadable = json(Entry::Unreadable("damaged".into()), known(None));
+        assert_eq!(unreadable, json!({"state": "degraded", "reason": "damaged"}));
+    }
+}

@@ -1,0 +1,285 @@
+//! The view of a volume: what Docker hands to containers. The volume's root bound below the
+//! directory that is propagated to the host, with the roles of other pools bound inside.
+//!
+//! Invariants:
+//! - A view appears whole or not at all: it is put together where nobody sees it and attached in
+//!   one step.
+//! - Once attached, its mounts are private everywhere. Else a container's copy would follow the
+//!   host's: when the engine unmounts the views of a plugin that was disabled by force, a running
+//!   server would lose its WAL directory and write on in the empty one below it.
+//! - Namespaces that only received a copy, such as those of services, lose it at once: unlike the
+//!   engine they would keep it, and with it the pool, for ever.
+//! - What is mounted is read from the kernel each time, since engine and host unmount without
+//!   telling.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use plugin_sdk::durable;
+
+use super::name::VolumeName;
+use crate::sys::beneath::Dir;
+use crate::sys::mountinfo::{self, Mount, Place};
+use crate::sys::namespace::{self, MountNamespace, Others};
+use crate::sys::{Doing, SysError, mount};
+
+/// Mounts that may be stacked on one view before its removal gives up.
+const STACKED: usize = 16;
+
+/// Where views are.
+#[derive(Debug)]
+pub(super) struct Views {
+    root: PathBuf,
+    staging: PathBuf,
+}
+
+/// What a view shows.
+#[derive(Debug)]
+pub(super) struct ViewPlan {
+    /// Shown as the root.
+    pub(super) root: PathBuf,
+    /// Shown inside: the path below the root, and the share that has a directory of this path.
+    pub(super) inside: Vec<(String, PathBuf)>,
+}
+
+/// Something outside that has a volume mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) pid: u32,
+    pub(super) point: PathBuf,
+}
+
+impl Views {
+    /// Views below `root`, put together below `staging`, which no other namespace sees.
+    pub(super) fn new(root: PathBuf, staging: PathBuf) -> Self {
+        Self { root, staging }
+    }
+
+    /// Where the view of `volume` is, if it is.
+    pub(super) fn path(&self, volume: &VolumeName) -> PathBuf {
+        self.root.join(volume.as_str())
+    }
+
+    /// Whether anything is mounted as view of `volume`.
+    pub(super) fn is_mounted(&self, volume: &VolumeName) -> Result<bool, SysError> {
+        Ok(mountinfo::at(&own_mounts()?, &self.path(volume)).is_some())
+    }
+
+    /// Makes the view unless it stands already, as after a crash of this plugin.
+    pub(super) fn ensure(&self, volume: &VolumeName, plan: &ViewPlan) -> Result<PathBuf, SysError> {
+        let view = self.path(volume);
+        let mounts = own_mounts()?;
+        if mountinfo::at(&mounts, &view).is_some() {
+            if stands(&mounts, &view, plan) {
+                self.seclude(volume)?;
+                return Ok(view);
+            }
+            tracing::warn!(volume = %volume, "replacing a view that shows something else");
+            self.drop(volume)?;
+        }
+        let stage = self.staging.join(volume.as_str());
+        let made = self.attach(&stage, &view, plan).and_then(|()| self.seclude(volume));
+        clear(&stage);
+        match made {
+            Ok(()) => Ok(view),
+            Err(error) => {
+                if let Err(error) = self.drop(volume) {
+                    tracing::warn!(volume = %volume, %error, "half a view is left");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the view away, here and wherever it was propagated to.
+    pub(super) fn drop(&self, volume: &VolumeName) -> Result<(), SysError> {
+        let view = self.path(volume);
+        let doing = || format!("unmount {}", view.display());
+        for _ in 0..STACKED {
+            if mountinfo::at(&own_mounts()?, &view).is_none() {
+                break;
+            }
+            mount::detach(&view).doing(doing)?;
+        }
+        let elsewhere = Elsewhere::of(&self.root).doing(doing)?;
+        for (namespace, copy) in elsewhere.copies(volume) {
+            namespace.enter(|| mount::detach(&copy)).doing(doing)?;
+        }
+        // Only a mount point without a mount; the next view makes it again.
+        drop(fs::remove_dir(&view));
+        Ok(())
+    }
+
+    /// Who shows one of `places` other than as a copy of this volume's view.
+    pub(super) fn users(
+        &self,
+        volume: &VolumeName,
+        places: &[Place],
+    ) -> Result<Vec<User>, SysError> {
+        let doing = || "look for users in other mount namespaces".to_owned();
+        let elsewhere = Elsewhere::of(&self.root).doing(doing)?;
+        let mut users = Vec::new();
+        for namespace in &elsewhere.namespaces {
+            for mount in &namespace.mounts {
+                let used = places.iter().any(|place| mount.shows(place));
+                if used && !elsewhere.is_copy(volume, &mount.point) {
+                    users.push(User { pid: namespace.pid, point: mount.point.clone() });
+                }
+            }
+        }
+        Ok(users)
+    }
+
+    fn attach(&self, stage: &Path, view: &Path, plan: &ViewPlan) -> Result<(), SysError> {
+        clear(stage);
+        for directory in [stage, view] {
+            durable::create_dir(directory, 0o755)
+                .doing(|| format!("make {}", directory.display()))?;
+        }
+        let bound = |from: &Path| format!("bind {} to {}", from.display(), view.display());
+        mount::bind(&plan.root, stage).doing(|| bound(&plan.root))?;
+        let root = Dir::open(stage).doing(|| format!("open {}", stage.display()))?;
+        for (path, share) in &plan.inside {
+            let source = Dir::open(share).and_then(|share| share.open_dir(Path::new(path)));
+            let source = source.doing(|| format!("open {} in {}", path, share.display()))?;
+            let target = mount_point(&root, path);
+            let target = target.doing(|| format!("make the mount point {path} in the volume"))?;
+            mount::bind(&source.path(), &target.path()).doing(|| bound(&share.join(path)))?;
+        }
+        mount::bind_tree(stage, view).doing(|| bound(stage))
+    }
+
+    /// See the invariants of the module.
+    fn seclude(&self, volume: &VolumeName) -> Result<(), SysError> {
+        let view = self.path(volume);
+        let doing = || format!("make {} private", view.display());
+        let elsewhere = Elsewhere::of(&self.root).doing(doing)?;
+        if elsewhere.may_hide_the_engine() {
+            let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+            return Err(denied).doing(|| "look into the engine's mount namespace".to_owned());
+        }
+        mount::make_private(&view).doing(doing)?;
+        for (namespace, copy, tie) in elsewhere.tied(volume) {
+            match tie {
+                Tie::Peer => namespace.enter(|| mount::make_private(&copy)).doing(doing)?,
+                Tie::Follower => namespace.enter(|| mount::detach(&copy)).doing(doing)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether exactly the plan is mounted at `view`.
+fn stands(mounts: &[Mount], view: &Path, plan: &ViewPlan) -> bool {
+    let shows = |point: &Path, source: &Path| {
+        let found = mountinfo::at(mounts, point);
+        let wanted = mountinfo::place(mounts, source);
+        found.zip(wanted).is_some_and(|(found, wanted)| {
+            found.device == wanted.device && found.root == wanted.path
+        })
+    };
+    shows(view, &plan.root)
+        && plan.inside.iter().all(|(path, share)| shows(&view.join(path), &share.join(path)))
+}
+
+/// The directory to bind onto; made again where a container removed it.
+fn mount_point(root: &Dir, path: &str) -> io::Result<Dir> {
+    match path.split_once('/') {
+        None => root.ensure_dir(path),
+        Some((first, rest)) => mount_point(&root.ensure_dir(first)?, rest),
+    }
+}
+
+/// Removes what a view was put together at; best effort, it is ours alone.
+fn clear(stage: &Path) {
+    drop(mount::detach(stage));
+    drop(fs::remove_dir(stage));
+}
+
+fn own_mounts() -> Result<Vec<Mount>, SysError> {
+    mountinfo::own().doing(|| "read what is mounted".to_owned())
+}
+
+/// How the views' directory of another namespace is tied to ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tie {
+    /// Mounts go both ways: the engine's.
+    Peer,
+    /// Mounts only come from here.
+    Follower,
+}
+
+/// The views as other mount namespaces see them.
+struct Elsewhere {
+    namespaces: Vec<MountNamespace>,
+    /// Of each namespace by its index: where it has the views' directory, and how tied.
+    roots: Vec<(usize, PathBuf, Tie)>,
+    shared: bool,
+    denied: bool,
+}
+
+impl Elsewhere {
+    fn of(root: &Path) -> io::Result<Self> {
+        let own = mountinfo::own()?;
+        let Others { namespaces, denied } = namespace::others()?;
+        let mut roots = Vec::new();
+        let shared = mountinfo::holding(&own, root).and_then(|own| Some((own, own.shared?)));
+        if let Some((own, group)) = shared {
+            let below = root.strip_prefix(&own.point).unwrap_or(Path::new(""));
+            for (index, namespace) in namespaces.iter().enumerate() {
+                for mount in namespace.mounts.iter().filter(|mount| mount.root == own.root) {
+                    let tie = match (mount.shared, mount.master) {
+                        (Some(theirs), _) if theirs == group => Tie::Peer,
+                        (_, Some(theirs)) if theirs == group => Tie::Follower,
+                        _ => continue,
+                    };
+                    roots.push((index, mount.point.join(below), tie));
+                }
+            }
+        }
+        let shared = shared.is_some();
+        Ok(Self { namespaces, roots, shared, denied })
+    }
+
+    /// What we mount goes somewhere, and we may not see where.
+    fn may_hide_the_engine(&self) -> bool {
+        self.shared && self.denied && self.roots.iter().all(|(.., tie)| *tie != Tie::Peer)
+    }
+
+    /// Namespaces that get what we mount, with the path of the view of `volume` there, if any.
+    fn tied(&self, volume: &VolumeName) -> Vec<(&MountNamespace, PathBuf, Tie)> {
+        let copy = |&(index, ref root, tie): &(usize, PathBuf, Tie)| {
+            let namespace = &self.namespaces[index];
+            let view = root.join(volume.as_str());
+            mountinfo::at(&namespace.mounts, &view)?;
+            Some((namespace, view, tie))
+        };
+        self.roots.iter().filter_map(copy).collect()
+    }
+
+    /// Every copy of the view, also where a container bound the whole host into itself.
+    fn copies(&self, volume: &VolumeName) -> Vec<(&MountNamespace, PathBuf)> {
+        let mut copies = Vec::new();
+        for namespace in &self.namespaces {
+            for mount in &namespace.mounts {
+                if self.is_view(volume, &mount.point) {
+                    copies.push((namespace, mount.point.clone()));
+                }
+            }
+        }
+        copies
+    }
+
+    /// Whether `point` is the view or inside, below whatever root it may be shown.
+    fn is_copy(&self, volume: &VolumeName, point: &Path) -> bool {
+        point.ancestors().any(|ancestor| self.is_view(volume, ancestor))
+    }
+
+    fn is_view(&self, volume: &VolumeName, point: &Path) -> bool {
+        self.roots.iter().any(|(_, root, _)| {
+            let view = root.join(volume.as_str());
+            view.strip_prefix("/").is_ok_and(|suffix| point.ends_with(suffix))
+        })
+    }
+}
