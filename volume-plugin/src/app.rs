@@ -16,8 +16,9 @@ use crate::pool::{DirPool, ImagePlan, ImagePool, ImageSize, Opener, PoolName, Po
 use crate::settings::Settings;
 use crate::sys::{Doing, SysError, file, mount, mountinfo};
 use crate::volume::catalog::Catalog;
+use crate::volume::error::VolumeError;
 use crate::volume::mounts::{Mounts, this_boot};
-use crate::volume::service::{Parts, Service, VolumeError};
+use crate::volume::service::{Parts, Service};
 
 /// How long after a failure the state is tried again without being asked.
 const RETRY: Duration = Duration::from_secs(5);

@@ -45,6 +45,6 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let app = App::new(paths, settings);
     let starting = tokio::spawn(app.clone().start(shutdown.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "pgvol serves");
-    server.serve(api::router(app), shutdown).await;
+    server.serve(api::router(&app), shutdown).await;
     starting.await.context("start")
 }

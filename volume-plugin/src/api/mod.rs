@@ -26,14 +26,14 @@ const HOLD: Duration = Duration::from_secs(65);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The calls of `app`.
-pub fn router(app: Arc<App>) -> Router {
-    let create = with(&app, create);
-    let remove = with(&app, remove);
-    let mount = with(&app, mount);
-    let unmount = with(&app, unmount);
-    let path = with(&app, path);
-    let get = with(&app, get);
-    let list = with(&app, list);
+pub fn router(app: &Arc<App>) -> Router {
+    let create = with(app, create);
+    let remove = with(app, remove);
+    let mount = with(app, mount);
+    let unmount = with(app, unmount);
+    let path = with(app, path);
+    let get = with(app, get);
+    let list = with(app, list);
     Router::new(&["VolumeDriver"])
         .call("/VolumeDriver.Create", create)
         .call("/VolumeDriver.Remove", remove)

@@ -1,1 +1,258 @@
-//! One suite over every pool.
+//! What every pool must do: one suite over all of them. The image pool needs loop devices,
+//! btrfs and the right to mount; without them its tests fail.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::PathBuf;
+
+use plugin_sdk::durable;
+
+use super::{DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool, PoolError};
+use crate::sys::{btrfs, mount, namespace};
+use crate::volume::name::VolumeName;
+
+/// A pool to try and where it lives.
+struct Bench {
+    pool: Box<dyn Pool>,
+    copies_on_write: bool,
+    _dir: tempfile::TempDir,
+}
+
+fn dir_pool() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = DirPool::open(dir.path().join("pool")).unwrap();
+    Bench { pool: Box::new(pool), copies_on_write: false, _dir: dir }
+}
+
+/// For the calling test alone: what it mounts ends with its thread.
+fn plan(dir: &tempfile::TempDir) -> ImagePlan {
+    namespace::isolate();
+    ImagePlan {
+        image: dir.path().join("pools/test.img"),
+        mount_point: dir.path().join("mounted"),
+        size: "256M".parse().unwrap(),
+    }
+}
+
+fn image_pool() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&dir);
+    let pool = ImagePool::open(&plan).unwrap();
+    Bench { pool: Box::new(pool), copies_on_write: true, _dir: dir }
+}
+
+fn name(text: &str) -> VolumeName {
+    text.parse().unwrap()
+}
+
+fn directory(path: &str, uid: u32, mode: u32, overwrite: Overwrite) -> Directory {
+    Directory { path: path.to_owned(), owner: Owner { uid, gid: uid + 1, mode }, overwrite }
+}
+
+fn some() -> Vec<Directory> {
+    vec![
+        directory("data", 999, 0o700, Overwrite::InPlace),
+        directory("tablespaces", 0, 0o755, Overwrite::Copy),
+        directory("tablespaces/a", 70, 0o750, Overwrite::InPlace),
+    ]
+}
+
+fn directories_have_owner_mode_and_flags(bench: &Bench) {
+    bench.pool.create(&name("v"), &some()).unwrap();
+    let share = bench.pool.locate(&name("v")).unwrap();
+    let root = fs::metadata(&share).unwrap();
+    assert_eq!((root.uid(), root.gid(), root.mode() & 0o7777), (0, 0, 0o755));
+    for wanted in some() {
+        let path = share.join(&wanted.path);
+        let found = fs::metadata(&path).unwrap();
+        let owner = Owner { uid: found.uid(), gid: found.gid(), mode: found.mode() & 0o7777 };
+        assert_eq!(owner, wanted.owner, "{}", wanted.path);
+        if bench.copies_on_write {
+            assert_eq!(btrfs::is_nodatacow(&path), wanted.overwrite == Overwrite::InPlace);
+        }
+    }
+}
+
+fn a_second_create_is_refused_and_harms_nothing(bench: &Bench) {
+    bench.pool.create(&name("v"), &some()).unwrap();
+    let file = bench.pool.locate(&name("v")).unwrap().join("data/file");
+    durable::write(&file, b"precious").unwrap();
+    let error = bench.pool.create(&name("v"), &some()).unwrap_err();
+    assert!(matches!(error, PoolError::Exists(_)), "{error}");
+    assert_eq!(fs::read(file).unwrap(), b"precious");
+}
+
+fn what_is_missing_is_told_and_deleting_it_is_success(bench: &Bench) {
+    let error = bench.pool.locate(&name("v")).unwrap_err();
+    assert!(matches!(error, PoolError::Missing(_)), "{error}");
+    bench.pool.delete(&name("v")).unwrap();
+    bench.pool.create(&name("v"), &[]).unwrap();
+    bench.pool.delete(&name("v")).unwrap();
+    assert!(bench.pool.locate(&name("v")).is_err());
+    bench.pool.delete(&name("v")).unwrap();
+}
+
+fn a_name_can_be_used_again(bench: &Bench) {
+    for _ in 0..3 {
+        bench.pool.create(&name("v"), &some()).unwrap();
+        let data = bench.pool.locate(&name("v")).unwrap().join("data");
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
+        durable::write(&data.join("file"), b"x").unwrap();
+        bench.pool.delete(&name("v")).unwrap();
+    }
+}
+
+fn part_of_a_share_is_deleted(bench: &Bench) {
+    // The second directory lacks its parent, as if the process had been killed there.
+    let broken = [some().remove(0), directory("no/parent", 0, 0o700, Overwrite::Copy)];
+    let error = bench.pool.create(&name("v"), &broken).unwrap_err();
+    assert!(!matches!(error, PoolError::Exists(_)), "{error}");
+    bench.pool.delete(&name("v")).unwrap();
+    bench.pool.create(&name("v"), &some()).unwrap();
+}
+
+fn hostile_content_is_deleted_and_not_followed(bench: &Bench) {
+    let outside = tempfile::tempdir().unwrap();
+    durable::write(&outside.path().join("file"), b"precious").unwrap();
+    bench.pool.create(&name("v"), &some()).unwrap();
+    let data = bench.pool.locate(&name("v")).unwrap().join("data");
+    symlink(outside.path(), data.join("link")).unwrap();
+    durable::create_dir(&data.join("a/b/c"), 0o000).unwrap();
+    if bench.copies_on_write {
+        // Whoever owns a directory may make subvolumes in it.
+        btrfs::create_subvolume(&data, "nested").unwrap();
+        btrfs::create_subvolume(&data.join("nested"), "deeper").unwrap();
+        durable::write(&data.join("nested/deeper/file"), b"x").unwrap();
+    }
+    bench.pool.delete(&name("v")).unwrap();
+    assert!(bench.pool.locate(&name("v")).is_err());
+    assert_eq!(fs::read(outside.path().join("file")).unwrap(), b"precious");
+}
+
+fn odd_names_are_apart(bench: &Bench) {
+    let long = "x".repeat(128);
+    let names = ["a", "a.", "a..b", "a.new", "A", "0", &long];
+    for text in names {
+        bench.pool.create(&name(text), &some()).unwrap();
+        let data = bench.pool.locate(&name(text)).unwrap().join("data/name");
+        durable::write(&data, text.as_bytes()).unwrap();
+    }
+    for text in names {
+        let data = bench.pool.locate(&name(text)).unwrap().join("data/name");
+        assert_eq!(fs::read(data).unwrap(), text.as_bytes());
+        bench.pool.delete(&name(text)).unwrap();
+    }
+}
+
+fn volumes_are_made_side_by_side(bench: &Bench) {
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || {
+                let volume = name(&format!("v{number}"));
+                bench.pool.create(&volume, &some()).unwrap();
+                bench.pool.locate(&volume).unwrap();
+                bench.pool.delete(&volume).unwrap();
+            });
+        }
+    });
+}
+
+macro_rules! suite {
+    ($module:ident, $bench:ident) => {
+        mod $module {
+            suite!(@tests $bench:
+                directories_have_owner_mode_and_flags
+                a_second_create_is_refused_and_harms_nothing
+                what_is_missing_is_told_and_deleting_it_is_success
+                a_name_can_be_used_again
+                part_of_a_share_is_deleted
+                hostile_content_is_deleted_and_not_followed
+                odd_names_are_apart
+                volumes_are_made_side_by_side
+            );
+        }
+    };
+    (@tests $bench:ident: $($test:ident)*) => {
+        $(
+            #[test]
+            fn $test() {
+                super::$test(&super::$bench());
+            }
+        )*
+    };
+}
+
+suite!(dir, dir_pool);
+suite!(image, image_pool);
+
+#[test]
+fn an_image_reopened_has_its_volumes_and_its_reservation() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&dir);
+    let allocated = || fs::metadata(&plan.image).unwrap().blocks() * 512;
+    for round in 0..3 {
+        let pool = ImagePool::open(&plan).unwrap();
+        if round == 0 {
+            pool.create(&name("v"), &some()).unwrap();
+        }
+        let file = pool.locate(&name("v")).unwrap().join("data/file");
+        durable::write(&file, &vec![1; 32 << 20]).unwrap();
+        durable::remove(&file).unwrap();
+        mount::detach(&plan.mount_point).unwrap();
+        assert!(allocated() >= 256 << 20, "round {round}: {}", allocated());
+    }
+}
+
+#[test]
+fn a_pool_that_a_container_keeps_alive_is_the_same_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&dir);
+    let elsewhere = dir.path().join("container");
+    durable::create_dir(&elsewhere, 0o700).unwrap();
+    let pool = ImagePool::open(&plan).unwrap();
+    pool.create(&name("v"), &some()).unwrap();
+    let share = pool.locate(&name("v")).unwrap();
+    mount::bind(&share, &elsewhere).unwrap();
+    let before = fs::metadata(&share).unwrap();
+    // The plugin dies: its own mount and its handles go, the container's bind stays.
+    drop(pool);
+    mount::detach(&plan.mount_point).unwrap();
+    let pool = ImagePool::open(&plan).unwrap();
+    let after = fs::metadata(pool.locate(&name("v")).unwrap()).unwrap();
+    assert_eq!((before.dev(), before.ino()), (after.dev(), after.ino()));
+    mount::detach(&elsewhere).unwrap();
+    mount::detach(&plan.mount_point).unwrap();
+}
+
+#[test]
+fn an_image_that_another_process_has_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&dir);
+    let pool = ImagePool::open(&plan).unwrap();
+    let error = ImagePool::open(&plan).unwrap_err();
+    assert!(matches!(error, PoolError::Taken(_)), "{error}");
+    drop(pool);
+    mount::detach(&plan.mount_point).unwrap();
+}
+
+#[test]
+fn half_an_image_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&dir);
+    durable::create_dir(plan.image.parent().unwrap(), 0o700).unwrap();
+    durable::write(&plan.image.with_extension("new"), b"half").unwrap();
+    drop(ImagePool::open(&plan).unwrap());
+    mount::detach(&plan.mount_point).unwrap();
+    assert!(!plan.image.with_extension("new").exists());
+}
+
+#[test]
+fn a_broken_image_is_an_error_and_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&dir);
+    durable::create_dir(plan.image.parent().unwrap(), 0o700).unwrap();
+    durable::write(&plan.image, &vec![0; 1 << 20]).unwrap();
+    let error = ImagePool::open(&plan).unwrap_err();
+    assert!(matches!(error, PoolError::System(_)), "{error}");
+    assert_eq!(fs::metadata(&plan.image).unwrap().len(), 1 << 20);
+}

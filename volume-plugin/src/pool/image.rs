@@ -23,7 +23,7 @@ use crate::sys::{Doing, btrfs, file, mount, mountinfo, tool};
 use crate::volume::name::VolumeName;
 
 /// mkfs without discarding writes a few MiB, whatever the size.
-const MKFS_LIMIT: Duration = Duration::from_secs(60);
+const MKFS_LIMIT: Duration = Duration::from_mins(1);
 
 /// Where an image is and shall be.
 #[derive(Debug, Clone)]

@@ -38,3 +38,9 @@ pub fn set_file_nodatacow(file: &File) -> io::Result<()> {
         other => other,
     }
 }
+
+/// Whether new files in the directory at `path` are overwritten in place.
+#[cfg(test)]
+pub(crate) fn is_nodatacow(path: &Path) -> bool {
+    ioctl::inode_flags(File::open(path).unwrap()).unwrap() & NOCOW != 0
+}

@@ -100,15 +100,19 @@ pub(super) fn subvolume_delete(parent: impl AsFd, name: &str) -> io::Result<()> 
     Ok(())
 }
 
-/// Sets an inode flag (`FS_*_FL`) beside those that are set.
-pub(super) fn add_inode_flag(file: impl AsFd, flag: nix::libc::c_long) -> io::Result<()> {
-    let fd = file.as_fd().as_raw_fd();
-    let mut flags: nix::libc::c_long = 0;
+/// The inode flags (`FS_*_FL`).
+pub(super) fn inode_flags(file: impl AsFd) -> io::Result<nix::libc::c_long> {
+    let mut flags = 0;
     // SAFETY: the descriptor is open and `flags` is as wide as the request says.
-    unsafe { raw::get_flags(fd, &raw mut flags) }?;
-    flags |= flag;
-    // SAFETY: as above; the kernel only reads.
-    unsafe { raw::set_flags(fd, &raw const flags) }?;
+    unsafe { raw::get_flags(file.as_fd().as_raw_fd(), &raw mut flags) }?;
+    Ok(flags)
+}
+
+/// Sets an inode flag beside those that are set.
+pub(super) fn add_inode_flag(file: impl AsFd, flag: nix::libc::c_long) -> io::Result<()> {
+    let flags = inode_flags(&file)? | flag;
+    // SAFETY: the descriptor is open; the kernel reads a number as wide as the request says.
+    unsafe { raw::set_flags(file.as_fd().as_raw_fd(), &raw const flags) }?;
     Ok(())
 }
 

@@ -42,9 +42,9 @@ pub fn of(pid: &str) -> io::Result<Vec<Mount>> {
     fs::read(Path::new("/proc").join(pid).join("mountinfo")).map(|text| parse(&text))
 }
 
-/// Mounts of this process.
+/// Mounts of the calling thread's namespace.
 pub fn own() -> io::Result<Vec<Mount>> {
-    of("self")
+    of("thread-self")
 }
 
 /// The topmost mount exactly at `point`.
@@ -105,15 +105,14 @@ fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&first, after)) = rest.split_first() {
-        match (first, after) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
-                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = tail;
-            }
-            _ => {
-                bytes.push(first);
-                rest = after;
-            }
+        rest = after;
+        bytes.push(first);
+        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) =
+            (first, after)
+        {
+            bytes.pop();
+            bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+            rest = tail;
         }
     }
     PathBuf::from(OsString::from_vec(bytes))
@@ -161,7 +160,7 @@ garbage
     }
 
     #[test]
-    fn this_process_has_a_root() {
+    fn this_thread_has_a_root() {
         assert!(at(&own().unwrap(), Path::new("/")).is_some());
     }
 }

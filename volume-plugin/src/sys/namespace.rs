@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::mountinfo::{self, Mount};
 
-/// A mount namespace that is not this process's own.
+/// A mount namespace that is not the calling thread's own.
 #[derive(Debug)]
 pub struct MountNamespace {
     /// A process that is in it.
@@ -33,7 +33,7 @@ pub struct Others {
 /// Every other mount namespace that some process is in. Needs the right to trace processes; a
 /// process that ends meanwhile is left out.
 pub fn others() -> io::Result<Others> {
-    let mut known = HashSet::from([identity(&fs::metadata("/proc/self/ns/mnt")?)]);
+    let mut known = HashSet::from([identity(&fs::metadata("/proc/thread-self/ns/mnt")?)]);
     let mut others = Others { namespaces: Vec::new(), denied: false };
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
@@ -75,4 +75,11 @@ fn namespace_of(pid: u32, known: &mut HashSet<(u64, u64)>) -> io::Result<Option<
 
 fn identity(namespace: &fs::Metadata) -> (u64, u64) {
     (namespace.dev(), namespace.ino())
+}
+
+/// Moves the calling thread of a test into a mount namespace of its own, which ends with it.
+#[cfg(test)]
+pub(crate) fn isolate() {
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+    super::mount::make_private(Path::new("/")).unwrap();
 }

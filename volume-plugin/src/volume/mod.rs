@@ -4,6 +4,7 @@
 //! Absent for now: snapshots, clones, limits, a trash, a guard against a second server.
 
 pub mod catalog;
+pub mod error;
 mod inspection;
 pub mod mounts;
 pub mod name;

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::catalog::{Entry, Phase};
-use super::service::{Service, VolumeError};
+use super::error::VolumeError;
+use super::service::Service;
 
 impl Service {
     /// A view that is not there has no users: after a forced disable the engine unmounted it. One

@@ -12,87 +12,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
-use super::catalog::{Catalog, CatalogError, Entry, Phase, Record};
+use super::catalog::{Catalog, Entry, Phase, Record};
+use super::error::VolumeError;
 use super::inspection::Inspector;
 use super::mounts::{Left, Mounts};
 use super::name::{MountId, VolumeName};
-use super::options::{self, OptionError, RawOptions};
+use super::options::{self, RawOptions};
 use super::spec::VolumeSpec;
 use super::status::{Known, Status};
 use super::view::{ViewPlan, Views};
 use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry};
 use crate::sys::{Doing, SysError, mountinfo};
-
-/// Why an operation was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
-    /// No such volume.
-    #[error("no such volume: {0}")]
-    Missing(VolumeName),
-    /// The name is taken by a volume that differs.
-    #[error("volume {name} exists with other options: {differences}")]
-    Conflict {
-        /// The volume.
-        name: VolumeName,
-        /// What differs.
-        differences: String,
-    },
-    /// A pool holds data under the name that no record speaks of.
-    #[error(
-        "pool {pool} holds data of a volume {name} that the catalog does not know; \
-         move it away or create the volume under another name"
-    )]
-    Orphan {
-        /// The volume.
-        name: VolumeName,
-        /// The pool.
-        pool: PoolName,
-    },
-    /// Its record cannot be read.
-    #[error("the record of volume {name} cannot be read: {reason}")]
-    Unreadable {
-        /// The volume.
-        name: VolumeName,
-        /// Why.
-        reason: String,
-    },
-    /// It is on its way in or out.
-    #[error("volume {0} is not whole: creating or removing it was interrupted; remove it again")]
-    Incomplete(VolumeName),
-    /// Somebody uses it.
-    #[error("volume {name} is in use: process {pid} has it mounted at {}", point.display())]
-    InUse {
-        /// The volume.
-        name: VolumeName,
-        /// A process that sees it.
-        pid: u32,
-        /// Where.
-        point: PathBuf,
-    },
-    /// Nothing is created while settings are wrong.
-    #[error("nothing is created until the plugin's settings are right: {0}")]
-    Settings(String),
-    /// The options are refused.
-    #[error(transparent)]
-    Options(#[from] OptionError),
-    /// The catalog cannot be written.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// A pool refused.
-    #[error("pool {pool}")]
-    Pool {
-        /// The pool.
-        pool: PoolName,
-        /// What it said.
-        source: PoolError,
-    },
-    /// The system refused.
-    #[error(transparent)]
-    System(#[from] SysError),
-    /// A fault of ours.
-    #[error("internal error: {0}")]
-    Internal(String),
-}
 
 /// What the service works on.
 #[derive(Debug)]
@@ -381,7 +311,7 @@ impl Service {
                     directories.push((role, share, path));
                 }
                 Err(error) => {
-                    trouble = trouble.or_else(|| Some(format!("pool {pool_name}: {error}")))
+                    trouble = trouble.or_else(|| Some(format!("pool {pool_name}: {error}")));
                 }
             }
         }

@@ -79,7 +79,7 @@ impl Views {
             self.drop(volume)?;
         }
         let stage = self.staging.join(volume.as_str());
-        let made = self.attach(&stage, &view, plan).and_then(|()| self.seclude(volume));
+        let made = attach(&stage, &view, plan).and_then(|()| self.seclude(volume));
         clear(&stage);
         match made {
             Ok(()) => Ok(view),
@@ -131,25 +131,6 @@ impl Views {
         Ok(users)
     }
 
-    fn attach(&self, stage: &Path, view: &Path, plan: &ViewPlan) -> Result<(), SysError> {
-        clear(stage);
-        for directory in [stage, view] {
-            durable::create_dir(directory, 0o755)
-                .doing(|| format!("make {}", directory.display()))?;
-        }
-        let bound = |from: &Path| format!("bind {} to {}", from.display(), view.display());
-        mount::bind(&plan.root, stage).doing(|| bound(&plan.root))?;
-        let root = Dir::open(stage).doing(|| format!("open {}", stage.display()))?;
-        for (path, share) in &plan.inside {
-            let source = Dir::open(share).and_then(|share| share.open_dir(Path::new(path)));
-            let source = source.doing(|| format!("open {} in {}", path, share.display()))?;
-            let target = mount_point(&root, path);
-            let target = target.doing(|| format!("make the mount point {path} in the volume"))?;
-            mount::bind(&source.path(), &target.path()).doing(|| bound(&share.join(path)))?;
-        }
-        mount::bind_tree(stage, view).doing(|| bound(stage))
-    }
-
     /// See the invariants of the module.
     fn seclude(&self, volume: &VolumeName) -> Result<(), SysError> {
         let view = self.path(volume);
@@ -168,6 +149,25 @@ impl Views {
         }
         Ok(())
     }
+}
+
+/// Puts the plan together at `stage` and shows it at `view`.
+fn attach(stage: &Path, view: &Path, plan: &ViewPlan) -> Result<(), SysError> {
+    clear(stage);
+    for directory in [stage, view] {
+        durable::create_dir(directory, 0o755).doing(|| format!("make {}", directory.display()))?;
+    }
+    let bound = |from: &Path| format!("bind {} to {}", from.display(), view.display());
+    mount::bind(&plan.root, stage).doing(|| bound(&plan.root))?;
+    let root = Dir::open(stage).doing(|| format!("open {}", stage.display()))?;
+    for (path, share) in &plan.inside {
+        let source = Dir::open(share).and_then(|share| share.open_dir(Path::new(path)));
+        let source = source.doing(|| format!("open {} in {}", path, share.display()))?;
+        let target = mount_point(&root, path);
+        let target = target.doing(|| format!("make the mount point {path} in the volume"))?;
+        mount::bind(&source.path(), &target.path()).doing(|| bound(&share.join(path)))?;
+    }
+    mount::bind_tree(stage, view).doing(|| bound(stage))
 }
 
 /// Whether exactly the plan is mounted at `view`.

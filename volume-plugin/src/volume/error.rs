@@ -1,0 +1,80 @@
+//! Why an operation on a volume is refused, in words for the user.
+
+use std::path::PathBuf;
+
+use super::catalog::CatalogError;
+use super::name::VolumeName;
+use super::options::OptionError;
+use crate::pool::{PoolError, PoolName};
+use crate::sys::SysError;
+
+/// Why an operation was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// No such volume.
+    #[error("no such volume: {0}")]
+    Missing(VolumeName),
+    /// The name is taken by a volume that differs.
+    #[error("volume {name} exists with other options: {differences}")]
+    Conflict {
+        /// The volume.
+        name: VolumeName,
+        /// What differs.
+        differences: String,
+    },
+    /// A pool holds data under the name that no record speaks of.
+    #[error(
+        "pool {pool} holds data of a volume {name} that the catalog does not know; \
+         move it away or create the volume under another name"
+    )]
+    Orphan {
+        /// The volume.
+        name: VolumeName,
+        /// The pool.
+        pool: PoolName,
+    },
+    /// Its record cannot be read.
+    #[error("the record of volume {name} cannot be read: {reason}")]
+    Unreadable {
+        /// The volume.
+        name: VolumeName,
+        /// Why.
+        reason: String,
+    },
+    /// It is on its way in or out.
+    #[error("volume {0} is not whole: creating or removing it was interrupted; remove it again")]
+    Incomplete(VolumeName),
+    /// Somebody uses it.
+    #[error("volume {name} is in use: process {pid} has it mounted at {}", point.display())]
+    InUse {
+        /// The volume.
+        name: VolumeName,
+        /// A process that sees it.
+        pid: u32,
+        /// Where.
+        point: PathBuf,
+    },
+    /// Nothing is created while settings are wrong.
+    #[error("nothing is created until the plugin's settings are right: {0}")]
+    Settings(String),
+    /// The options are refused.
+    #[error(transparent)]
+    Options(#[from] OptionError),
+    /// The catalog cannot be written.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A pool refused.
+    #[error("pool {pool}")]
+    Pool {
+        /// The pool.
+        pool: PoolName,
+        /// What it said.
+        source: PoolError,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    System(#[from] SysError),
+    /// A fault of ours.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
