@@ -12,7 +12,7 @@ use std::time::Duration;
 use plugin_sdk::router::{Refusal, Router, Undo};
 
 use crate::app::App;
-use crate::volume::name::{MountId, VolumeName};
+use crate::name::{MountId, VolumeName};
 use crate::volume::service::Service;
 use wire::{
     CapabilitiesResponse, CreateRequest, GetResponse, ListResponse, MountRequest, NameRequest,

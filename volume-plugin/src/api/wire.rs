@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use plugin_sdk::wire::null_as_default;
 use serde::{Deserialize, Serialize};
 
+use crate::name::VolumeName;
 use crate::volume::catalog::Entry;
-use crate::volume::name::VolumeName;
 use crate::volume::options::RawOptions;
 use crate::volume::status::Status;
 

@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
 
 use plugin_sdk::durable;
 
 use super::{DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool, PoolError};
+use crate::name::VolumeName;
 use crate::sys::{btrfs, mount, namespace};
-use crate::volume::name::VolumeName;
 
 /// A pool to try and where it lives.
 struct Bench {

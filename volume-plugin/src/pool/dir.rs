@@ -9,8 +9,8 @@ use plugin_sdk::durable;
 
 use super::tree::{self, FileSystem};
 use super::{Directory, Pool, PoolError};
+use crate::name::VolumeName;
 use crate::sys::Doing;
-use crate::volume::name::VolumeName;
 
 /// See the module.
 #[derive(Debug)]

@@ -18,9 +18,9 @@ use plugin_sdk::durable;
 use super::image_size::ImageSize;
 use super::tree::{self, FileSystem};
 use super::{Directory, Pool, PoolError};
+use crate::name::VolumeName;
 use crate::sys::loopdev::{self, LoopDevice};
 use crate::sys::{Doing, btrfs, file, mount, mountinfo, tool};
-use crate::volume::name::VolumeName;
 
 /// mkfs without discarding writes a few MiB, whatever the size.
 const MKFS_LIMIT: Duration = Duration::from_mins(1);

@@ -21,8 +21,8 @@ pub use image::{ImagePlan, ImagePool};
 pub use image_size::{ImageSize, ImageSizeError};
 pub use registry::{Opener, PoolRegistry};
 
+use crate::name::VolumeName;
 use crate::sys::SysError;
-use crate::volume::name::VolumeName;
 
 /// A pool's name as options and Status give it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

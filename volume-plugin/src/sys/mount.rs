@@ -23,6 +23,12 @@ pub fn make_private(target: &Path) -> io::Result<()> {
     Ok(mount(NOTHING, target, NOTHING, MsFlags::MS_PRIVATE | MsFlags::MS_REC, NOTHING)?)
 }
 
+/// Mounts made at and below `target` reach other namespaces, as below the engine's directory.
+#[cfg(test)]
+pub(crate) fn make_shared(target: &Path) -> io::Result<()> {
+    Ok(mount(NOTHING, target, NOTHING, MsFlags::MS_SHARED | MsFlags::MS_REC, NOTHING)?)
+}
+
 /// An empty tmpfs for mount points, seen by this namespace alone.
 pub fn private_tmpfs(target: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

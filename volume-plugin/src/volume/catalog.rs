@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use plugin_sdk::{durable, record};
 use serde::{Deserialize, Serialize};
 
-use super::name::VolumeName;
 use super::spec::VolumeSpec;
+use crate::name::VolumeName;
 use crate::sys::{Doing, SysError};
 
 const KIND: &str = "pgvol-volume";

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::catalog::CatalogError;
-use super::name::VolumeName;
 use super::options::OptionError;
+use crate::name::VolumeName;
 use crate::pool::{PoolError, PoolName};
 use crate::sys::SysError;
 

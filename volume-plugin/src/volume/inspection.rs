@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::name::VolumeName;
 use super::spec::Role;
 use super::usage;
+use crate::name::VolumeName;
 use crate::postgres::control::{self, Cluster};
 use crate::sys::beneath::Dir;
 

@@ -7,7 +7,6 @@ pub mod catalog;
 pub mod error;
 mod inspection;
 pub mod mounts;
-pub mod name;
 pub mod options;
 mod recovery;
 pub mod service;

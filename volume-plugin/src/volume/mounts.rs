@@ -14,7 +14,7 @@ use plugin_sdk::{durable, record};
 use serde::{Deserialize, Serialize};
 
 use super::catalog::CatalogError;
-use super::name::{MountId, VolumeName};
+use crate::name::{MountId, VolumeName};
 use crate::sys::{Doing, SysError};
 
 const KIND: &str = "pgvol-mounts";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::catalog::{Entry, Phase};
 use super::error::VolumeError;
 use super::service::Service;
+use crate::name::VolumeName;
 
 impl Service {
     /// A view that is not there has no users: after a forced disable the engine unmounted it. One
@@ -38,7 +39,7 @@ impl Service {
         }
     }
 
-    async fn finish(self: &Arc<Self>, name: &super::name::VolumeName) -> Result<(), VolumeError> {
+    async fn finish(self: &Arc<Self>, name: &VolumeName) -> Result<(), VolumeError> {
         let _turn = self.turn(name).await;
         // Looked up again: somebody may have had the turn before.
         match self.catalog.get(name) {

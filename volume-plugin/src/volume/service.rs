@@ -16,11 +16,11 @@ use super::catalog::{Catalog, Entry, Phase, Record};
 use super::error::VolumeError;
 use super::inspection::Inspector;
 use super::mounts::{Left, Mounts};
-use super::name::{MountId, VolumeName};
 use super::options::{self, RawOptions};
 use super::spec::VolumeSpec;
 use super::status::{Known, Status};
 use super::view::{ViewPlan, Views};
+use crate::name::{MountId, VolumeName};
 use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry};
 use crate::sys::{Doing, SysError, mountinfo};
 
@@ -348,3 +348,7 @@ fn plan(name: &VolumeName, spec: &VolumeSpec, shares: &[Share]) -> Result<ViewPl
         .collect::<Result<_, VolumeError>>()?;
     Ok(ViewPlan { root: locate(&spec.pool)?, inside })
 }
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

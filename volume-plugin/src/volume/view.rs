@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use plugin_sdk::durable;
 
-use super::name::VolumeName;
+use crate::name::VolumeName;
 use crate::sys::beneath::Dir;
 use crate::sys::mountinfo::{self, Mount, Place};
 use crate::sys::namespace::{self, MountNamespace, Others};
@@ -283,3 +283,7 @@ impl Elsewhere {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

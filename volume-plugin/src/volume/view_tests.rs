@@ -1,0 +1,159 @@
+//! Views across mount namespaces: an engine that is a peer, a service that only follows, and
+//! containers that copied what the engine sees.
+
+use std::process::{Child, Command};
+
+use super::*;
+use crate::sys::namespace::MountNamespace;
+
+/// A process in a mount namespace of its own, made from that of the calling thread.
+struct Neighbour(Child);
+
+impl Neighbour {
+    fn new(propagation: &str, script: &str) -> Self {
+        let marker = tempfile::tempdir().unwrap();
+        let ready = marker.path().join("ready");
+        let script = format!("{script}\ntouch {}; exec sleep 60", ready.display());
+        #[expect(clippy::disallowed_methods, reason = "it runs beside the test")]
+        let child = Command::new("unshare")
+            .args(["--mount", "--propagation", propagation, "sh", "-euc", &script])
+            .spawn()
+            .unwrap();
+        for _ in 0..1000 {
+            if ready.exists() {
+                return Self(child);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("unshare did not start");
+    }
+
+    fn namespace(&self) -> MountNamespace {
+        let others = namespace::others().unwrap().namespaces;
+        others.into_iter().find(|namespace| namespace.pid == self.0.id()).unwrap()
+    }
+
+    fn sees(&self, point: &Path) -> Option<Mount> {
+        mountinfo::at(&self.namespace().mounts, point).cloned()
+    }
+
+    fn has_file(&self, path: &Path) -> bool {
+        self.namespace().enter(|| Ok(path.exists())).unwrap()
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+struct World {
+    views: Views,
+    plan: ViewPlan,
+    volume: VolumeName,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    /// With a volume of two shares, below a directory of views that propagates.
+    fn new() -> Self {
+        namespace::isolate();
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["views", "staging", "root/data", "root/wal", "other/wal", "c"] {
+            durable::create_dir(&path(name), 0o755).unwrap();
+        }
+        durable::write(&path("other/wal/segment"), b"x").unwrap();
+        mount::bind(&path("views"), &path("views")).unwrap();
+        mount::make_shared(&path("views")).unwrap();
+        let views = Views::new(path("views"), path("staging"));
+        let plan = ViewPlan { root: path("root"), inside: vec![("wal".to_owned(), path("other"))] };
+        Self { views, plan, volume: "v".parse().unwrap(), dir }
+    }
+
+    fn ensure(&self) -> PathBuf {
+        self.views.ensure(&self.volume, &self.plan).unwrap()
+    }
+}
+
+#[test]
+fn the_engine_sees_the_whole_view_and_services_none() {
+    let world = World::new();
+    let engine = Neighbour::new("unchanged", "");
+    let service = Neighbour::new("slave", "");
+    let view = world.ensure();
+    assert!(engine.has_file(&view.join("wal/segment")));
+    for point in [view.clone(), view.join("wal")] {
+        let mount = engine.sees(&point).unwrap();
+        assert_eq!((mount.shared, mount.master), (None, None), "{mount:?}");
+        assert_eq!(service.sees(&point), None);
+    }
+    world.views.drop(&world.volume).unwrap();
+    assert_eq!(engine.sees(&view), None);
+    assert!(!view.exists());
+}
+
+#[test]
+fn a_container_keeps_its_wal_when_the_engine_drops_the_views() {
+    let world = World::new();
+    let engine = Neighbour::new("unchanged", "");
+    let view = world.ensure();
+    let here = world.dir.path().join("c");
+    let copy = format!("mount --rbind {} {}", view.display(), here.display());
+    let container = {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let enter = || sender.send(Neighbour::new("slave", &copy)).map_err(io::Error::other);
+        engine.namespace().enter(enter).unwrap();
+        receiver.recv().unwrap()
+    };
+    assert!(container.has_file(&here.join("wal/segment")));
+    // What dockerd does when a plugin is disabled by force: the deepest first.
+    let unmount = || mount::detach(&view.join("wal")).and_then(|()| mount::detach(&view));
+    engine.namespace().enter(unmount).unwrap();
+    assert!(container.has_file(&here.join("wal/segment")));
+    // Nor does the plugin's own removal of a view reach it.
+    world.ensure();
+    world.views.drop(&world.volume).unwrap();
+    assert!(container.has_file(&here.join("wal/segment")));
+    let places: Vec<_> = {
+        let own = mountinfo::own().unwrap();
+        [&world.plan.root, &world.dir.path().join("other")]
+            .map(|path| mountinfo::place(&own, path).unwrap())
+            .into()
+    };
+    let users = world.views.users(&world.volume, &places).unwrap();
+    assert!(users.iter().all(|user| user.point.starts_with(&here)), "{users:?}");
+    assert_eq!(users.len(), 2);
+    drop(container);
+    assert_eq!(world.views.users(&world.volume, &places).unwrap(), []);
+}
+
+#[test]
+fn a_copy_of_the_whole_host_is_no_use_and_goes_with_the_view() {
+    let world = World::new();
+    let _engine = Neighbour::new("unchanged", "");
+    let view = world.ensure();
+    let mirror = world.dir.path().join("c");
+    let watcher = Neighbour::new("private", &format!("mount --rbind / {}", mirror.display()));
+    let copy = mirror.join(view.strip_prefix("/").unwrap());
+    assert!(watcher.has_file(&copy.join("wal/segment")));
+    let own = mountinfo::own().unwrap();
+    let places = [mountinfo::place(&own, &world.plan.root).unwrap()];
+    let users = world.views.users(&world.volume, &places).unwrap();
+    assert_eq!(users, []);
+    world.views.drop(&world.volume).unwrap();
+    assert_eq!((watcher.sees(&copy), watcher.sees(&view)), (None, None));
+}
+
+#[test]
+fn half_a_view_is_never_left() {
+    let world = World::new();
+    let engine = Neighbour::new("unchanged", "");
+    std::fs::remove_dir_all(world.dir.path().join("other")).unwrap();
+    assert!(world.views.ensure(&world.volume, &world.plan).is_err());
+    let view = world.views.path(&world.volume);
+    assert_eq!(engine.sees(&view), None);
+    assert!(!view.exists() && !world.dir.path().join("staging/v").exists());
+}
