@@ -72,7 +72,7 @@ start_postgres() {
     docker volume create -d pgvol -o tablespaces=fast "$name"
     docker run -d --name "$name" --shm-size 256m --log-driver pglog --log-opt max-size=20m \
         -v "$name:/pg" -e PGDATA=/pg/data -e POSTGRES_INITDB_WALDIR=/pg/wal \
-        -e POSTGRES_PASSWORD=quickstart "$image" -c log_checkpoints=on -c log_connections=on
+        -e POSTGRES_PASSWORD=quickstart "$image" >/dev/null
     wait_for_postgres
 }
 
@@ -90,13 +90,14 @@ wait_for_postgres() {
 
 load_data() {
     sql -q -c "CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'"
-    docker exec "$name" pgbench -U postgres -i -q -s 10 --tablespace=fast postgres
-    docker exec "$name" pgbench -U postgres -c 4 -j 2 -T 5 postgres
+    docker exec "$name" pgbench -U postgres -i -q -s 10 --tablespace=fast postgres 2>&1 | tail -n 1
+    docker exec "$name" pgbench -U postgres -c 4 -j 2 -T 5 postgres | grep -E '^(number of trans|latency|tps)'
+    sql -q -c CHECKPOINT
 }
 
-show_status() { docker volume inspect -f '{{json .Status}}' "$name" | jq .; }
+show_status() { docker volume inspect -f '{{json .Status}}' "$name" | jq -c 'to_entries[] | {(.key): .value}'; }
 
-show_logs() { docker logs --tail 8 --timestamps "$name"; }
+show_logs() { docker logs --tail 4 "$name"; }
 
 # fingerprint: what must be the same after the restart.
 fingerprint() {

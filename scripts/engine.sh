@@ -83,7 +83,7 @@ stop_engine() {
 
 # remove_packages: what install_packages noted, unless other packages have come to need it.
 remove_packages() {
-    local packages others
+    local packages others output
     [ -s "$INSTALLED_LOG" ] || return 0
     mapfile -t packages < <(sort -u "$INSTALLED_LOG")
     others=$(apt-get -s purge "${packages[@]}" | awk '/^(Purg|Remv)/ { print $2 }' | sort -u |
@@ -92,6 +92,6 @@ remove_packages() {
         say "packages stay, since these need them: ${others//$'\n'/ }; quickstart installed: ${packages[*]}"
     else
         say "removing the packages: ${packages[*]}"
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get purge -qq -y "${packages[@]}" >&2
+        output=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get purge -qq -y "${packages[@]}" 2>&1) || die "$output"
     fi
 }

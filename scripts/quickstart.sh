@@ -25,6 +25,7 @@ clean() {
         remove_image
     fi
     remove_engine
+    say "what cargo built stays in target/: cargo clean removes it"
 }
 
 mkdir -p "$state"
@@ -44,8 +45,8 @@ step "Building both plugins" "$root/scripts/package.sh" "$state/package"
 step "Installing pgvol and pglog" install_plugins
 step "A volume with a tablespace, and PostgreSQL on it" start_postgres
 step "Loading data with pgbench" load_data
-step "What the volume says of itself: docker volume inspect" show_status
-step "What the server said: docker logs" show_logs
+step "Status of the volume: docker volume inspect" show_status
+step "The end of its log: docker logs" show_logs
 step "Restarting the server" restart_and_compare
 cat <<SUMMARY
 
