@@ -131,9 +131,8 @@ fn resynchronise(bytes: &[u8]) -> usize {
             continue;
         }
         let Some(Probe::Frame(length)) = classify(&bytes[at..]) else { continue };
-        // A line may contain what looks like a frame; what follows it tells.
-        let follows = bytes.get(at + length..).and_then(<[u8]>::first_chunk::<HEADER>);
-        if follows.is_none_or(|&header| body_length(header).is_some()) {
+        let body = bytes.get(at + HEADER..at + length);
+        if body.is_none_or(|body| LogEntry::decode(body).is_ok()) {
             return at;
         }
     }

@@ -18,7 +18,7 @@ use std::time::UNIX_EPOCH;
 use prost::Message;
 
 use crate::frame::{LogEntry, Scan, Step};
-use crate::journal::{Journal, Segment};
+use crate::journal::Journal;
 
 /// How much is handed over at a time.
 const CHUNK: usize = 64 * 1024;
@@ -70,10 +70,10 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn open(journal: &Journal, segment: &Segment) -> io::Result<Option<Self>> {
-        let Some(file) = journal.open_segment(segment.sequence)? else { return Ok(None) };
+    fn open(journal: &Journal, sequence: u64) -> io::Result<Option<Self>> {
+        let Some(file) = journal.open_segment(sequence)? else { return Ok(None) };
         let end = file.metadata()?.len();
-        Ok(Some(Self { sequence: segment.sequence, file, scan: Scan::default(), end }))
+        Ok(Some(Self { sequence, file, scan: Scan::default(), end }))
     }
 
     /// The next entry with the offset of its frame.
@@ -194,9 +194,9 @@ impl History {
 
     /// Opens the segments that have come.
     fn extend(&mut self) -> io::Result<()> {
-        for segment in self.journal.segments_after(self.newest) {
-            self.newest = segment.sequence;
-            self.cursors.extend(Cursor::open(&self.journal, &segment)?);
+        for sequence in self.journal.segments_after(self.newest) {
+            self.newest = sequence;
+            self.cursors.extend(Cursor::open(&self.journal, sequence)?);
         }
         Ok(())
     }

@@ -16,3 +16,6 @@ pub mod names;
 pub mod options;
 pub mod settings;
 pub mod sys;
+
+#[cfg(test)]
+mod tests;

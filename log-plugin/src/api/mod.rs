@@ -79,7 +79,7 @@ impl Api {
         let container = ContainerId::parse(&request.info.container_id)?;
         let query = request.config.query()?;
         let opened = tokio::task::spawn_blocking(move || {
-            let journal = self.journals.get(&container)?;
+            let journal = self.journals.get(&container);
             let history = History::open(Arc::clone(&journal), query)?;
             Ok::<_, std::io::Error>((journal, history))
         });

@@ -17,6 +17,7 @@ mod record;
 mod stream;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,14 +58,6 @@ pub enum StartError {
     Fifo {
         /// Where it should be.
         path: PathBuf,
-        /// What is wrong with it.
-        source: io::Error,
-    },
-    /// The journal's directory cannot be read.
-    #[error("open the journal of container {container}")]
-    Journal {
-        /// Whose journal.
-        container: String,
         /// What is wrong with it.
         source: io::Error,
     },
@@ -123,7 +116,8 @@ impl Streams {
         if let Err(error) = self.records.write(&id, record) {
             tracing::error!(%error, stream = %id, "the stream's record cannot be written");
         }
-        self.spawn(id, record, &container, limits)
+        self.spawn(id, record, &container, limits);
+        Ok(())
     }
 
     /// Takes up every stream that an earlier process left, before the first call is answered.
@@ -135,11 +129,9 @@ impl Streams {
                 tracing::warn!(%error, stream = %id, "options of a stream taken up");
                 LogSpec::default()
             });
-            let taken = ContainerId::parse(&record.container)
-                .map_err(StartError::from)
-                .and_then(|container| self.spawn(id, &record, &container, Limits::from(&limits)));
-            if let Err(error) = taken {
-                tracing::error!(%error, file = %record.file.display(), "a stream cannot be taken up");
+            match ContainerId::parse(&record.container) {
+                Ok(container) => self.spawn(id, &record, &container, Limits::from(&limits)),
+                Err(error) => tracing::error!(%error, stream = %id, "a stream cannot be taken up"),
             }
         }
         Ok(count)
@@ -170,15 +162,13 @@ impl Streams {
         record: &StreamRecord,
         container: &ContainerId,
         limits: Limits,
-    ) -> Result<(), StartError> {
-        let journal = self
-            .journals
-            .get(container)
-            .map_err(|source| StartError::Journal { container: container.to_string(), source })?;
+    ) {
+        let journal = self.journals.get(container);
         let running = Running { stop: CancellationToken::new(), ended: CancellationToken::new() };
-        if self.running().insert(id.clone(), running.clone()).is_some() {
-            return Ok(());
-        }
+        match self.running().entry(id.clone()) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(vacant) => vacant.insert(running.clone()),
+        };
         journal.attach(&id);
         let stream = Stream {
             id,
@@ -197,7 +187,6 @@ impl Streams {
             },
             &self.runtime,
         );
-        Ok(())
     }
 
     /// Runs a stream until it ends, again and again if it fails: who does not read a FIFO stops

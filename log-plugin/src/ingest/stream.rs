@@ -72,6 +72,10 @@ impl Stream {
     async fn pump(&self, fifo: AsyncFd<OwnedFd>, writer: &mut Writer) -> io::Result<End> {
         let mut pace = Pace::default();
         let mut large: Option<Grant> = self.inherited(fifo.get_ref())?;
+        // A FIFO without a writer from the beginning is never called ready.
+        if writer.fill(fifo.get_ref())? == Filled::Closed {
+            return Ok(End::Gone);
+        }
         loop {
             let mut ready = tokio::select! {
                 biased;

@@ -15,7 +15,7 @@
 mod segment;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use segment::{Limits, Segment};
+pub use segment::Limits;
+use segment::Segment;
 pub use writer::{Filled, Writer};
 
 use crate::names::{ContainerId, StreamId};
@@ -43,6 +44,15 @@ struct State {
     streams: Vec<Attached>,
     /// The highest sequence ever given out.
     last: u64,
+    /// Segments that were removed while somebody followed the log and may not have come to them.
+    removed: VecDeque<Removed>,
+}
+
+#[derive(Debug)]
+struct Removed {
+    sequence: u64,
+    size: u64,
+    file: File,
 }
 
 #[derive(Debug)]
@@ -54,15 +64,19 @@ struct Attached {
 }
 
 impl Journal {
-    /// The journal in `dir`, which need not exist before there is something to store.
-    pub fn open(dir: &Path) -> io::Result<Self> {
-        let segments = segment::list(dir)?;
+    /// The journal in `dir`, which need not exist before there is something to store. One that
+    /// cannot be listed counts as empty: no disk keeps a container from starting.
+    pub fn open(dir: &Path) -> Self {
+        let segments = segment::list(dir).unwrap_or_else(|error| {
+            tracing::error!(%error, journal = %dir.display(), "a journal cannot be listed");
+            BTreeMap::new()
+        });
         let last = segments.last_key_value().map_or(0, |(&sequence, _)| sequence);
-        Ok(Self {
+        Self {
             dir: dir.to_owned(),
-            state: Mutex::new(State { segments, streams: Vec::new(), last }),
+            state: Mutex::new(State { segments, last, ..State::default() }),
             changed: watch::Sender::new(()),
-        })
+        }
     }
 
     /// Tells whenever there is more to read, a stream has ended, or a segment has gone.
@@ -88,9 +102,14 @@ impl Journal {
         self.state().streams.iter().any(|stream| !stream.superseded)
     }
 
-    /// The segments after the one numbered `sequence`, in order; all of them after 0.
-    pub fn segments_after(&self, sequence: u64) -> Vec<Segment> {
-        self.state().segments.range(sequence + 1..).map(|(_, segment)| segment.clone()).collect()
+    /// The numbers of all segments after `sequence`, in order.
+    pub fn segments_after(&self, sequence: u64) -> Vec<u64> {
+        let state = self.state();
+        let removed = state.removed.iter().map(|removed| removed.sequence);
+        let mut later: Vec<_> =
+            removed.chain(state.segments.keys().copied()).filter(|&at| at > sequence).collect();
+        later.sort_unstable();
+        later
     }
 
     /// Whether a stream may still write to the segment numbered `sequence`.
@@ -102,10 +121,16 @@ impl Journal {
     pub fn open_segment(&self, sequence: u64) -> io::Result<Option<File>> {
         // A segment that changes hands has another name for a moment than is noted here.
         for _ in 0..100 {
-            let Some(segment) = self.state().segments.get(&sequence).cloned() else {
-                return Ok(None);
+            let path = {
+                let state = self.state();
+                if let Some(segment) = state.segments.get(&sequence) {
+                    segment.path(&self.dir)
+                } else {
+                    let removed = state.removed.iter().find(|gone| gone.sequence == sequence);
+                    return removed.map(|gone| gone.file.try_clone()).transpose();
+                }
             };
-            match File::open(segment.path(&self.dir)) {
+            match File::open(path) {
                 Ok(file) => return Ok(Some(file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     std::thread::sleep(Duration::from_millis(1));
@@ -135,14 +160,14 @@ impl Journals {
     }
 
     /// The journal of `container`, empty if nothing was ever stored.
-    pub fn get(&self, container: &ContainerId) -> io::Result<Arc<Journal>> {
+    pub fn get(&self, container: &ContainerId) -> Arc<Journal> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(journal) = open.get(container).and_then(Weak::upgrade) {
-            return Ok(journal);
+            return journal;
         }
         open.retain(|_, journal| journal.strong_count() > 0);
-        let journal = Arc::new(Journal::open(&self.dir.join(container.as_str()))?);
+        let journal = Arc::new(Journal::open(&self.dir.join(container.as_str())));
         open.insert(container.clone(), Arc::downgrade(&journal));
-        Ok(journal)
+        journal
     }
 }

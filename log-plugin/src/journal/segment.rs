@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use plugin_sdk::durable;
 
-use super::Journal;
+use super::{Journal, Removed};
 use crate::frame::{Scan, Step};
 use crate::names::StreamId;
 use crate::options::LogSpec;
@@ -17,20 +17,24 @@ use crate::options::LogSpec;
 /// segment, and what is kept is dropped a segment at a time.
 const LARGEST: u64 = 64 << 20;
 
+/// Removed segments that are held open for followers, and their sizes together.
+const HELD_OPEN: usize = 32;
+const HELD_BYTES: u64 = 64 << 20;
+
 /// Digits of a sequence in a file name, so that names sort as numbers do.
 const DIGITS: usize = 20;
 
 /// A file of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
+pub(super) struct Segment {
     /// Its place in the log.
-    pub sequence: u64,
+    pub(super) sequence: u64,
     /// The stream it belongs to.
     pub(super) tag: String,
     /// Its length, as far as it is known to the writer.
     pub(super) size: u64,
     /// Whether its stream may still write to it.
-    pub live: bool,
+    pub(super) live: bool,
 }
 
 impl Segment {
@@ -145,8 +149,7 @@ impl Journal {
             state.last += 1;
             state.last
         };
-        let tag = stream.tag().to_owned();
-        let segment = Segment { sequence, tag, size: 0, live: true };
+        let segment = Segment { sequence, tag: stream.tag().to_owned(), size: 0, live: true };
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -211,13 +214,27 @@ impl Journal {
         }
     }
 
-    /// Removes a segment; who has it open goes on reading it.
+    /// Removes a segment. Who has it open goes on reading it, and a follower that has not come to
+    /// it yet, but soon will, finds it still open here.
     pub(super) fn remove(&self, sequence: u64) -> io::Result<()> {
-        let Some(segment) = self.state().segments.remove(&sequence) else { return Ok(()) };
-        match fs::remove_file(segment.path(&self.dir)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        let Some(segment) = self.state().segments.get(&sequence).cloned() else { return Ok(()) };
+        let path = segment.path(&self.dir);
+        let followed = self.changed.receiver_count() > 0;
+        let file = followed.then(|| File::open(&path).ok()).flatten();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        let mut state = self.state();
+        state.segments.remove(&sequence);
+        state.removed.extend(file.map(|file| Removed { sequence, size: segment.size, file }));
+        while state.removed.len() > HELD_OPEN
+            || state.removed.iter().map(|removed| removed.size).sum::<u64>() > HELD_BYTES
+            || !followed && !state.removed.is_empty()
+        {
+            state.removed.pop_front();
+        }
+        Ok(())
     }
 
     /// A segment has grown to `size`.

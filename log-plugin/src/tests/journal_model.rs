@@ -1,0 +1,231 @@
+//! The journal against a model: a list of lines.
+//!
+//! Lines go through a real FIFO in pieces of any size, the writer is killed or stopped anywhere,
+//! segments are small. What is read back must be the model's end, as much of it as retention
+//! promises, and a follower must have seen every line once.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::frame::testing::{entries, frames, line};
+use crate::frame::{Probe, probe};
+use crate::history::{Chunk, History, Query};
+use crate::journal::{Filled, Journal, Limits, Writer};
+use crate::names::StreamId;
+use crate::sys;
+
+#[derive(Debug, Clone)]
+enum Action {
+    /// dockerd writes so many lines of such a length.
+    Lines(u8, u16),
+    /// So many bytes reach the pipe.
+    Write(u16),
+    /// The plugin is killed and started.
+    Kill,
+    /// StopLogging, and the container starts again.
+    Restart,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        4 => (1..20_u8, 0..600_u16).prop_map(|(count, length)| Action::Lines(count, length)),
+        8 => (1..4000_u16).prop_map(Action::Write),
+        1 => Just(Action::Kill),
+        1 => Just(Action::Restart),
+    ]
+}
+
+struct World {
+    dir: TempDir,
+    limits: Limits,
+    journal: Arc<Journal>,
+    writer: Option<Writer>,
+    fifo: File,
+    read_end: OwnedFd,
+    stream: StreamId,
+    streams: u32,
+    follower: History,
+    followed: Vec<i64>,
+    /// Bytes that dockerd has not written yet, a frame each.
+    unwritten: VecDeque<(i64, Vec<u8>)>,
+    /// How much of the first of them is written.
+    begun: usize,
+    /// Lines written completely, by number and size.
+    written: Vec<(i64, usize)>,
+    next: i64,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Arc::new(Journal::open(&dir.path().join("journal")));
+        let (stream, fifo, read_end) = open_stream(&dir, 0);
+        journal.attach(&stream);
+        let writer = Some(Writer::new(Arc::clone(&journal), stream.clone(), limits));
+        let follower = follow(&journal);
+        Self {
+            dir,
+            limits,
+            journal,
+            writer,
+            fifo,
+            read_end,
+            stream,
+            streams: 0,
+            follower,
+            followed: Vec::new(),
+            unwritten: VecDeque::new(),
+            begun: 0,
+            written: Vec::new(),
+            next: 1,
+        }
+    }
+
+    fn act(&mut self, action: &Action) {
+        match *action {
+            Action::Lines(count, length) => {
+                for _ in 0..count {
+                    let frame = frames([&line(self.next, vec![b'x'; length.into()])]);
+                    self.unwritten.push_back((self.next, frame));
+                    self.next += 1;
+                }
+            }
+            Action::Write(bytes) => {
+                self.write(bytes.into());
+                self.fill();
+            }
+            Action::Kill => {
+                // The rest of what the follower would have seen is seen by the next one.
+                self.writer = None;
+                self.journal = Arc::new(Journal::open(&self.dir.path().join("journal")));
+                self.journal.attach(&self.stream);
+                self.writer = Some(self.new_writer());
+                self.follower = follow(&self.journal);
+                self.write(1);
+                self.fill();
+            }
+            Action::Restart => {
+                self.fill();
+                self.writer.take().unwrap().finish().unwrap();
+                self.journal.detach(&self.stream);
+                if self.begun > 0 {
+                    self.unwritten.pop_front();
+                    self.begun = 0;
+                }
+                self.streams += 1;
+                (self.stream, self.fifo, self.read_end) = open_stream(&self.dir, self.streams);
+                self.journal.attach(&self.stream);
+                self.writer = Some(self.new_writer());
+            }
+        }
+    }
+
+    fn new_writer(&self) -> Writer {
+        Writer::new(Arc::clone(&self.journal), self.stream.clone(), self.limits)
+    }
+
+    fn write(&mut self, mut bytes: usize) {
+        while bytes > 0 {
+            let Some((number, frame)) = self.unwritten.front() else { return };
+            let part = bytes.min(frame.len() - self.begun);
+            self.fifo.write_all(&frame[self.begun..self.begun + part]).unwrap();
+            bytes -= part;
+            self.begun += part;
+            if self.begun == frame.len() {
+                self.written.push((*number, frame.len()));
+                self.unwritten.pop_front();
+                self.begun = 0;
+            }
+        }
+    }
+
+    fn fill(&mut self) {
+        while let Filled::Bytes(_) = self.writer.as_mut().unwrap().fill(&self.read_end).unwrap() {
+            while let Chunk::Frames(bytes) = self.follower.read().unwrap() {
+                self.followed.extend(entries(&bytes).iter().map(|entry| entry.time_nano));
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        self.fill();
+        let expected: Vec<_> = self.written.iter().map(|&(number, _)| number).collect();
+        let kept = read(&self.journal);
+        assert!(expected.ends_with(&kept), "{kept:?} is not the end of {expected:?}");
+        let lost = &self.written[..expected.len() - kept.len()];
+        if let Some((_, longest)) = lost.iter().max_by_key(|(_, size)| *size) {
+            let held: usize = self.written[lost.len()..].iter().map(|(_, size)| size).sum();
+            let promised = self.limits.total - self.limits.segment;
+            assert!(held as u64 + *longest as u64 >= promised.min(held as u64 + 1), "{held}");
+        }
+        // A follower that began with a process has seen all of what that process stored.
+        let mut ever: Vec<_> = self.followed.clone();
+        ever.dedup();
+        ever.sort_unstable();
+        ever.dedup();
+        assert_eq!(ever, expected);
+        assert_eq!(self.followed.len(), expected.len(), "doubled");
+        self.check_files();
+    }
+
+    fn check_files(&self) {
+        let Ok(dir) = std::fs::read_dir(self.dir.path().join("journal")) else { return };
+        let mut total = 0;
+        for path in dir.map(|entry| entry.unwrap().path()) {
+            let bytes = std::fs::read(path).unwrap();
+            assert!(matches!(probe(&bytes), Probe::Frame(_) | Probe::Short(_)));
+            assert!((bytes.len() as u64) < self.limits.segment + 1000);
+            total += bytes.len() as u64;
+        }
+        let files = self.limits.total / self.limits.segment;
+        assert!(total <= self.limits.total + 1000 * files, "{total}");
+    }
+}
+
+fn open_stream(dir: &TempDir, number: u32) -> (StreamId, File, OwnedFd) {
+    let path: PathBuf = dir.path().join(format!("fifo{number}"));
+    let fifo = sys::testing::fifo(&path);
+    (StreamId::of_fifo(&path).unwrap(), fifo, sys::open_fifo(&path).unwrap())
+}
+
+/// A follower of what comes.
+fn follow(journal: &Arc<Journal>) -> History {
+    let query = Query { tail: Some(0), follow: true, ..Query::default() };
+    let mut history = History::open(Arc::clone(journal), query).unwrap();
+    history.seek().unwrap();
+    history
+}
+
+fn read(journal: &Arc<Journal>) -> Vec<i64> {
+    let mut history = History::open(Arc::clone(journal), Query::default()).unwrap();
+    history.seek().unwrap();
+    let mut numbers = Vec::new();
+    while let Chunk::Frames(bytes) = history.read().unwrap() {
+        numbers.extend(entries(&bytes).iter().map(|entry| entry.time_nano));
+    }
+    numbers
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn any_history_reads_back(
+        actions in proptest::collection::vec(action(), 1..60),
+        segment in 100..5000_u64,
+        files in 1..6_u64,
+    ) {
+        let mut world = World::new(Limits { segment, total: segment * files });
+        for action in &actions {
+            world.act(action);
+        }
+        world.check();
+    }
+}

@@ -1,0 +1,282 @@
+//! Streams through kills, restarts and ends, as dockerd would see them.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{Plugin, Rig, all, eventually, texts, with};
+use crate::frame::testing::{frames, line};
+
+fn numbered(n: u32) -> Vec<u8> {
+    frames([&line(i64::from(n) + 1, format!("line {n:07}"))])
+}
+
+#[test]
+fn calls_answer_what_dockerd_expects() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let ok = json!({"Err": ""});
+    assert_eq!(
+        plugin.call("/LogDriver.Capabilities", &json!({})),
+        json!({"Cap": {"ReadLogs": true}, "Err": ""})
+    );
+    assert_eq!(plugin.call("/Plugin.Activate", &json!({})), json!({"Implements": ["LogDriver"]}));
+    let (path, _fifo) = rig.fifo("f");
+    assert_eq!(plugin.start_logging("c", &path, &[]), ok);
+    assert_eq!(plugin.start_logging("c", &path, &[]), ok, "a repeated request");
+    plugin.stop_logging(&path);
+    plugin.stop_logging(&path);
+    plugin.stop_logging(&rig.path().join("unknown"));
+    assert_eq!(plugin.call("/LogDriver.StopLogging", &json!({})), ok, "a body that got lost");
+}
+
+#[test]
+fn bad_requests_are_refused_in_words() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, _fifo) = rig.fifo("f");
+    let err = |answer: serde_json::Value| answer["Err"].as_str().unwrap().to_owned();
+    assert!(err(plugin.call("/LogDriver.StartLogging", &json!({}))).contains("FIFO"));
+    assert!(err(plugin.start_logging("../c", &path, &[])).contains("container id"));
+    assert!(err(plugin.start_logging("c", &path, &[("max-size", "x")])).contains("max-size=x"));
+    assert!(err(plugin.start_logging("c", &rig.path().join("none"), &[])).contains("none"));
+    // With a 200, dockerd would take the words for a frame.
+    let (status, answer) = plugin.post("/LogDriver.ReadLogs", &json!({}));
+    assert_eq!(status, 500);
+    assert!(String::from_utf8(answer).unwrap().contains("container id"));
+    assert_eq!(plugin.logs("nobody", &all()), []);
+}
+
+/// `docker logs` of a stopped container begins and ends a stream without data around ReadLogs.
+#[test]
+fn a_stream_without_data_leaves_no_trace() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, _fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    assert_eq!(plugin.logs("c", &all()), []);
+    plugin.stop_logging(&path);
+    assert!(!rig.path().join("state/journals").exists());
+    assert_eq!(std::fs::read_dir(rig.path().join("state/streams")).unwrap().count(), 0);
+}
+
+#[test]
+fn stopping_stores_what_is_in_the_pipe_and_cuts_half_a_frame() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    for n in 0..1000 {
+        fifo.write_all(&numbered(n)).unwrap();
+    }
+    fifo.write_all(&numbered(1000)[..20]).unwrap();
+    plugin.stop_logging(&path);
+    assert_eq!(plugin.logs("c", &all()).len(), 1000);
+    let (path, mut fifo) = rig.fifo("g");
+    plugin.start_logging("c", &path, &[]);
+    fifo.write_all(&numbered(7)).unwrap();
+    plugin.stop_logging(&path);
+    assert_eq!(
+        texts(&plugin.logs("c", &with(&json!({"Tail": 2})))),
+        ["line 0000999\n", "line 0000007\n"]
+    );
+}
+
+/// The plugin dies again and again under a container that writes without pause.
+#[test]
+fn kills_lose_and_double_nothing() {
+    let rig = Rig::new();
+    let (path, mut fifo) = rig.fifo("f");
+    let mut plugin = Plugin::start(rig.path());
+    plugin.start_logging("c", &path, &[("max-size", "256k"), ("max-file", "1000")]);
+    let done = Arc::new(AtomicBool::new(false));
+    let written = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            let mut n = 0;
+            while !done.load(Ordering::Relaxed) {
+                // Split, so that a kill may fall between the halves of a frame.
+                let frame = numbered(n);
+                fifo.write_all(&frame[..9]).unwrap();
+                fifo.write_all(&frame[9..]).unwrap();
+                n += 1;
+            }
+            n
+        }
+    });
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(30));
+        plugin.kill();
+        plugin = Plugin::start(rig.path());
+    }
+    done.store(true, Ordering::Relaxed);
+    let written = written.join().unwrap();
+    plugin.stop_logging(&path);
+    let got = texts(&plugin.logs("c", &all()));
+    let expected: Vec<_> = (0..written).map(|n| format!("line {n:07}\n")).collect();
+    assert!(written > 1000);
+    assert!(got == expected, "{} of {written}", got.len());
+}
+
+#[test]
+fn a_stop_finds_a_stream_that_an_earlier_process_began() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    plugin.kill();
+    fifo.write_all(&numbered(1)).unwrap();
+    let plugin = Plugin::start(rig.path());
+    plugin.stop_logging(&path);
+    assert_eq!(texts(&plugin.logs("c", &all())), ["line 0000001\n"]);
+    assert!(path.exists(), "dockerd removes the FIFO");
+}
+
+/// dockerd was killed under a running container: what it had written is kept, its FIFO is not,
+/// and the container goes on in another.
+#[test]
+fn the_end_of_dockerd_ends_its_streams() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    fifo.write_all(&numbered(1)).unwrap();
+    drop(fifo);
+    eventually("the FIFO is removed", || !path.exists());
+    let (second, mut fifo) = rig.fifo("g");
+    plugin.start_logging("c", &second, &[]);
+    fifo.write_all(&numbered(2)).unwrap();
+    // What is in a pipe that nobody has open any more is gone.
+    eventually("the second is stored", || plugin.logs("c", &all()).len() == 2);
+    plugin.kill();
+    drop(fifo);
+    let plugin = Plugin::start(rig.path());
+    eventually("the stale FIFO is removed", || !second.exists());
+    assert_eq!(texts(&plugin.logs("c", &all())), ["line 0000001\n", "line 0000002\n"]);
+}
+
+#[test]
+fn sigterm_leaves_the_rest_in_the_pipe_and_ends_followers() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    fifo.write_all(&numbered(1)).unwrap();
+    let _follower = plugin.follow("c", &with(&json!({"Follow": true})));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(plugin.terminate() < Duration::from_secs(2));
+    fifo.write_all(&numbered(2)).unwrap();
+    let plugin = Plugin::start(rig.path());
+    plugin.stop_logging(&path);
+    assert_eq!(texts(&plugin.logs("c", &all())), ["line 0000001\n", "line 0000002\n"]);
+}
+
+/// What a failed StopLogging leaves behind is read on, but nobody waits for its end.
+#[test]
+fn a_forgotten_stream_keeps_no_follower() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (forgotten, mut old) = rig.fifo("f");
+    plugin.start_logging("c", &forgotten, &[]);
+    old.write_all(&numbered(1)).unwrap();
+    eventually("the first is stored", || plugin.logs("c", &all()).len() == 1);
+    let (path, mut fifo) = rig.fifo("g");
+    plugin.start_logging("c", &path, &[]);
+    let follower = plugin.follow("c", &with(&json!({"Follow": true})));
+    fifo.write_all(&numbered(2)).unwrap();
+    plugin.stop_logging(&path);
+    assert_eq!(texts(&plugin.joined(follower)), ["line 0000001\n", "line 0000002\n"]);
+}
+
+#[test]
+fn a_reader_is_freed_when_its_client_goes() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    fifo.write_all(&numbered(1)).unwrap();
+    let segment = || rig.segments("c").pop();
+    eventually("a segment", || segment().is_some());
+    let held = || {
+        let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let target = segment().unwrap();
+        fds.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link == target)).count()
+    };
+    let before = held();
+    let follower = plugin.follow("c", &with(&json!({"Follow": true})));
+    eventually("the follower reads", || held() > before);
+    follower.abort();
+    eventually("the reader is gone", || held() == before);
+    plugin.stop_logging(&path);
+}
+
+/// Nothing can be stored: the container must not notice, and what comes after is kept.
+#[test]
+fn a_disk_that_refuses_stops_nobody() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let in_the_way = rig.path().join("state/journals");
+    File::create(&in_the_way).unwrap();
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    let begun = Instant::now();
+    let mut n = 0;
+    while begun.elapsed() < Duration::from_millis(500) {
+        fifo.write_all(&numbered(n)).unwrap();
+        n += 1;
+    }
+    std::fs::remove_file(&in_the_way).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    fifo.write_all(&numbered(n)).unwrap();
+    plugin.stop_logging(&path);
+    let got = texts(&plugin.logs("c", &all()));
+    assert_eq!(got.last().unwrap(), &format!("line {n:07}\n"));
+}
+
+#[test]
+fn noise_in_a_stream_costs_no_line_after_it() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[("max-size", "64"), ("max-file", "100")]);
+    for n in 0..20 {
+        fifo.write_all(&numbered(n)).unwrap();
+        fifo.write_all(b"\xff\xff\xff\xffnoise").unwrap();
+    }
+    fifo.write_all(&numbered(20)).unwrap();
+    plugin.stop_logging(&path);
+    let got = texts(&plugin.logs("c", &all()));
+    assert_eq!(got, (0..21).map(|n| format!("line {n:07}\n")).collect::<Vec<_>>());
+}
+
+#[test]
+fn state_of_a_newer_version_and_a_second_process_are_refused() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let paths = crate::app::Paths {
+        state: rig.path().join("state"),
+        socket: rig.path().join("second.sock"),
+    };
+    let start = || {
+        let runtime = super::runtime();
+        let _entered = runtime.enter();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let error = crate::app::App::start(&paths, runtime.handle().clone(), shutdown).unwrap_err();
+        std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ")
+    };
+    assert!(start().contains("another pglog"));
+    plugin.terminate();
+    let format = plugin_sdk::record::encode("pglog-state", 2, &()).unwrap();
+    let file = File::options().write(true).open(rig.path().join("state/format")).unwrap();
+    file.set_len(0).unwrap();
+    file.write_all_at(&format, 0).unwrap();
+    assert!(start().contains("newer"), "{}", start());
+}
