@@ -12,7 +12,9 @@ use plugin_sdk::durable;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use crate::pool::{DirPool, ImagePlan, ImagePool, ImageSize, Opener, PoolName, PoolRegistry};
+use crate::pool::{
+    DirPool, ImagePlan, ImagePool, ImageSize, Opener, PoolError, PoolName, PoolRegistry,
+};
 use crate::settings::Settings;
 use crate::sys::{Doing, SysError, file, mount, mountinfo};
 use crate::volume::catalog::Catalog;
@@ -159,7 +161,11 @@ impl App {
             size: self.pool_size,
         };
         let wal = self.paths.state.join("wal");
-        let open_image: Opener = Arc::new(move || Ok(Arc::new(ImagePool::open(&image)?)));
+        let bad_settings = self.bad_settings.clone();
+        let open_image: Opener = Arc::new(move || match &bad_settings {
+            Some(reason) if !image.image.exists() => Err(PoolError::NotMade(reason.clone())),
+            _ => Ok(Arc::new(ImagePool::open(&image)?)),
+        });
         let open_wal: Opener = Arc::new(move || Ok(Arc::new(DirPool::open(wal.clone())?)));
         PoolRegistry::default()
             .with(PoolName::new(PoolName::DEFAULT), open_image)
@@ -171,7 +177,10 @@ impl App {
 /// disk of the host at or below the plugin's own directory would be bypassed in silence.
 fn refuse_shadowed(state: &Path) -> Result<(), StateError> {
     let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
-    let host = mountinfo::of("1").doing(|| "read what the host has mounted".to_owned())?;
+    let host = mountinfo::of("1").unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot see whether the host has a disk over the state directory");
+        Vec::new()
+    });
     match shadow(&own, &host, state) {
         Some(point) => Err(StateError::Shadowed(point)),
         None => Ok(()),

@@ -34,7 +34,10 @@ fn run(settings: &Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(settings))
+    let served = runtime.block_on(serve(settings));
+    // Whatever still blocks is cut off as a kill would: the next start deals with it.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {

@@ -7,14 +7,13 @@ use crate::pool::ImageSize;
 
 const LOG_LEVEL: Setting = Setting {
     name: "LOG_LEVEL",
-    description: "How much is logged: error, warn, info, debug or trace",
+    description: "error, warn, info, debug or trace",
     default: "info",
 };
 
 const POOL_SIZE: Setting = Setting {
     name: "POOL_SIZE",
-    description: "Size of the default pool's image when it is made; at most half of what the \
-                  host has to spare",
+    description: "size of the image of the pool `default` when it is made",
     default: "10G",
 };
 

@@ -124,3 +124,6 @@ async fn hold_until_open(app: &Arc<App>) -> Result<Arc<Service>, Refusal> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

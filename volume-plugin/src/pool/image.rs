@@ -105,7 +105,7 @@ fn ensure_image(plan: &ImagePlan) -> Result<(), PoolError> {
     let directory = image.parent().unwrap_or(Path::new("/"));
     durable::create_dir(directory, 0o700).doing(|| format!("make {}", directory.display()))?;
     let space = file::space(directory).doing(|| format!("measure {}", directory.display()))?;
-    let size = plan.size.on(space).map_err(PoolError::NoRoom)?;
+    let size = plan.size.on(space).map_err(PoolError::NotMade)?;
     let draft = image.with_extension("new");
     let made = make_image(&draft, size)
         .and_then(|()| durable::rename(&draft, image))
@@ -154,7 +154,12 @@ fn mount_at(device: &LoopDevice, root: &Path) -> Result<(), PoolError> {
     durable::create_dir(root, 0o700).doing(doing)?;
     let mounts = mountinfo::own().doing(doing)?;
     if mountinfo::at(&mounts, root).is_none() {
-        mount::btrfs(&device.node(), root).doing(doing)?;
+        match mount::btrfs(&device.node(), root) {
+            Err(error) if error.raw_os_error() == Some(mount::NO_SUCH_FILE_SYSTEM) => {
+                return Err(PoolError::NotMade("the host's kernel has no btrfs".to_owned()));
+            }
+            other => other.doing(doing)?,
+        }
     }
     // Else what is mounted below one view would show up in all of them.
     Ok(mount::make_private(root).doing(doing)?)

@@ -97,9 +97,9 @@ pub enum PoolError {
     /// No such pool.
     #[error("there is no pool {0}")]
     Unknown(PoolName),
-    /// The host has no room for what the pool needs.
+    /// The pool cannot be made: the host has no room, or the settings are wrong.
     #[error("{0}")]
-    NoRoom(String),
+    NotMade(String),
     /// The pool's image is in use by somebody else, where two writers would destroy it.
     #[error("{0}")]
     Taken(String),

@@ -88,7 +88,7 @@ mod tests {
         let tries = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&tries);
         let open: Opener = Arc::new(move || match counted.fetch_add(1, Ordering::SeqCst) {
-            0 => Err(PoolError::NoRoom("full".to_owned())),
+            0 => Err(PoolError::NotMade("full".to_owned())),
             _ => Ok(Arc::new(DirPool::open(root.clone())?)),
         });
         let name = PoolName::new("p");

@@ -8,6 +8,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 const NOTHING: Option<&str> = None;
 
+/// Error number of a mount when the kernel does not know the file system.
+pub const NO_SUCH_FILE_SYSTEM: i32 = Errno::ENODEV as i32;
+
 /// Shows the directory `source` at `target`, without what is mounted below it.
 pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
     Ok(mount(Some(source), target, NOTHING, MsFlags::MS_BIND, NOTHING)?)

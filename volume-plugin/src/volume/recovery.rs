@@ -1,5 +1,5 @@
-//! What is put in order at start: ids of mounts that are gone, and operations that a killed
-//! process left half done.
+//! What is put in order at start: mount ids and views that lost each other, and operations that a
+//! killed process left half done.
 
 use std::sync::Arc;
 
@@ -12,8 +12,9 @@ impl Service {
     /// A view that is not there has no users: after a forced disable the engine unmounted it. One
     /// that is there keeps its ids, although they may be stale: a container may just be starting.
     pub(super) fn drop_ids_without_view(&self) -> Result<(), VolumeError> {
+        let views = self.views.mounted()?;
         for volume in self.mounts.mounted() {
-            if !self.views.is_mounted(&volume)? {
+            if !views.contains(&volume) {
                 tracing::info!(volume = %volume, "the view is gone, and with it the mount ids");
                 self.mounts.clear(&volume)?;
             }
@@ -30,6 +31,9 @@ impl Service {
                 tracing::error!(pool = %pool, %error, "a pool cannot be opened");
             }
         }
+        if let Err(error) = self.drop_views_without_ids().await {
+            tracing::error!(%error, "views that nobody asked for are left");
+        }
         for (name, entry) in self.catalog.all() {
             if is_interrupted(&entry)
                 && let Err(error) = self.finish(&name).await
@@ -37,6 +41,15 @@ impl Service {
                 tracing::error!(volume = %name, %error, "an interrupted operation stays unfinished");
             }
         }
+    }
+
+    /// A Mount that was killed before it could answer leaves a view without an id.
+    async fn drop_views_without_ids(self: &Arc<Self>) -> Result<(), VolumeError> {
+        for name in self.blocking(|service| Ok(service.views.mounted()?)).await? {
+            let _turn = self.turn(&name).await;
+            self.blocking(move |service| Ok(service.drop_idle_view(&name)?)).await?;
+        }
+        Ok(())
     }
 
     async fn finish(self: &Arc<Self>, name: &VolumeName) -> Result<(), VolumeError> {

@@ -288,7 +288,8 @@ impl Service {
         }
     }
 
-    fn drop_idle_view(&self, name: &VolumeName) -> Result<(), SysError> {
+    /// Takes the view away if nobody has it mounted.
+    pub(super) fn drop_idle_view(&self, name: &VolumeName) -> Result<(), SysError> {
         if self.mounts.of(name).is_empty() { self.views.drop(name) } else { Ok(()) }
     }
 

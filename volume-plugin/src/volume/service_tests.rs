@@ -20,12 +20,26 @@ struct Faulty {
     inner: DirPool,
     creates: AtomicU32,
     deletes: AtomicU32,
+    /// Shared by all pools of a world.
+    fuse: Arc<Fuse>,
+}
+
+/// Kills whoever passes it for the n-th time: a panic, after which nothing is undone.
+#[derive(Debug, Default)]
+struct Fuse(AtomicU32);
+
+impl Fuse {
+    fn pass(&self) {
+        let left = self.0.load(Ordering::SeqCst);
+        self.0.store(left.saturating_sub(1), Ordering::SeqCst);
+        assert!(left != 1, "killed");
+    }
 }
 
 impl Faulty {
     fn fails(left: &AtomicU32) -> Result<(), PoolError> {
         let taken = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        taken.map_or(Ok(()), |_| Err(PoolError::NoRoom("the disk is full".to_owned())))
+        taken.map_or(Ok(()), |_| Err(PoolError::NotMade("the disk is full".to_owned())))
     }
 }
 
@@ -36,7 +50,10 @@ impl Pool for Faulty {
             self.inner.create(volume, &directories[..1])?;
             return Err(error);
         }
-        self.inner.create(volume, directories)
+        self.fuse.pass();
+        self.inner.create(volume, directories)?;
+        self.fuse.pass();
+        Ok(())
     }
 
     fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
@@ -45,7 +62,10 @@ impl Pool for Faulty {
 
     fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {
         Self::fails(&self.deletes)?;
-        self.inner.delete(volume)
+        self.fuse.pass();
+        self.inner.delete(volume)?;
+        self.fuse.pass();
+        Ok(())
     }
 }
 
@@ -62,9 +82,11 @@ impl World {
     }
 
     fn at(dir: tempfile::TempDir, bad_settings: Option<&str>) -> Self {
+        let fuse = Arc::new(Fuse::default());
         let pool = |name: &str| {
             let inner = DirPool::open(dir.path().join(name)).unwrap();
-            Arc::new(Faulty { inner, creates: AtomicU32::new(0), deletes: AtomicU32::new(0) })
+            let (creates, deletes) = (AtomicU32::new(0), AtomicU32::new(0));
+            Arc::new(Faulty { inner, creates, deletes, fuse: Arc::clone(&fuse) })
         };
         let (default, wal) = (pool("default"), pool("wal"));
         let (opens_default, opens_wal) = (Arc::clone(&default), Arc::clone(&wal));
@@ -183,6 +205,59 @@ fn a_create_that_cannot_be_undone_is_undone_later() {
         let world = world.restarted();
         world.service.clone().recover().await;
         world.assert_empty();
+    });
+}
+
+/// Steps in the pools of one create, or of one remove: before and after each of two shares.
+const STEPS: u32 = 4;
+
+#[test]
+fn a_create_killed_at_any_step_leaves_nothing() {
+    apart(|| async {
+        for step in 1..=STEPS {
+            let world = World::new();
+            world.wal.fuse.0.store(step, Ordering::SeqCst);
+            let error = world.create("v", &[]).await.unwrap_err();
+            assert!(matches!(error, VolumeError::Internal(_)), "step {step}: {error}");
+            let world = world.restarted();
+            assert_eq!(world.service.list(), [], "step {step}");
+            world.service.clone().recover().await;
+            world.assert_empty();
+            world.create("v", &[]).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_remove_killed_at_any_step_is_finished() {
+    apart(|| async {
+        for step in 1..=STEPS {
+            let world = World::new();
+            world.create("v", &[]).await.unwrap();
+            world.mount("v", "one").await.unwrap();
+            world.wal.fuse.0.store(step, Ordering::SeqCst);
+            assert!(world.remove("v").await.is_err(), "step {step}");
+            let world = world.restarted();
+            assert_eq!(world.status("v").await.unwrap()["state"], "removing", "step {step}");
+            world.service.clone().recover().await;
+            world.assert_empty();
+        }
+    });
+}
+
+#[test]
+fn a_view_that_a_killed_mount_left_goes_at_the_next_start() {
+    apart(|| async {
+        let world = World::new();
+        for volume in ["v", "w"] {
+            world.create(volume, &[]).await.unwrap();
+            world.mount(volume, "one").await.unwrap();
+        }
+        durable::remove(&world.dir.path().join("mounts/v.record")).unwrap();
+        let world = world.restarted();
+        world.service.clone().recover().await;
+        assert!(!world.dir.path().join("views/v").exists());
+        assert!(world.dir.path().join("views/w/data").exists());
     });
 }
 

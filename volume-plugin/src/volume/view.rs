@@ -12,11 +12,11 @@
 //! - What is mounted is read from the kernel each time, since engine and host unmount without
 //!   telling.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-
-use plugin_sdk::durable;
 
 use crate::name::VolumeName;
 use crate::sys::beneath::Dir;
@@ -61,9 +61,14 @@ impl Views {
         self.root.join(volume.as_str())
     }
 
-    /// Whether anything is mounted as view of `volume`.
-    pub(super) fn is_mounted(&self, volume: &VolumeName) -> Result<bool, SysError> {
-        Ok(mountinfo::at(&own_mounts()?, &self.path(volume)).is_some())
+    /// Volumes that have anything mounted as their view.
+    pub(super) fn mounted(&self) -> Result<BTreeSet<VolumeName>, SysError> {
+        let name = |mount: &Mount| {
+            let below = mount.point.strip_prefix(&self.root).ok()?;
+            // What is mounted inside a view has more components, and so is no name.
+            below.to_str()?.parse().ok()
+        };
+        Ok(own_mounts()?.iter().filter_map(name).collect())
     }
 
     /// Makes the view unless it stands already, as after a crash of this plugin.
@@ -154,8 +159,9 @@ impl Views {
 /// Puts the plan together at `stage` and shows it at `view`.
 fn attach(stage: &Path, view: &Path, plan: &ViewPlan) -> Result<(), SysError> {
     clear(stage);
-    for directory in [stage, view] {
-        durable::create_dir(directory, 0o755).doing(|| format!("make {}", directory.display()))?;
+    for point in [stage, view] {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(point);
+        made.doing(|| format!("make {}", point.display()))?;
     }
     let bound = |from: &Path| format!("bind {} to {}", from.display(), view.display());
     mount::bind(&plan.root, stage).doing(|| bound(&plan.root))?;

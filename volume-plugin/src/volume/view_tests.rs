@@ -3,6 +3,8 @@
 
 use std::process::{Child, Command};
 
+use plugin_sdk::durable;
+
 use super::*;
 use crate::sys::namespace::MountNamespace;
 
@@ -15,13 +17,14 @@ impl Neighbour {
         let ready = marker.path().join("ready");
         let script = format!("{script}\ntouch {}; exec sleep 60", ready.display());
         #[expect(clippy::disallowed_methods, reason = "it runs beside the test")]
-        let child = Command::new("unshare")
+        let neighbour = Command::new("unshare")
             .args(["--mount", "--propagation", propagation, "sh", "-euc", &script])
             .spawn()
+            .map(Self)
             .unwrap();
         for _ in 0..1000 {
             if ready.exists() {
-                return Self(child);
+                return neighbour;
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
