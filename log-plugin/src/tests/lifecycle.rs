@@ -106,7 +106,7 @@ fn kills_lose_and_double_nothing() {
                 fifo.write_all(&frame[9..]).unwrap();
                 n += 1;
             }
-            n
+            (n, fifo)
         }
     });
     for _ in 0..10 {
@@ -115,12 +115,13 @@ fn kills_lose_and_double_nothing() {
         plugin = Plugin::start(rig.path());
     }
     done.store(true, Ordering::Relaxed);
-    let written = written.join().unwrap();
+    let (written, _fifo) = written.join().unwrap();
     plugin.stop_logging(&path);
     let got = texts(&plugin.logs("c", &all()));
     let expected: Vec<_> = (0..written).map(|n| format!("line {n:07}\n")).collect();
     assert!(written > 1000);
-    assert!(got == expected, "{} of {written}", got.len());
+    let differs = got.iter().zip(&expected).position(|(got, expected)| got != expected);
+    assert!(got == expected, "{} of {written}, differs at {differs:?}", got.len());
 }
 
 #[test]
