@@ -80,7 +80,7 @@ start_postgres() {
 wait_for_postgres() {
     local seconds
     for ((seconds = 0; seconds < 60; seconds++)); do
-        docker exec "$name" pg_isready -q -h 127.0.0.1 && return
+        docker exec "$name" pg_isready -q -h 127.0.0.1 -U postgres && return
         [ "$(docker inspect -f '{{.State.Running}}' "$name")" = true ] || break
         sleep 1
     done
@@ -91,11 +91,11 @@ wait_for_postgres() {
 load_data() {
     sql -q -c "CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'"
     docker exec "$name" pgbench -U postgres -i -q -s 10 --tablespace=fast postgres 2>&1 | tail -n 1
-    docker exec "$name" pgbench -U postgres -c 4 -j 2 -T 5 postgres | grep -E '^(number of trans|latency|tps)'
+    docker exec "$name" pgbench -U postgres -n -c 4 -j 2 -T 5 postgres | grep -E '^(number of trans|latency|tps)'
     sql -q -c CHECKPOINT
 }
 
-show_status() { docker volume inspect -f '{{json .Status}}' "$name" | jq -c 'to_entries[] | {(.key): .value}'; }
+show_status() { docker volume inspect -f '{{json .Status}}' "$name" | jq -r 'to_entries[] | "\(.key): \(.value)"'; }
 
 show_logs() { docker logs --tail 4 "$name"; }
 

@@ -23,8 +23,8 @@ reach_engine() {
 ensure_engine() {
     if ! reach_engine; then
         [ -z "${DOCKER_HOST:-}" ] || die "no engine answers at DOCKER_HOST=$DOCKER_HOST"
+        [ -e /var/lib/docker ] || touch "$state/engine-data"
         if ! PATH=$PATH:/usr/sbin command -v dockerd >/dev/null; then
-            [ -e /var/lib/docker ] || touch "$state/engine-data"
             # Newer releases have the client in a package of its own. Without AppArmor's tools no
             # container starts on a kernel that has AppArmor.
             mapfile -t client < <(apt-cache search --names-only '^docker-cli$' | cut -d' ' -f1)
