@@ -20,12 +20,8 @@ pub(crate) fn loop_devices(state: &Path) -> Result<Vec<String>> {
     for plugin in ["pgvol", "pglog"] {
         collect_files(&state.join(plugin), &mut files)?;
     }
-    let table = run(program("losetup").args([
-        "--list",
-        "--noheadings",
-        "--raw",
-        "--output=NAME,BACK-MAJ:MIN,BACK-INO",
-    ]))?;
+    let columns = "--output=NAME,BACK-MAJ:MIN,BACK-INO";
+    let table = run(program("losetup").args(["--list", "--noheadings", columns]))?;
     let mut devices = Vec::new();
     for line in table.lines() {
         let mut columns = line.split_whitespace();

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -112,23 +113,39 @@ pub fn run(suite: &'static Suite, scenarios: Vec<Scenario>) -> ExitCode {
     // One at a time, so that one engine serves all; on this thread, which engines are tied to.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let stage = Arc::new(Mutex::new(None));
+    let times = Arc::new(Mutex::new(Vec::new()));
     let trial = |scenario: Scenario| {
-        let stage = Arc::clone(&stage);
+        let (stage, times) = (Arc::clone(&stage), Arc::clone(&times));
+        let name = scenario.name.clone();
         Trial::test(scenario.name.clone(), move || {
             let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
-            play(suite, &mut stage, scenario).map_err(Failed::from)
+            let start = Instant::now();
+            let outcome = play(suite, &mut stage, scenario).map_err(Failed::from);
+            times.lock().unwrap_or_else(PoisonError::into_inner).push((start.elapsed(), name));
+            outcome
         })
     };
     let conclusion = libtest_mimic::run(&arguments, scenarios.into_iter().map(trial).collect());
+    report_slowest(&mut times.lock().unwrap_or_else(PoisonError::into_inner));
     let stage = stage.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(Err(error)) = stage.map(|stage| stage.engine.end()) {
-        #[expect(clippy::print_stderr, reason = "the runner's report has been printed already")]
-        {
-            eprintln!("the engine left something behind: {error:#}");
-        }
+        report(&format!("the engine left something behind: {error:#}"));
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
+}
+
+/// The whole suite has a limit in time: says where it goes.
+fn report_slowest(times: &mut [(Duration, String)]) {
+    times.sort_unstable_by(|left, right| right.cmp(left));
+    for (time, name) in times.iter().take(5) {
+        report(&format!("{:6.1} s {name}", time.as_secs_f32()));
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the runner's own report has ended")]
+fn report(line: &str) {
+    eprintln!("{line}");
 }
 
 /// Plays one scenario; an engine on which one failed is not used again. The error is a report.

@@ -4,16 +4,16 @@ use anyhow::{Result, ensure};
 use harness::{Container, Scenario, Stage};
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
-    vec![
+    let mut scenarios =
+        Scenario::for_drivers("malformed_options_are_refused", &["json-file", "pglog"], malformed);
+    scenarios.extend([
         Scenario::new("options_of_docker_are_taken", taken),
-        Scenario::new("unknown_options_are_refused", unknown).tolerating(REFUSED),
-        Scenario::new("malformed_options_are_refused", malformed).tolerating(REFUSED),
-        Scenario::new("options_not_yet_built_are_refused", not_yet_built).tolerating(REFUSED),
-    ]
+        Scenario::new("unknown_options_are_refused", unknown),
+        Scenario::new("options_not_yet_built_are_refused", not_yet_built),
+    ]);
+    // A refusal may be logged as a warning.
+    scenarios.into_iter().map(|scenario| scenario.tolerating(&["LogDriver.StartLogging"])).collect()
 }
-
-/// A refusal may be logged as a warning.
-const REFUSED: &[&str] = &["LogDriver.StartLogging"];
 
 fn taken(stage: &Stage) -> Result<()> {
     let options = [
@@ -46,16 +46,30 @@ fn taken(stage: &Stage) -> Result<()> {
 
 fn unknown(stage: &Stage) -> Result<()> {
     // What is allowed is named, so that a slip can be put right.
-    refused(stage, "max-sise=1m", &["max-sise", "max-size"])?;
-    refused(stage, "gelf-address=udp://x", &["gelf-address", "max-size"])
+    refused(stage, "pglog", "max-sise=1m", &["max-sise", "max-size"])?;
+    refused(stage, "pglog", "gelf-address=udp://x", &["gelf-address", "max-size"])
 }
 
-fn malformed(stage: &Stage) -> Result<()> {
-    refused(stage, "max-size=many", &["max-size", "many"])?;
-    refused(stage, "max-size=-1", &["max-size", "-1"])?;
-    refused(stage, "max-file=0", &["max-file", "0"])?;
-    refused(stage, "max-file=some", &["max-file", "some"])?;
-    refused(stage, "labels-regex=(", &["labels-regex", "("])
+/// What Docker's own driver refuses as well, if not always by the key and the value.
+fn malformed(stage: &Stage, driver: &'static str) -> Result<()> {
+    for option in [
+        "max-size=many",
+        "max-size=1x",
+        "max-size=0",
+        "max-size=-1",
+        "max-file=0",
+        "max-file=some",
+        "compress=perhaps",
+        "labels-regex=(",
+        "env-regex=[",
+        "tag={{.Name",
+        "tag={{.Nickname}}",
+    ] {
+        let (key, value) = option.split_once('=').unwrap_or_default();
+        let parts = [key, value];
+        refused(stage, driver, option, if driver == "pglog" { &parts } else { &[] })?;
+    }
+    Ok(())
 }
 
 fn not_yet_built(stage: &Stage) -> Result<()> {
@@ -73,14 +87,14 @@ fn not_yet_built(stage: &Stage) -> Result<()> {
         "route=audit -> syslog",
     ] {
         let key = option.split('=').next().unwrap_or(option);
-        refused(stage, option, &[key, "not built yet"])?;
+        refused(stage, "pglog", option, &[key, "not built yet"])?;
     }
     Ok(())
 }
 
 /// Starts a container with `option`, which must fail with a message that has all `parts`.
-fn refused(stage: &Stage, option: &str, parts: &[&str]) -> Result<()> {
-    let driver = stage.driver("pglog")?;
+fn refused(stage: &Stage, driver: &'static str, option: &str, parts: &[&str]) -> Result<()> {
+    stage.driver(driver)?;
     let arguments =
         ["run", "--rm", "--log-driver", driver, "--log-opt", option, "base", "echo", "a"];
     let message = stage.engine().refused(&arguments)?;
