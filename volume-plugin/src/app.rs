@@ -204,8 +204,11 @@ mod tests {
     use super::*;
     use mountinfo::Mount;
 
+    /// On the root mount, which is number 1.
     fn mounted(device: &str, root: &str, point: &str) -> Mount {
         Mount {
+            id: u32::from(point != "/") + 1,
+            parent: 1,
             device: device.into(),
             root: root.into(),
             point: point.into(),

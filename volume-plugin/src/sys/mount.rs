@@ -32,6 +32,12 @@ pub(crate) fn make_shared(target: &Path) -> io::Result<()> {
     Ok(mount(NOTHING, target, NOTHING, MsFlags::MS_SHARED | MsFlags::MS_REC, NOTHING)?)
 }
 
+/// The one mount at `target` has no peers any more.
+#[cfg(test)]
+pub(crate) fn leave_group(target: &Path) -> io::Result<()> {
+    Ok(mount(NOTHING, target, NOTHING, MsFlags::MS_PRIVATE, NOTHING)?)
+}
+
 /// An empty tmpfs for mount points, seen by this namespace alone.
 pub fn private_tmpfs(target: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 /// One mount of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// Number of the mount in its namespace.
+    pub id: u32,
+    /// Number of the mount that this one is on.
+    pub parent: u32,
     /// `MAJOR:MINOR` of the file system: the same in every namespace.
     pub device: String,
     /// The directory of the file system that is shown.
@@ -47,16 +51,31 @@ pub fn own() -> io::Result<Vec<Mount>> {
     of("thread-self")
 }
 
-/// The topmost mount exactly at `point`.
+/// The mount that is seen at exactly `point`.
 pub fn at<'a>(mounts: &'a [Mount], point: &Path) -> Option<&'a Mount> {
-    mounts.iter().rev().find(|mount| mount.point == point)
+    holding(mounts, point).filter(|mount| mount.point == point)
 }
 
-/// The mount that `path`, absolute and without links, lies on.
+/// The mount that `path`, absolute and without links, lies on. Found as the kernel does, from
+/// mount to mount: the same path may be that of other mounts, which are covered.
 pub fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
-    let depth = |mount: &Mount| mount.point.components().count();
-    // Of several at one point the last made is the one seen.
-    mounts.iter().filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| depth(mount))
+    let known = |id: u32| mounts.iter().any(|mount| mount.id == id);
+    let roots = mounts.iter().filter(|mount| mount.parent == mount.id || !known(mount.parent));
+    let mut current = nearest(roots, path)?;
+    loop {
+        let id = current.id;
+        let on_it = mounts.iter().filter(|mount| mount.parent == id && mount.id != id);
+        match nearest(on_it, path) {
+            Some(next) => current = next,
+            None => return Some(current),
+        }
+    }
+}
+
+/// The first of these mounts on the way to `path`.
+fn nearest<'a>(mounts: impl Iterator<Item = &'a Mount>, path: &Path) -> Option<&'a Mount> {
+    let on_the_way = mounts.filter(|mount| path.starts_with(&mount.point));
+    on_the_way.min_by_key(|mount| mount.point.components().count())
 }
 
 /// Where `path`, absolute and without links, lies on its file system.
@@ -85,7 +104,9 @@ fn parse(text: &[u8]) -> Vec<Mount> {
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
-    let device = String::from_utf8(fields.nth(2)?.to_vec()).ok()?;
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let parent = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = String::from_utf8(fields.next()?.to_vec()).ok()?;
     let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
     let (mut shared, mut master) = (None, None);
@@ -97,7 +118,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
             _ => {}
         }
     }
-    Some(Mount { device, root, point, shared, master })
+    Some(Mount { id, parent, device, root, point, shared, master })
 }
 
 /// The kernel writes space, tab, newline and backslash as three octal digits.
@@ -126,21 +147,22 @@ mod tests {
 23 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 99 23 0:47 / /mnt/a\\040b rw shared:24 master:3 - tmpfs t rw
 131 99 254:0 /var/lib/pgvol/wal /mnt/a\\040b/v rw,relatime - ext4 /dev/vda rw
-132 99 0:50 / /mnt/a\\040b/v rw,relatime master:7 - btrfs /dev/loop0 rw
+132 131 0:50 / /mnt/a\\040b/v rw,relatime master:7 - btrfs /dev/loop0 rw
+140 23 0:51 / /mnt/a\\040b/v rw - tmpfs covered rw
 garbage
 ";
 
     #[test]
     fn fields_are_read() {
         let mounts = parse(SAMPLE);
-        assert_eq!(mounts.len(), 4);
+        assert_eq!(mounts.len(), 5);
         assert_eq!(mounts[1].point, Path::new("/mnt/a b"));
         assert_eq!((mounts[1].shared, mounts[1].master), (Some(24), Some(3)));
         assert_eq!((mounts[3].shared, mounts[3].master), (None, Some(7)));
     }
 
     #[test]
-    fn the_topmost_mount_counts() {
+    fn the_mount_that_is_seen_counts() {
         let mounts = parse(SAMPLE);
         let seen = at(&mounts, Path::new("/mnt/a b/v")).unwrap();
         assert_eq!(seen.device, "0:50");

@@ -4,11 +4,12 @@
 //! Invariants:
 //! - A view appears whole or not at all: it is put together where nobody sees it and attached in
 //!   one step.
-//! - Once attached, its mounts are private everywhere. Else a container's copy would follow the
-//!   host's: when the engine unmounts the views of a plugin that was disabled by force, a running
-//!   server would lose its WAL directory and write on in the empty one below it.
-//! - Namespaces that only received a copy, such as those of services, lose it at once: unlike the
-//!   engine they would keep it, and with it the pool, for ever.
+//! - Once attached, it is private, here and where the engine sees it, so that a container's copy
+//!   follows neither. Else, when the engine unmounts the views of a plugin that was disabled by
+//!   force, a running server would lose its WAL directory and write on in the empty one below it.
+//! - A view goes with its mount point. It has copies that no path leads to: in the namespaces of
+//!   services, and below the engine's own mount where the host's file systems are shared. The
+//!   kernel detaches all of them when the directory is removed, and none in containers.
 //! - What is mounted is read from the kernel each time, since engine and host unmount without
 //!   telling.
 
@@ -76,7 +77,7 @@ impl Views {
         let view = self.path(volume);
         let mounts = own_mounts()?;
         if mountinfo::at(&mounts, &view).is_some() {
-            if stands(&mounts, &view, plan) {
+            if stands(&mounts, &view, plan) && self.is_everywhere(volume)? {
                 self.seclude(volume)?;
                 return Ok(view);
             }
@@ -97,7 +98,7 @@ impl Views {
         }
     }
 
-    /// Takes the view away, here and wherever it was propagated to.
+    /// Takes the view away, here and wherever it was propagated to. Containers keep theirs.
     pub(super) fn drop(&self, volume: &VolumeName) -> Result<(), SysError> {
         let view = self.path(volume);
         let doing = || format!("unmount {}", view.display());
@@ -107,13 +108,10 @@ impl Views {
             }
             mount::detach(&view).doing(doing)?;
         }
-        let elsewhere = Elsewhere::of(&self.root).doing(doing)?;
-        for (namespace, copy) in elsewhere.copies(volume) {
-            namespace.enter(|| mount::detach(&copy)).doing(doing)?;
+        match fs::remove_dir(&view) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.doing(|| format!("remove the mount point {}", view.display())),
         }
-        // Only a mount point without a mount; the next view makes it again.
-        drop(fs::remove_dir(&view));
-        Ok(())
     }
 
     /// Who shows one of `places` other than as a copy of this volume's view.
@@ -136,7 +134,16 @@ impl Views {
         Ok(users)
     }
 
-    /// See the invariants of the module.
+    /// Whether the engine sees the view too; it may have unmounted it.
+    fn is_everywhere(&self, volume: &VolumeName) -> Result<bool, SysError> {
+        let doing = || "look at the engine's mounts".to_owned();
+        let elsewhere = Elsewhere::of(&self.root).doing(doing)?;
+        Ok(elsewhere.roots().all(|(namespace, root)| {
+            mountinfo::at(&namespace.mounts, &root.join(volume.as_str())).is_some()
+        }))
+    }
+
+    /// Makes the view private, here and where the engine sees it.
     fn seclude(&self, volume: &VolumeName) -> Result<(), SysError> {
         let view = self.path(volume);
         let doing = || format!("make {} private", view.display());
@@ -146,11 +153,9 @@ impl Views {
             return Err(denied).doing(|| "look into the engine's mount namespace".to_owned());
         }
         mount::make_private(&view).doing(doing)?;
-        for (namespace, copy, tie) in elsewhere.tied(volume) {
-            match tie {
-                Tie::Peer => namespace.enter(|| mount::make_private(&copy)).doing(doing)?,
-                Tie::Follower => namespace.enter(|| mount::detach(&copy)).doing(doing)?,
-            }
+        for (namespace, root) in elsewhere.roots() {
+            let view = root.join(volume.as_str());
+            namespace.enter(|| mount::make_private(&view)).doing(doing)?;
         }
         Ok(())
     }
@@ -164,7 +169,10 @@ fn attach(stage: &Path, view: &Path, plan: &ViewPlan) -> Result<(), SysError> {
         made.doing(|| format!("make {}", point.display()))?;
     }
     let bound = |from: &Path| format!("bind {} to {}", from.display(), view.display());
-    mount::bind(&plan.root, stage).doing(|| bound(&plan.root))?;
+    // Private before anything is bound inside, or that would show up in the share itself.
+    mount::bind(&plan.root, stage)
+        .and_then(|()| mount::make_private(stage))
+        .doing(|| bound(&plan.root))?;
     let root = Dir::open(stage).doing(|| format!("open {}", stage.display()))?;
     for (path, share) in &plan.inside {
         let source = Dir::open(share).and_then(|share| share.open_dir(Path::new(path)));
@@ -207,20 +215,11 @@ fn own_mounts() -> Result<Vec<Mount>, SysError> {
     mountinfo::own().doing(|| "read what is mounted".to_owned())
 }
 
-/// How the views' directory of another namespace is tied to ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tie {
-    /// Mounts go both ways: the engine's.
-    Peer,
-    /// Mounts only come from here.
-    Follower,
-}
-
-/// The views as other mount namespaces see them.
+/// The views as the engine's mount namespace and others see them.
 struct Elsewhere {
     namespaces: Vec<MountNamespace>,
-    /// Of each namespace by its index: where it has the views' directory, and how tied.
-    roots: Vec<(usize, PathBuf, Tie)>,
+    /// Where a namespace, by its index, has the directory of the views as a peer of ours.
+    roots: Vec<(usize, PathBuf)>,
     shared: bool,
     denied: bool,
 }
@@ -229,63 +228,36 @@ impl Elsewhere {
     fn of(root: &Path) -> io::Result<Self> {
         let own = mountinfo::own()?;
         let Others { namespaces, denied } = namespace::others()?;
+        let own = mountinfo::holding(&own, root).filter(|own| own.shared.is_some());
         let mut roots = Vec::new();
-        let shared = mountinfo::holding(&own, root).and_then(|own| Some((own, own.shared?)));
-        if let Some((own, group)) = shared {
+        if let Some(own) = own {
             let below = root.strip_prefix(&own.point).unwrap_or(Path::new(""));
             for (index, namespace) in namespaces.iter().enumerate() {
-                for mount in namespace.mounts.iter().filter(|mount| mount.root == own.root) {
-                    let tie = match (mount.shared, mount.master) {
-                        (Some(theirs), _) if theirs == group => Tie::Peer,
-                        (_, Some(theirs)) if theirs == group => Tie::Follower,
-                        _ => continue,
-                    };
-                    roots.push((index, mount.point.join(below), tie));
-                }
+                // The group may have mounts of more than this directory in it.
+                let peer = |mount: &&Mount| mount.shared == own.shared && mount.root == own.root;
+                let peers = namespace.mounts.iter().filter(peer);
+                roots.extend(peers.map(|mount| (index, mount.point.join(below))));
             }
         }
-        let shared = shared.is_some();
-        Ok(Self { namespaces, roots, shared, denied })
+        Ok(Self { namespaces, roots, shared: own.is_some(), denied })
     }
 
     /// What we mount goes somewhere, and we may not see where.
     fn may_hide_the_engine(&self) -> bool {
-        self.shared && self.denied && self.roots.iter().all(|(.., tie)| *tie != Tie::Peer)
+        self.shared && self.denied && self.roots.is_empty()
     }
 
-    /// Namespaces that get what we mount, with the path of the view of `volume` there, if any.
-    fn tied(&self, volume: &VolumeName) -> Vec<(&MountNamespace, PathBuf, Tie)> {
-        let copy = |&(index, ref root, tie): &(usize, PathBuf, Tie)| {
-            let namespace = &self.namespaces[index];
-            let view = root.join(volume.as_str());
-            mountinfo::at(&namespace.mounts, &view)?;
-            Some((namespace, view, tie))
-        };
-        self.roots.iter().filter_map(copy).collect()
+    fn roots(&self) -> impl Iterator<Item = (&MountNamespace, &Path)> {
+        self.roots.iter().map(|(index, root)| (&self.namespaces[*index], root.as_path()))
     }
 
-    /// Every copy of the view, also where a container bound the whole host into itself.
-    fn copies(&self, volume: &VolumeName) -> Vec<(&MountNamespace, PathBuf)> {
-        let mut copies = Vec::new();
-        for namespace in &self.namespaces {
-            for mount in &namespace.mounts {
-                if self.is_view(volume, &mount.point) {
-                    copies.push((namespace, mount.point.clone()));
-                }
-            }
-        }
-        copies
-    }
-
-    /// Whether `point` is the view or inside, below whatever root it may be shown.
+    /// Whether `point` is the view or inside, below whatever root it may be shown: a container may
+    /// have bound the whole host into itself.
     fn is_copy(&self, volume: &VolumeName, point: &Path) -> bool {
-        point.ancestors().any(|ancestor| self.is_view(volume, ancestor))
-    }
-
-    fn is_view(&self, volume: &VolumeName, point: &Path) -> bool {
-        self.roots.iter().any(|(_, root, _)| {
+        self.roots.iter().any(|(_, root)| {
             let view = root.join(volume.as_str());
-            view.strip_prefix("/").is_ok_and(|suffix| point.ends_with(suffix))
+            let Ok(suffix) = view.strip_prefix("/") else { return false };
+            point.ancestors().any(|ancestor| ancestor.ends_with(suffix))
         })
     }
 }

@@ -53,6 +53,7 @@ impl Drop for Neighbour {
 }
 
 struct World {
+    engine: Neighbour,
     views: Views,
     plan: ViewPlan,
     volume: VolumeName,
@@ -60,7 +61,7 @@ struct World {
 }
 
 impl World {
-    /// With a volume of two shares, below a directory of views that propagates.
+    /// With a volume of two shares, below a directory of views that propagates to an engine.
     fn new() -> Self {
         namespace::isolate();
         let dir = tempfile::tempdir().unwrap();
@@ -69,11 +70,16 @@ impl World {
             durable::create_dir(&path(name), 0o755).unwrap();
         }
         durable::write(&path("other/wal/segment"), b"x").unwrap();
+        // As on a host whose file systems are shared: a bind within one is its peer, so that the
+        // engine has another copy of each view, below the directory of all views.
+        mount::bind(dir.path(), dir.path()).unwrap();
+        mount::make_shared(dir.path()).unwrap();
         mount::bind(&path("views"), &path("views")).unwrap();
-        mount::make_shared(&path("views")).unwrap();
+        let engine = Neighbour::new("unchanged", "");
+        mount::leave_group(dir.path()).unwrap();
         let views = Views::new(path("views"), path("staging"));
         let plan = ViewPlan { root: path("root"), inside: vec![("wal".to_owned(), path("other"))] };
-        Self { views, plan, volume: "v".parse().unwrap(), dir }
+        Self { engine, views, plan, volume: "v".parse().unwrap(), dir }
     }
 
     fn ensure(&self) -> PathBuf {
@@ -82,26 +88,28 @@ impl World {
 }
 
 #[test]
-fn the_engine_sees_the_whole_view_and_services_none() {
+fn the_engine_sees_the_whole_view_and_nobody_keeps_it() {
     let world = World::new();
-    let engine = Neighbour::new("unchanged", "");
+    let engine = &world.engine;
     let service = Neighbour::new("slave", "");
     let view = world.ensure();
     assert!(engine.has_file(&view.join("wal/segment")));
     for point in [view.clone(), view.join("wal")] {
         let mount = engine.sees(&point).unwrap();
         assert_eq!((mount.shared, mount.master), (None, None), "{mount:?}");
-        assert_eq!(service.sees(&point), None);
+        assert!(service.sees(&point).is_some());
     }
     world.views.drop(&world.volume).unwrap();
-    assert_eq!(engine.sees(&view), None);
+    for point in [view.clone(), view.join("wal")] {
+        assert_eq!((engine.sees(&point), service.sees(&point)), (None, None));
+    }
     assert!(!view.exists());
 }
 
 #[test]
 fn a_container_keeps_its_wal_when_the_engine_drops_the_views() {
     let world = World::new();
-    let engine = Neighbour::new("unchanged", "");
+    let engine = &world.engine;
     let view = world.ensure();
     let here = world.dir.path().join("c");
     let copy = format!("mount --rbind {} {}", view.display(), here.display());
@@ -136,7 +144,6 @@ fn a_container_keeps_its_wal_when_the_engine_drops_the_views() {
 #[test]
 fn a_copy_of_the_whole_host_is_no_use_and_goes_with_the_view() {
     let world = World::new();
-    let _engine = Neighbour::new("unchanged", "");
     let view = world.ensure();
     let mirror = world.dir.path().join("c");
     let watcher = Neighbour::new("private", &format!("mount --rbind / {}", mirror.display()));
@@ -151,9 +158,21 @@ fn a_copy_of_the_whole_host_is_no_use_and_goes_with_the_view() {
 }
 
 #[test]
+fn a_view_that_the_engine_unmounted_is_made_again() {
+    let world = World::new();
+    let engine = &world.engine;
+    let view = world.ensure();
+    engine.namespace().enter(|| mount::detach(&view)).unwrap();
+    world.ensure();
+    assert!(engine.has_file(&view.join("wal/segment")));
+    // Nothing of all this reaches the shares.
+    assert!(!world.dir.path().join("root/wal/segment").exists());
+}
+
+#[test]
 fn half_a_view_is_never_left() {
     let world = World::new();
-    let engine = Neighbour::new("unchanged", "");
+    let engine = &world.engine;
     std::fs::remove_dir_all(world.dir.path().join("other")).unwrap();
     assert!(world.views.ensure(&world.volume, &world.plan).is_err());
     let view = world.views.path(&world.volume);
