@@ -74,10 +74,10 @@ need mkfs.btrfs btrfs-progs
 need shellcheck shellcheck
 need jq jq
 case $part in
-    all) style && unit && e2e volume log ;;
+    all) style && unit && e2e spikes volume log ;;
     style | unit) "$part" ;;
-    e2e) e2e volume log ;;
-    volume | log) e2e "$part" ;;
-    *) die "unknown part $part: all, style, unit, e2e, volume or log" ;;
+    e2e) e2e spikes volume log ;;
+    spikes | volume | log) e2e "$part" ;;
+    *) die "unknown part $part: all, style, unit, e2e, spikes, volume or log" ;;
 esac
 [ "$failed_steps" = 0 ] && ! grep -q '^test result: FAILED' "$results"

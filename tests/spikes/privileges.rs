@@ -1,9 +1,10 @@
 //! Each privilege of `config.json`, left out: what fails then, and what still works.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::{Container, Pg, Scenario, Stage, Volume};
+use harness::{Container, Pg, Scenario, Stage, Volume, eventually};
 use serde_json::{Value, json};
 
 use crate::guard::{directory, with_volume};
@@ -116,19 +117,20 @@ fn pgvol_without_pidhost(stage: &Stage) -> Result<()> {
 fn pglog_keeps_streams(stage: &Stage, less: impl FnOnce(&mut Value), error: &str) -> Result<()> {
     let probe = Probe::without(stage.engine(), "pglog", less)?;
     probe.refused("host.read", &host_file(stage)?, error)?;
-    stream_goes_on(stage, &probe)
+    drop(writer(stage)?);
+    Ok(())
 }
 
-/// A container's stream is taken, and taken up again after a kill.
-fn stream_goes_on(stage: &Stage, probe: &Probe) -> Result<()> {
+/// A container whose stream is being stored.
+fn writer(stage: &Stage) -> Result<Container> {
+    stage.engine().shell("rm -rf /var/lib/pgvol/probe/segments")?;
     let script = "while sleep 0.05; do date; done";
     let command = ["--log-driver=pglog", "--entrypoint=sh", "postgres:17", "-c", script];
-    let _writer = Container::run(stage.engine(), "writer", &command)?;
-    probe.kill()?;
-    let about = probe.ask("about", &Value::Null)?;
-    let again = about["reattached"][0].as_str().unwrap_or_default();
-    ensure!(again.ends_with("goes on"), "after a kill: {about}");
-    Ok(())
+    let writer = Container::run(stage.engine(), "writer", &command)?;
+    eventually(Duration::from_secs(10), || {
+        stage.engine().shell("test -s /var/lib/pgvol/probe/segments/*/000000")
+    })?;
+    Ok(writer)
 }
 
 /// Only a loopback interface is left: no peer can be reached.
@@ -143,15 +145,15 @@ fn pglog_without_host_network(stage: &Stage) -> Result<()> {
     let less = |config: &mut Value| config["network"]["type"] = json!("");
     let without = Probe::without(stage.engine(), "pglog", less)?;
     ensure!(!interfaces(&without)?, "the host's interfaces are seen");
-    stream_goes_on(stage, &without)
+    drop(writer(stage)?);
+    Ok(())
 }
 
 /// The FIFOs are then in the plugin's root, which an upgrade replaces.
 fn without_propagated_mount(stage: &Stage) -> Result<()> {
     let less = |config: &mut Value| config["propagatedMount"] = json!("");
     let probe = Probe::without(stage.engine(), "pglog", less)?;
-    let script = ["--log-driver=pglog", "--entrypoint=sleep", "postgres:17", "600"];
-    let writer = Container::run(stage.engine(), "writer", &script)?;
+    let writer = writer(stage)?;
     let plugins = stage.engine().path("/var/lib/docker/plugins");
     let mut fifos = 0;
     for plugin in fs::read_dir(plugins)?.flatten() {
@@ -159,6 +161,11 @@ fn without_propagated_mount(stage: &Stage) -> Result<()> {
         fifos += fs::read_dir(directory).map_or(0, Iterator::count);
     }
     ensure!(fifos == 1, "{fifos} FIFOs in the plugins' roots");
+    // A kill alone does not lose them.
+    probe.kill()?;
+    let about = probe.ask("about", &Value::Null)?;
+    let again = about["reattached"][0].as_str().unwrap_or_default();
+    ensure!(again.ends_with("goes on"), "after a kill: {about}");
     drop(writer);
-    stream_goes_on(stage, &probe)
+    Ok(())
 }
