@@ -5,7 +5,7 @@
 #
 # usage: test.sh [all]                 everything
 #        test.sh style|unit
-#        test.sh e2e|volume|log [FILTER]   the scenarios of both suites or of one
+#        test.sh e2e|spikes|volume|log [FILTER]   the scenarios of all suites or of one
 #   PROFILE=dev   packages the plugins of another cargo profile than release
 #   E2E_CACHE     keeps Debian roots between runs (default: ~/.cache/pgvol-e2e)
 set -euo pipefail

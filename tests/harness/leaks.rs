@@ -26,10 +26,8 @@ pub(crate) fn loop_devices(state: &Path) -> Result<Vec<String>> {
     for line in table.lines() {
         let mut columns = line.split_whitespace();
         let name = columns.next().context("a name")?;
-        // losetup pads this column, and its raw form escapes the blanks.
-        let device = columns.next().unwrap_or_default().replace("\\x20", "");
-        let inode = columns.next().unwrap_or_default();
-        if files.iter().any(|file| (file.0.as_str(), file.1.as_str()) == (&device, inode)) {
+        let key = (columns.next().unwrap_or_default(), columns.next().unwrap_or_default());
+        if files.iter().any(|(device, inode)| (device.as_str(), inode.as_str()) == key) {
             devices.push(name.to_owned());
         }
     }
