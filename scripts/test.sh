@@ -22,7 +22,6 @@ began=$SECONDS failed_steps=0
 # The line is printed however the run ends; what a killed suite has left goes with the directory.
 finish() {
     local status=$?
-    rm -rf "${work:?}/engines"
     say "took $((SECONDS - began)) s"
     # A run that ended early has failed, whatever its tests say.
     awk -v status="$status" -v failed="$failed_steps" '
@@ -58,8 +57,7 @@ unit() {
 }
 
 e2e() {
-    mkdir "$work/engines"
-    export E2E_WORK=$work/engines E2E_PLUGINS=$work/plugins
+    export E2E_WORK=$work E2E_PLUGINS=$work/plugins
     "$root/scripts/package.sh" "$E2E_PLUGINS"
     for name; do
         step cargo test --locked -p e2e --test "$name" -- ${filter:+"$filter"}
