@@ -1,21 +1,24 @@
-//! When to read a stream: at once while it is slow, in batches while it is busy.
+//! When a stream is read at once, and when in batches.
 //!
 //! A reader that is as quick as its writer wakes for every few lines, and that costs more than
-//! moving the bytes: a pause of two milliseconds between readiness and reading doubles what a
-//! container can write. A line that comes alone must not wait for company.
+//! moving the bytes: reading every two milliseconds instead doubles what a container can write.
+//! But a line that comes alone must not wait for company.
 
 use std::time::{Duration, Instant};
 
-/// How long a busy stream may gather.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long a busy stream may gather before it is read again.
+pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
-/// Two turns closer together than this make a stream busy.
+/// So many pauses without anything to read make a stream quiet again.
+pub(super) const EMPTY_TURNS: u32 = 4;
+
+/// Turns closer together than this make a stream busy,
 const CLOSE: Duration = Duration::from_millis(4);
 
-/// Turns that follow closely before the first pause, so that a burst of a few lines is not held.
+/// if there are so many, so that a burst of a few lines is not held up.
 const PATIENCE: u32 = 4;
 
-/// The rhythm of one stream.
+/// The rhythm of a quiet stream.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     last: Option<Instant>,
@@ -23,16 +26,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The stream is ready at `now`: how long to wait before reading it.
-    pub(super) fn before_turn(&mut self, now: Instant) -> Option<Duration> {
+    /// The stream was read at `now`: whether it has become busy.
+    pub(super) fn is_busy(&mut self, now: Instant) -> bool {
         let close = self.last.is_some_and(|last| now.duration_since(last) < CLOSE);
-        self.close_turns = if close { self.close_turns.saturating_add(1) } else { 0 };
-        (self.close_turns >= PATIENCE).then_some(PAUSE)
-    }
-
-    /// The stream was read until it was empty.
-    pub(super) fn after_turn(&mut self, now: Instant) {
+        self.close_turns = if close { self.close_turns + 1 } else { 0 };
         self.last = Some(now);
+        self.close_turns >= PATIENCE
     }
 }
 
@@ -40,24 +39,18 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn busy_after(every: Duration) -> Option<u32> {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        (0..1000).find(|_| {
+            now += every;
+            pace.is_busy(now)
+        })
+    }
+
     #[test]
-    fn slow_streams_never_wait_and_busy_ones_do() {
-        let mut pace = Pace::default();
-        let mut now = Instant::now();
-        for _ in 0..10 {
-            assert_eq!(pace.before_turn(now), None);
-            pace.after_turn(now);
-            now += Duration::from_millis(10);
-        }
-        let paused = (0..10).filter(|_| {
-            now += Duration::from_micros(50);
-            let pause = pace.before_turn(now);
-            now += pause.unwrap_or_default();
-            pace.after_turn(now);
-            pause.is_some()
-        });
-        assert_eq!(paused.count(), 6);
-        now += Duration::from_secs(1);
-        assert_eq!(pace.before_turn(now), None);
+    fn streams_are_busy_by_their_rhythm() {
+        assert_eq!(busy_after(Duration::from_micros(10)), Some(PATIENCE));
+        assert_eq!(busy_after(Duration::from_millis(3)), Some(PATIENCE));
+        assert_eq!(busy_after(Duration::from_millis(5)), None);
     }
 }

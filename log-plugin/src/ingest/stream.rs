@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
-use super::pace::Pace;
+use super::pace::{EMPTY_TURNS, PAUSE, Pace};
 use super::pipes::{Budget, Grant};
 use crate::journal::{Filled, Journal, Limits, Writer};
 use crate::names::StreamId;
@@ -25,7 +24,7 @@ const FULL: usize = 32 * 1024;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Batches of one turn, after which other streams of the thread have theirs.
-const TURN: usize = 4;
+const BATCHES: usize = 4;
 
 /// What a stream is made of.
 #[derive(Debug, Clone)]
@@ -52,12 +51,28 @@ pub(super) enum End {
     Interrupted,
 }
 
+/// What a stream's next phase is.
+enum Next {
+    Quiet,
+    Busy,
+    End(End),
+}
+
+/// What reading until there was nothing came to.
+enum Turn {
+    Read,
+    Nothing,
+    /// There is more.
+    Unfinished,
+    Closed,
+}
+
 impl Stream {
     /// Stores the stream until it ends.
     pub(super) async fn run(&self) -> io::Result<End> {
         let mut writer = Writer::new(Arc::clone(&self.journal), self.id.clone(), self.limits);
         let end = match sys::open_fifo(&self.path) {
-            Ok(fifo) => self.pump(sys::watch(fifo)?, &mut writer).await?,
+            Ok(fifo) => Pump { stream: self, writer: &mut writer, fifo, large: None }.run().await?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => End::Gone,
             // Something else has its place, which is not ours to remove.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => End::Stopped,
@@ -68,68 +83,108 @@ impl Stream {
         }
         Ok(end)
     }
+}
 
-    async fn pump(&self, fifo: AsyncFd<OwnedFd>, writer: &mut Writer) -> io::Result<End> {
+/// A stream whose FIFO is open.
+struct Pump<'s> {
+    stream: &'s Stream,
+    writer: &'s mut Writer,
+    fifo: OwnedFd,
+    large: Option<Grant>,
+}
+
+impl Pump<'_> {
+    async fn run(mut self) -> io::Result<End> {
+        // A pipe that an earlier life of the process enlarged is accounted for.
+        if sys::pipe_size(&self.fifo)? >= super::pipes::LARGE {
+            self.large = self.stream.budget.enlarge(&self.fifo)?;
+        }
+        let mut next = Next::Quiet;
+        loop {
+            next = match next {
+                Next::Quiet => self.quiet().await?,
+                Next::Busy => self.busy().await?,
+                Next::End(end) => return Ok(end),
+            };
+        }
+    }
+
+    /// Reads as soon as there is something, until the stream becomes busy.
+    async fn quiet(&mut self) -> io::Result<Next> {
+        let watched = sys::watch(self.fifo.try_clone()?)?;
         let mut pace = Pace::default();
-        let mut large: Option<Grant> = self.inherited(fifo.get_ref())?;
         // A FIFO without a writer from the beginning is never called ready.
-        if writer.fill(fifo.get_ref())? == Filled::Closed {
-            return Ok(End::Gone);
+        if let Turn::Closed = self.turn()? {
+            return Ok(Next::End(End::Gone));
         }
         loop {
             let mut ready = tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return Ok(End::Interrupted),
-                () = self.stop.cancelled() => return self.drain(fifo.get_ref(), writer),
-                ready = fifo.readable() => ready?,
-                () = tokio::time::sleep(IDLE), if large.is_some() => {
-                    large = large.and_then(|grant| grant.give_back(fifo.get_ref()).err());
+                () = self.stream.shutdown.cancelled() => return Ok(Next::End(End::Interrupted)),
+                () = self.stream.stop.cancelled() => return self.drain(),
+                ready = watched.readable() => ready?,
+                () = tokio::time::sleep(IDLE), if self.large.is_some() => {
+                    let grant = self.large.take();
+                    self.large = grant.and_then(|grant| grant.give_back(&self.fifo).err());
                     continue;
                 }
             };
-            if let Some(pause) = pace.before_turn(Instant::now()) {
-                tokio::select! {
-                    () = self.shutdown.cancelled() => continue,
-                    () = self.stop.cancelled() => continue,
-                    () = tokio::time::sleep(pause) => {}
-                }
+            match self.turn()? {
+                Turn::Closed => return Ok(Next::End(End::Gone)),
+                Turn::Unfinished => return Ok(Next::Busy),
+                Turn::Read | Turn::Nothing => ready.clear_ready(),
             }
-            for _ in 0..TURN {
-                match writer.fill(fifo.get_ref())? {
-                    Filled::Closed => return Ok(End::Gone),
-                    Filled::Idle => {
-                        ready.clear_ready();
-                        break;
-                    }
-                    Filled::Bytes(bytes) if bytes >= FULL && large.is_none() => {
-                        large = self.budget.enlarge(fifo.get_ref())?;
-                    }
-                    Filled::Bytes(_) => {}
-                }
+            if pace.is_busy(Instant::now()) {
+                return Ok(Next::Busy);
             }
-            pace.after_turn(Instant::now());
         }
     }
 
-    /// Accounts for a pipe that an earlier life of the process enlarged.
-    fn inherited(&self, fifo: &OwnedFd) -> io::Result<Option<Grant>> {
-        if sys::pipe_size(fifo)? >= super::pipes::LARGE {
-            self.budget.enlarge(fifo)
-        } else {
-            Ok(None)
+    /// Reads every now and then, until there is nothing. The FIFO is not watched meanwhile, or
+    /// every write would wake this process.
+    async fn busy(&mut self) -> io::Result<Next> {
+        let mut empty = 0;
+        while empty < EMPTY_TURNS {
+            tokio::select! {
+                biased;
+                () = self.stream.shutdown.cancelled() => return Ok(Next::End(End::Interrupted)),
+                () = self.stream.stop.cancelled() => return self.drain(),
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+            match self.turn()? {
+                Turn::Closed => return Ok(Next::End(End::Gone)),
+                Turn::Nothing => empty += 1,
+                Turn::Read | Turn::Unfinished => empty = 0,
+            }
         }
+        Ok(Next::Quiet)
+    }
+
+    fn turn(&mut self) -> io::Result<Turn> {
+        for batch in 0..BATCHES {
+            match self.writer.fill(&self.fifo)? {
+                Filled::Closed => return Ok(Turn::Closed),
+                Filled::Idle if batch == 0 => return Ok(Turn::Nothing),
+                Filled::Idle => return Ok(Turn::Read),
+                Filled::Bytes(bytes) if bytes >= FULL && self.large.is_none() => {
+                    self.large = self.stream.budget.enlarge(&self.fifo)?;
+                }
+                Filled::Bytes(_) => {}
+            }
+        }
+        Ok(Turn::Unfinished)
     }
 
     /// Stores what is left. Nothing more is written by now, though dockerd still has the FIFO
     /// open: empty is the end.
-    fn drain(&self, fifo: &OwnedFd, writer: &mut Writer) -> io::Result<End> {
+    fn drain(&mut self) -> io::Result<Next> {
         let deadline = Instant::now() + DRAIN;
-        while let Filled::Bytes(_) = writer.fill(fifo)? {
+        while let Filled::Bytes(_) = self.writer.fill(&self.fifo)? {
             if Instant::now() > deadline {
-                tracing::error!(stream = %self.id, "the stream did not end within its time");
+                tracing::error!(stream = %self.stream.id, "the stream did not end in its time");
                 break;
             }
         }
-        Ok(End::Stopped)
+        Ok(Next::End(End::Stopped))
     }
 }
