@@ -12,6 +12,7 @@ use plugin_sdk::durable;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain::chain;
 use crate::pool::{
     DirPool, ImagePlan, ImagePool, ImageSize, Opener, PoolError, PoolName, PoolRegistry,
 };
@@ -115,7 +116,9 @@ impl App {
             loop {
                 match self.service().await {
                     Ok(service) => return service.recover().await,
-                    Err(error) => tracing::error!(%error, "the state cannot be used"),
+                    Err(error) => {
+                        tracing::error!(error = chain(&error), "the state cannot be used");
+                    }
                 }
                 tokio::time::sleep(RETRY).await;
             }

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod app;
+mod chain;
 pub mod name;
 pub mod pool;
 pub mod postgres;

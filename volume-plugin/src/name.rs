@@ -98,6 +98,12 @@ fn shown(text: &str) -> String {
 #[serde(transparent)]
 pub struct MountId(String);
 
+impl fmt::Display for MountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl FromStr for MountId {
     type Err = NameError;
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use plugin_sdk::router::{Refusal, Router, Undo};
 
 use crate::app::App;
+use crate::chain::chain;
 use crate::name::{MountId, VolumeName};
 use crate::volume::service::Service;
 use wire::{
@@ -77,7 +78,7 @@ async fn mount(app: Arc<App>, request: MountRequest) -> Result<(PathResponse, Un
 /// dockerd sends no Unmount after a Mount that it did not wait for.
 async fn undo_mount(service: Arc<Service>, name: VolumeName, id: MountId) {
     if let Err(error) = service.unmount(name.clone(), id).await {
-        tracing::error!(volume = %name, %error, "a mount that nobody waited for is left");
+        tracing::error!(volume = %name, error = chain(&error), "a mount that nobody waited for is left");
     }
 }
 

@@ -111,20 +111,6 @@ pub enum PoolError {
     System(#[from] SysError),
 }
 
-impl PoolError {
-    /// The error with its causes, in one line.
-    fn with_cause(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
-    }
-}
-
 /// A place for shares. Calls block; each may be made for different volumes at once, while calls
 /// for one volume come one after another: the caller holds that volume's lock.
 ///

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::{Pool, PoolError, PoolName};
+use crate::chain::chain;
 
 /// Opens a pool; called again after a failure.
 pub type Opener = Arc<dyn Fn() -> Result<Arc<dyn Pool>, PoolError> + Send + Sync>;
@@ -69,7 +70,7 @@ impl Slot {
         let open = Arc::clone(&self.open);
         let opened = tokio::task::spawn_blocking(move || open()).await;
         let opened = opened.unwrap_or_else(|panic| Err(PoolError::Internal(panic.to_string())));
-        let trouble = opened.as_ref().err().map(PoolError::with_cause);
+        let trouble = opened.as_ref().err().map(|error| chain(error));
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
         opened
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::catalog::{Entry, Phase};
 use super::error::VolumeError;
 use super::service::Service;
+use crate::chain::chain;
 use crate::name::VolumeName;
 
 impl Service {
@@ -28,17 +29,17 @@ impl Service {
         let pools: Vec<_> = self.pools.names().cloned().collect();
         for pool in pools {
             if let Err(error) = self.pools.get(&pool).await {
-                tracing::error!(pool = %pool, %error, "a pool cannot be opened");
+                tracing::error!(pool = %pool, error = chain(&error), "a pool cannot be opened");
             }
         }
         if let Err(error) = self.drop_views_without_ids().await {
-            tracing::error!(%error, "views that nobody asked for are left");
+            tracing::error!(error = chain(&error), "views that nobody asked for are left");
         }
         for (name, entry) in self.catalog.all() {
             if is_interrupted(&entry)
                 && let Err(error) = self.finish(&name).await
             {
-                tracing::error!(volume = %name, %error, "an interrupted operation stays unfinished");
+                tracing::error!(volume = %name, error = chain(&error), "an interrupted operation stays unfinished");
             }
         }
     }

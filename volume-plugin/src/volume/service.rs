@@ -20,6 +20,7 @@ use super::options::{self, RawOptions};
 use super::spec::VolumeSpec;
 use super::status::{Known, Status};
 use super::view::{ViewPlan, Views};
+use crate::chain::chain;
 use crate::name::{MountId, VolumeName};
 use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry};
 use crate::sys::{Doing, SysError, mountinfo};
@@ -134,6 +135,7 @@ impl Service {
                 service.drop_idle_view(&name)?;
                 return Err(error.into());
             }
+            tracing::info!(volume = %name, id = %id, "mounted");
             Ok(view)
         })
         .await
@@ -146,9 +148,13 @@ impl Service {
         id: MountId,
     ) -> Result<(), VolumeError> {
         let _turn = self.turn(&name).await;
-        self.blocking(move |service| match service.mounts.take(&name, &id)? {
-            Left::Some => Ok(()),
-            Left::None => Ok(service.views.drop(&name)?),
+        self.blocking(move |service| {
+            let left = service.mounts.take(&name, &id)?;
+            if left == Left::None {
+                service.views.drop(&name)?;
+            }
+            tracing::info!(volume = %name, id = %id, ?left, "unmounted");
+            Ok(())
         })
         .await
     }
@@ -243,7 +249,7 @@ impl Service {
         };
         if let Err(undo) = self.delete(&name, shares) {
             // The intent stays, so that the next start or create of this name undoes the rest.
-            tracing::error!(volume = %name, error = %undo, "a failed create is not undone yet");
+            tracing::error!(volume = %name, error = chain(&undo), "a failed create is not undone yet");
         }
         Err(error)
     }
@@ -268,7 +274,9 @@ impl Service {
         let mut first = None;
         for share in shares.iter().rev() {
             if let Err(error) = share.pool.delete(name) {
-                tracing::error!(volume = %name, pool = %share.pool_name, %error, "delete a share");
+                tracing::error!(
+                    volume = %name, pool = %share.pool_name, error = chain(&error), "delete a share"
+                );
                 first.get_or_insert_with(|| share.refused(error));
             }
         }
@@ -312,7 +320,8 @@ impl Service {
                     directories.push((role, share, path));
                 }
                 Err(error) => {
-                    trouble = trouble.or_else(|| Some(format!("pool {pool_name}: {error}")));
+                    trouble =
+                        trouble.or_else(|| Some(format!("pool {pool_name}: {}", chain(&error))));
                 }
             }
         }

@@ -76,16 +76,18 @@ impl Views {
     pub(super) fn ensure(&self, volume: &VolumeName, plan: &ViewPlan) -> Result<PathBuf, SysError> {
         let view = self.path(volume);
         let mounts = own_mounts()?;
+        let elsewhere = Elsewhere::of(&self.root)?;
+        elsewhere.refuse_if_hidden()?;
         if mountinfo::at(&mounts, &view).is_some() {
-            if stands(&mounts, &view, plan) && self.is_everywhere(volume)? {
-                self.seclude(volume)?;
+            if stands(&mounts, &view, plan) && elsewhere.all_see(volume) {
+                seclude(&view, volume, &elsewhere)?;
                 return Ok(view);
             }
             tracing::warn!(volume = %volume, "replacing a view that shows something else");
             self.drop(volume)?;
         }
         let stage = self.staging.join(volume.as_str());
-        let made = attach(&stage, &view, plan).and_then(|()| self.seclude(volume));
+        let made = attach(&stage, &view, plan).and_then(|()| seclude(&view, volume, &elsewhere));
         clear(&stage);
         match made {
             Ok(()) => Ok(view),
@@ -109,9 +111,18 @@ impl Views {
             mount::detach(&view).doing(doing)?;
         }
         match fs::remove_dir(&view) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.doing(|| format!("remove the mount point {}", view.display())),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // Somebody wrote below the view while it was away: that stays, and so do the
+                // copies that no path leads to.
+                tracing::warn!(volume = %volume, %error, "the mount point cannot be removed");
+                for (namespace, root) in Elsewhere::of(&self.root)?.roots() {
+                    let copy = root.join(volume.as_str());
+                    namespace.enter(|| mount::detach(&copy)).doing(doing)?;
+                }
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     /// Who shows one of `places` other than as a copy of this volume's view.
@@ -120,8 +131,7 @@ impl Views {
         volume: &VolumeName,
         places: &[Place],
     ) -> Result<Vec<User>, SysError> {
-        let doing = || "look for users in other mount namespaces".to_owned();
-        let elsewhere = Elsewhere::of(&self.root).doing(doing)?;
+        let elsewhere = Elsewhere::of(&self.root)?;
         let mut users = Vec::new();
         for namespace in &elsewhere.namespaces {
             for mount in &namespace.mounts {
@@ -133,32 +143,17 @@ impl Views {
         }
         Ok(users)
     }
+}
 
-    /// Whether the engine sees the view too; it may have unmounted it.
-    fn is_everywhere(&self, volume: &VolumeName) -> Result<bool, SysError> {
-        let doing = || "look at the engine's mounts".to_owned();
-        let elsewhere = Elsewhere::of(&self.root).doing(doing)?;
-        Ok(elsewhere.roots().all(|(namespace, root)| {
-            mountinfo::at(&namespace.mounts, &root.join(volume.as_str())).is_some()
-        }))
+/// Makes the view private, here and where the engine sees it.
+fn seclude(view: &Path, volume: &VolumeName, elsewhere: &Elsewhere) -> Result<(), SysError> {
+    let doing = || format!("make {} private", view.display());
+    mount::make_private(view).doing(doing)?;
+    for (namespace, root) in elsewhere.roots() {
+        let copy = root.join(volume.as_str());
+        namespace.enter(|| mount::make_private(&copy)).doing(doing)?;
     }
-
-    /// Makes the view private, here and where the engine sees it.
-    fn seclude(&self, volume: &VolumeName) -> Result<(), SysError> {
-        let view = self.path(volume);
-        let doing = || format!("make {} private", view.display());
-        let elsewhere = Elsewhere::of(&self.root).doing(doing)?;
-        if elsewhere.may_hide_the_engine() {
-            let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-            return Err(denied).doing(|| "look into the engine's mount namespace".to_owned());
-        }
-        mount::make_private(&view).doing(doing)?;
-        for (namespace, root) in elsewhere.roots() {
-            let view = root.join(volume.as_str());
-            namespace.enter(|| mount::make_private(&view)).doing(doing)?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Puts the plan together at `stage` and shows it at `view`.
@@ -225,9 +220,11 @@ struct Elsewhere {
 }
 
 impl Elsewhere {
-    fn of(root: &Path) -> io::Result<Self> {
-        let own = mountinfo::own()?;
-        let Others { namespaces, denied } = namespace::others()?;
+    fn of(root: &Path) -> Result<Self, SysError> {
+        let own = own_mounts()?;
+        let others = namespace::others();
+        let others = others.doing(|| "look into other mount namespaces".to_owned())?;
+        let Others { namespaces, denied } = others;
         let own = mountinfo::holding(&own, root).filter(|own| own.shared.is_some());
         let mut roots = Vec::new();
         if let Some(own) = own {
@@ -242,9 +239,20 @@ impl Elsewhere {
         Ok(Self { namespaces, roots, shared: own.is_some(), denied })
     }
 
-    /// What we mount goes somewhere, and we may not see where.
-    fn may_hide_the_engine(&self) -> bool {
-        self.shared && self.denied && self.roots.is_empty()
+    /// Refuses when what we mount goes somewhere that we may not look at.
+    fn refuse_if_hidden(&self) -> Result<(), SysError> {
+        if self.shared && self.denied && self.roots.is_empty() {
+            let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+            return Err(denied).doing(|| "look into the engine's mount namespace".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether the view is there for everybody who gets ours; the engine may have unmounted it.
+    fn all_see(&self, volume: &VolumeName) -> bool {
+        self.roots().all(|(namespace, root)| {
+            mountinfo::at(&namespace.mounts, &root.join(volume.as_str())).is_some()
+        })
     }
 
     fn roots(&self) -> impl Iterator<Item = (&MountNamespace, &Path)> {

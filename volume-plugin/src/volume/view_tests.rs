@@ -170,6 +170,20 @@ fn a_view_that_the_engine_unmounted_is_made_again() {
 }
 
 #[test]
+fn what_was_written_below_a_view_is_kept() {
+    let world = World::new();
+    let view = world.ensure();
+    // The engine unmounted it, and somebody took the empty directory for the volume.
+    world.engine.namespace().enter(|| mount::detach(&view)).unwrap();
+    let write = || durable::write(&view.join("file"), b"precious");
+    world.engine.namespace().enter(write).unwrap();
+    world.ensure();
+    world.views.drop(&world.volume).unwrap();
+    assert_eq!(world.engine.sees(&view), None);
+    assert!(view.join("file").exists());
+}
+
+#[test]
 fn half_a_view_is_never_left() {
     let world = World::new();
     let engine = &world.engine;

@@ -1,0 +1,28 @@
+//! An error with all its causes in one line, for logs and for Status.
+
+use std::error::Error;
+
+/// The words of `error` and of each of its causes, joined by `: `.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Doing;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let cause = Err::<(), _>(std::io::Error::other("the disk is gone"));
+        let error = cause.doing(|| "write the record".to_owned()).unwrap_err();
+        assert_eq!(chain(&error), "write the record: the disk is gone");
+    }
+}
