@@ -42,9 +42,11 @@ start_engine() {
         as_root systemctl enable --quiet --now docker
     else
         say "no systemd here: starting dockerd in the background, its log is $state/dockerd.log"
+        # Nothing of it may hold this script's output open: a pipe would never end.
         # shellcheck disable=SC2016 # for the inner shell
-        as_root setsid bash -c 'PATH=$PATH:/usr/sbin:/sbin; echo $$ >"$0/dockerd.pid"; exec dockerd >"$0/dockerd.log" 2>&1' \
-            "$state" </dev/null &
+        as_root setsid --fork bash -c 'PATH=$PATH:/usr/sbin:/sbin
+            echo $$ >"$0/dockerd.pid"
+            exec dockerd >"$0/dockerd.log" 2>&1' "$state" </dev/null >/dev/null 2>&1
     fi
     for ((seconds = 0; seconds < 60; seconds++)); do
         reach_engine && return
