@@ -3,13 +3,15 @@
 //! times in each operation on it, and a pool may hang.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::spec::Role;
 use super::usage;
+use crate::chain::chain;
 use crate::name::VolumeName;
+use crate::pool::{Pool, PoolName};
 use crate::postgres::control::{self, Cluster};
 use crate::sys::beneath::Dir;
 
@@ -32,10 +34,17 @@ pub struct Inspection {
     pub used: BTreeMap<Role, u64>,
     /// The cluster in `data`; none before initdb.
     pub cluster: Option<Cluster>,
+    /// Why a role cannot be looked at.
+    pub trouble: Option<String>,
 }
 
-/// The directories of a volume's roles.
-pub(super) type RoleDirectories = Vec<(Role, PathBuf, String)>;
+/// A role and the pool that it lives in.
+#[derive(Debug)]
+pub(super) struct RolePlace {
+    pub(super) role: Role,
+    pub(super) pool_name: PoolName,
+    pub(super) pool: Arc<dyn Pool>,
+}
 
 #[derive(Debug, Clone, Default)]
 struct Seen {
@@ -56,18 +65,18 @@ struct State {
 }
 
 impl Inspector {
-    /// Looks at `volume`, whose roles are directories below shares.
+    /// Looks at the roles of `volume`.
     pub(super) async fn inspect(
         self: &Arc<Self>,
         volume: &VolumeName,
-        roles: RoleDirectories,
+        roles: Vec<RolePlace>,
     ) -> Inspection {
         let Some(before) = self.begin(volume) else { return self.last(volume) };
         let inspector = Arc::clone(self);
         let of = volume.clone();
         let look = tokio::task::spawn_blocking(move || {
             let _done = Looking { inspector: &inspector, volume: &of };
-            let seen = look(&roles, before);
+            let seen = look(&of, &roles, before);
             inspector.state().seen.insert(of.clone(), seen);
         });
         // Whoever does not wait leaves the result to the next.
@@ -110,20 +119,28 @@ impl Drop for Looking<'_> {
     }
 }
 
-fn look(roles: &RoleDirectories, before: Seen) -> Seen {
-    let open = |share: &Path, path: &str| Dir::open(share)?.open_dir(Path::new(path));
-    let data = roles.iter().find(|(role, ..)| *role == Role::Data);
-    let cluster = data.and_then(|(_, share, path)| control::read(&open(share, path).ok()?));
-    if before.measured.is_some_and(|at| at.elapsed() < FRESH) {
-        return Seen { inspection: Inspection { cluster, ..before.inspection }, ..before };
-    }
-    let mut used = BTreeMap::new();
-    for (role, share, path) in roles {
-        let measured =
-            open(share, path).and_then(|dir| usage::used(&dir, Instant::now() + MEASURE));
-        if let Ok(Some(bytes)) = measured {
+fn look(volume: &VolumeName, roles: &[RolePlace], before: Seen) -> Seen {
+    let (mut cluster, mut trouble) = (None, None);
+    let fresh = before.measured.is_some_and(|at| at.elapsed() < FRESH);
+    let mut used = if fresh { before.inspection.used } else { BTreeMap::new() };
+    for RolePlace { role, pool_name, pool } in roles {
+        let share = match pool.locate(volume) {
+            Ok(share) => share,
+            Err(error) => {
+                trouble.get_or_insert_with(|| format!("pool {pool_name}: {}", chain(&error)));
+                continue;
+            }
+        };
+        // A directory that a container removed has nothing to show.
+        let directory = Dir::open(&share).and_then(|share| share.open_dir(Path::new(&role.path())));
+        let Ok(directory) = directory else { continue };
+        if *role == Role::Data {
+            cluster = control::read(&directory);
+        }
+        if !fresh && let Ok(Some(bytes)) = usage::used(&directory, Instant::now() + MEASURE) {
             used.insert(role.clone(), bytes);
         }
     }
-    Seen { inspection: Inspection { used, cluster }, measured: Some(Instant::now()) }
+    let measured = if fresh { before.measured } else { Some(Instant::now()) };
+    Seen { inspection: Inspection { used, cluster, trouble }, measured }
 }

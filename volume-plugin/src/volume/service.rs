@@ -14,7 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::catalog::{Catalog, Entry, Phase, Record};
 use super::error::VolumeError;
-use super::inspection::Inspector;
+use super::inspection::{Inspector, RolePlace};
 use super::mounts::{Left, Mounts};
 use super::options::{self, RawOptions};
 use super::spec::VolumeSpec;
@@ -173,9 +173,9 @@ impl Service {
         let entry = self.catalog.get(name).filter(is_shown)?;
         let mut known = Known { mounts: self.mounts.of(name), ..Known::default() };
         if let Entry::Volume(record) = &entry {
-            let (directories, trouble) = self.role_directories(record);
+            let (places, trouble) = self.places(record);
             known.trouble = trouble;
-            known.inspection = self.inspector.inspect(name, directories).await;
+            known.inspection = self.inspector.inspect(name, places).await;
         }
         Some((entry.clone(), Status::new(entry, known)))
     }
@@ -301,31 +301,18 @@ impl Service {
         if self.mounts.of(name).is_empty() { self.views.drop(name) } else { Ok(()) }
     }
 
-    /// The directories of the roles in pools that are open, and what is wrong with the others.
-    fn role_directories(
-        &self,
-        record: &Record,
-    ) -> (super::inspection::RoleDirectories, Option<String>) {
-        let mut directories = Vec::new();
+    /// The roles in pools that are open, and what is wrong with the others.
+    fn places(&self, record: &Record) -> (Vec<RolePlace>, Option<String>) {
+        let mut places = Vec::new();
         let mut trouble = None;
         for (role, pool_name) in record.spec.roles() {
-            let Some(pool) = self.pools.open_already(pool_name) else {
-                let reason = self.pools.trouble(pool_name);
-                trouble = trouble.or_else(|| Some(format!("pool {pool_name}: {}", reason?)));
-                continue;
-            };
-            match pool.locate(&record.name) {
-                Ok(share) => {
-                    let path = role.path();
-                    directories.push((role, share, path));
-                }
-                Err(error) => {
-                    trouble =
-                        trouble.or_else(|| Some(format!("pool {pool_name}: {}", chain(&error))));
-                }
+            if let Some(pool) = self.pools.open_already(pool_name) {
+                places.push(RolePlace { role, pool_name: pool_name.clone(), pool });
+            } else if let Some(reason) = self.pools.trouble(pool_name) {
+                trouble.get_or_insert_with(|| format!("pool {pool_name}: {reason}"));
             }
         }
-        (directories, trouble)
+        (places, trouble)
     }
 
     /// Runs `work` where it may block.

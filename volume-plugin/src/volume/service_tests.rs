@@ -6,6 +6,7 @@ use std::future::Future;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use plugin_sdk::durable;
 use serde_json::Value;
@@ -20,6 +21,8 @@ struct Faulty {
     inner: DirPool,
     creates: AtomicU32,
     deletes: AtomicU32,
+    /// How long a look into the pool takes, in milliseconds.
+    slow: AtomicU32,
     /// Shared by all pools of a world.
     fuse: Arc<Fuse>,
 }
@@ -57,6 +60,7 @@ impl Pool for Faulty {
     }
 
     fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
+        std::thread::sleep(Duration::from_millis(self.slow.load(Ordering::SeqCst).into()));
         self.inner.locate(volume)
     }
 
@@ -85,8 +89,8 @@ impl World {
         let fuse = Arc::new(Fuse::default());
         let pool = |name: &str| {
             let inner = DirPool::open(dir.path().join(name)).unwrap();
-            let (creates, deletes) = (AtomicU32::new(0), AtomicU32::new(0));
-            Arc::new(Faulty { inner, creates, deletes, fuse: Arc::clone(&fuse) })
+            let [creates, deletes, slow] = [const { AtomicU32::new(0) }; 3];
+            Arc::new(Faulty { inner, creates, deletes, slow, fuse: Arc::clone(&fuse) })
         };
         let (default, wal) = (pool("default"), pool("wal"));
         let (opens_default, opens_wal) = (Arc::clone(&default), Arc::clone(&wal));
@@ -431,6 +435,28 @@ fn a_share_that_is_gone_is_told() {
         assert!(status["reason"].as_str().unwrap().contains("pool wal"), "{status}");
         assert!(matches!(world.mount("v", "a").await, Err(VolumeError::Pool { .. })));
         assert!(!Path::new(&world.dir.path().join("views/v")).exists());
+    });
+}
+
+#[test]
+fn a_pool_that_hangs_keeps_no_answer_waiting() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        assert_eq!(world.status("v").await.unwrap()["roles"]["data"]["used"], 0);
+        world.default.slow.store(2000, Ordering::SeqCst);
+        let begun = Instant::now();
+        for _ in 0..3 {
+            // What was seen before is shown meanwhile.
+            let status = world.status("v").await.unwrap();
+            assert_eq!(
+                (&status["state"], &status["roles"]["data"]["used"]),
+                (&"ok".into(), &0.into())
+            );
+        }
+        assert_eq!(world.service.list().len(), 1);
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        world.default.slow.store(0, Ordering::SeqCst);
     });
 }
 

@@ -18,7 +18,7 @@ pub struct Known {
     pub inspection: Inspection,
     /// Its mounts.
     pub mounts: MountIds,
-    /// Why it cannot be used at present.
+    /// Why a pool of it cannot be used at present.
     pub trouble: Option<String>,
 }
 
@@ -58,13 +58,14 @@ impl Status {
                 Self { state: "degraded", reason: Some(reason), volume: None }
             }
             Entry::Volume(record) => {
-                let state = match (record.phase, &known.trouble) {
+                let trouble = known.trouble.as_ref().or(known.inspection.trouble.as_ref());
+                let state = match (record.phase, trouble) {
                     (Phase::Creating, _) => "creating",
                     (Phase::Removing, _) => "removing",
                     (Phase::Ready, Some(_)) => "degraded",
                     (Phase::Ready, None) => "ok",
                 };
-                let reason = known.trouble.clone();
+                let reason = trouble.cloned();
                 Self { state, reason, volume: Some(Volume::new(record, known)) }
             }
         }
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn a_volume_shows_its_roles_labels_and_mounts() {
         let known = Known {
-            inspection: Inspection { used: [(Role::Data, 4096)].into(), cluster: None },
+            inspection: Inspection { used: [(Role::Data, 4096)].into(), ..Inspection::default() },
             mounts: [("id".parse().unwrap(), 2)].into(),
             trouble: None,
         };
