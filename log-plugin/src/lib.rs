@@ -16,6 +16,7 @@ pub mod names;
 pub mod options;
 pub mod settings;
 pub mod sys;
+mod tag;
 
 #[cfg(test)]
 mod tests;

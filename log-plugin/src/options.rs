@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The `max_size` of a journal that may grow without limit.
-pub const UNLIMITED: u64 = u64::MAX;
+use regex_syntax::ast::parse::Parser;
+
+use crate::tag;
 
 /// What a container's log options ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSpec {
-    /// Largest segment of the journal, or [`UNLIMITED`].
+    /// Largest segment of the journal.
     pub max_size: u64,
     /// How many times `max_size` the journal may hold.
     pub max_file: u32,
@@ -105,6 +106,10 @@ enum Kind {
     MaxSize,
     /// `max-file`.
     MaxFile,
+    /// A template over the container.
+    Tag,
+    /// A regular expression.
+    Regex,
     /// A boolean of which only `false` can be had.
     OnlyFalse,
     /// Known by name; taken only with this value, which asks for nothing.
@@ -117,11 +122,11 @@ const KEYS: &[(&str, Kind)] = &[
     ("max-size", Kind::MaxSize),
     ("max-file", Kind::MaxFile),
     ("compress", Kind::OnlyFalse),
-    ("tag", Kind::Any),
+    ("tag", Kind::Tag),
     ("labels", Kind::Any),
-    ("labels-regex", Kind::Any),
+    ("labels-regex", Kind::Regex),
     ("env", Kind::Any),
-    ("env-regex", Kind::Any),
+    ("env-regex", Kind::Regex),
     ("mode", Kind::Mode),
     ("max-buffer-size", Kind::Size),
     ("cache-*", Kind::Any),
@@ -160,9 +165,16 @@ impl LogSpec {
             Kind::Mode if matches!(&*value, "" | "blocking" | "non-blocking") => Ok(()),
             Kind::Mode => Err("blocking or non-blocking"),
             Kind::Size => parse_size(&value).map(drop).ok_or(A_SIZE),
-            Kind::MaxSize => parse_max_size(&value)
+            Kind::MaxSize => parse_size(&value)
+                .filter(|&size| size > 0)
                 .map(|size| self.max_size = size)
-                .ok_or("a size above 0 such as 500k, 10m or 1g, or -1 for no limit"),
+                .ok_or("a size above 0 such as 500k, 10m or 1g"),
+            Kind::Tag => tag::is_valid(&value)
+                .then_some(())
+                .ok_or("a template such as `{{.Name}}/{{.ID}}`, as Docker's drivers take it"),
+            Kind::Regex => {
+                Parser::new().parse(&value).map(drop).map_err(|_| "a regular expression")
+            }
             Kind::MaxFile => parse_max_file(&value)
                 .map(|count| self.max_file = count)
                 .ok_or("a whole number from 1 on"),
@@ -181,13 +193,6 @@ impl LogSpec {
 }
 
 const A_SIZE: &str = "a size such as 500k, 10m or 1g";
-
-fn parse_max_size(text: &str) -> Option<u64> {
-    if text == "-1" {
-        return Some(UNLIMITED);
-    }
-    parse_size(text).filter(|&size| size > 0)
-}
 
 fn parse_max_file(text: &str) -> Option<u32> {
     // Go's Atoi takes a sign.
@@ -282,7 +287,6 @@ mod tests {
         assert_eq!(parse(&[]).unwrap(), LogSpec { max_size: 20 << 20, max_file: 5 });
         let spec = parse(&[("max-size", "10m"), ("max-file", "3")]).unwrap();
         assert_eq!(spec, LogSpec { max_size: 10 << 20, max_file: 3 });
-        assert_eq!(parse(&[("max-size", "-1")]).unwrap().max_size, UNLIMITED);
     }
 
     #[test]
@@ -314,6 +318,8 @@ mod tests {
             ("compress", "maybe"),
             ("mode", "lossy"),
             ("max-buffer-size", "x"),
+            ("tag", "{{.Nickname}}"),
+            ("env-regex", "("),
         ]);
         let words = bad.unwrap_err().to_string();
         for expected in
@@ -321,7 +327,13 @@ mod tests {
         {
             assert!(words.contains(expected), "{expected} in {words}");
         }
-        assert_eq!(parse(&[("max-size", "0")]).unwrap_err().0.len(), 1);
+        assert!(
+            words.contains("`tag={{.Nickname}}`") && words.contains("`env-regex=(`"),
+            "{words}"
+        );
+        for size in ["0", "-1"] {
+            assert_eq!(parse(&[("max-size", size)]).unwrap_err().0.len(), 1);
+        }
     }
 
     #[test]

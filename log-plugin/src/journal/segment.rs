@@ -274,7 +274,6 @@ impl Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::UNLIMITED;
 
     #[test]
     fn only_names_of_segments_are_taken() {
@@ -292,6 +291,6 @@ mod tests {
         let limits = |max_size, max_file| Limits::from(&LogSpec { max_size, max_file });
         assert_eq!(limits(10, 3), Limits { segment: 10, total: 30 });
         assert_eq!(limits(1 << 30, 2), Limits { segment: LARGEST, total: 2 << 30 });
-        assert_eq!(limits(UNLIMITED, 5), Limits { segment: LARGEST, total: u64::MAX });
+        assert_eq!(limits(u64::MAX, 5), Limits { segment: LARGEST, total: u64::MAX });
     }
 }
