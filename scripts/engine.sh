@@ -76,8 +76,9 @@ stop_engine() {
     pid=$(cat "$state/dockerd.pid" 2>/dev/null) || return 0
     [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] || return 0
     say "stopping dockerd"
-    as_root kill "$pid"
-    while [ -e "/proc/$pid" ]; do sleep 0.2; done
+    # The shell's own kill: the program of that name is in a package that need not be there.
+    as_root bash -c "kill $pid"
+    timeout 60 bash -c "while [ -e /proc/$pid ]; do sleep 0.2; done" || die "dockerd ($pid) does not end"
     # What dockerd itself leaves in the network.
     as_root ip link delete docker0 2>/dev/null || :
     as_root sh -c 'iptables-save | grep -v -e DOCKER -e docker0 | iptables-restore' || :
