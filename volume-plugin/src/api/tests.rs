@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::app::Paths;
 use crate::settings::Settings;
-use crate::sys::{file, namespace};
+use crate::sys::file;
+use crate::volume::testing::apart;
 
 struct World {
     app: Arc<App>,
@@ -59,16 +60,6 @@ impl World {
         assert_eq!(answer.as_object().unwrap().len(), 1, "{answer}");
         answer["Err"].as_str().unwrap().to_owned()
     }
-}
-
-/// On a thread in a mount namespace of its own, which ends with all that the test mounted.
-fn apart<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        namespace::isolate();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(test());
-    });
-    thread.join().unwrap();
 }
 
 const SMALL: &[(&str, &str)] = &[("POOL_SIZE", "256M")];

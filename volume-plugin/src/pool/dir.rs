@@ -41,8 +41,7 @@ impl Pool for DirPool {
     }
 
     fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
-        let share = self.share(volume);
-        if share.is_dir() { Ok(share) } else { Err(PoolError::Missing(volume.clone())) }
+        tree::locate(&self.root, volume)
     }
 
     fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {

@@ -76,8 +76,7 @@ impl Pool for ImagePool {
     }
 
     fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
-        let share = self.root.join(volume.as_str());
-        if share.is_dir() { Ok(share) } else { Err(PoolError::Missing(volume.clone())) }
+        tree::locate(&self.root, volume)
     }
 
     fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {

@@ -1,8 +1,11 @@
 //! The directories of a share: made by every pool in the same way.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::{Directory, Overwrite, Owner, PoolError};
+use crate::name::VolumeName;
 use crate::sys::beneath::Dir;
 use crate::sys::{Doing, SysError, btrfs};
 
@@ -11,6 +14,18 @@ use crate::sys::{Doing, SysError, btrfs};
 pub(super) enum FileSystem {
     CopiesOnWrite,
     OverwritesInPlace,
+}
+
+/// The share of `volume` in a pool that has each under its volume's name below `root`.
+pub(super) fn locate(root: &Path, volume: &VolumeName) -> Result<PathBuf, PoolError> {
+    let share = root.join(volume.as_str());
+    match fs::symlink_metadata(&share) {
+        Ok(found) if found.is_dir() => Ok(share),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).doing(|| format!("look at {}", share.display()))?
+        }
+        _ => Err(PoolError::Missing(volume.clone())),
+    }
 }
 
 /// Gives the new share at `root` its directories, durably.

@@ -12,5 +12,7 @@ mod recovery;
 pub mod service;
 pub mod spec;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 mod usage;
 mod view;

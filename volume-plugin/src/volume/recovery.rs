@@ -69,3 +69,7 @@ impl Service {
 fn is_interrupted(entry: &Entry) -> bool {
     matches!(entry, Entry::Volume(record) if record.phase != Phase::Ready)
 }
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;

@@ -286,8 +286,14 @@ impl Service {
 
     fn refuse_if_used(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
         let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
-        let located = shares.iter().filter_map(|share| share.pool.locate(name).ok());
-        let places: Vec<_> = located.filter_map(|path| mountinfo::place(&own, &path)).collect();
+        let mut places = Vec::new();
+        for share in shares {
+            match share.pool.locate(name) {
+                Ok(path) => places.extend(mountinfo::place(&own, &path)),
+                Err(PoolError::Missing(_)) => {}
+                Err(error) => return Err(share.refused(error)),
+            }
+        }
         match self.views.users(name, &places)?.into_iter().next() {
             None => Ok(()),
             Some(user) => {

@@ -1,162 +1,16 @@
-//! The service on plain directories as pools, in a mount namespace of each test's own. Pools
-//! fail on request; a killed process is a service that is dropped half-way and made anew.
+//! Operations, what they refuse and what they leave.
 
 use std::fs;
-use std::future::Future;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use plugin_sdk::durable;
-use serde_json::Value;
 
 use super::*;
-use crate::pool::DirPool;
-use crate::sys::{mount, namespace};
-
-/// A pool whose next calls fail.
-#[derive(Debug)]
-struct Faulty {
-    inner: DirPool,
-    creates: AtomicU32,
-    deletes: AtomicU32,
-    /// How long a look into the pool takes, in milliseconds.
-    slow: AtomicU32,
-    /// Shared by all pools of a world.
-    fuse: Arc<Fuse>,
-}
-
-/// Kills whoever passes it for the n-th time: a panic, after which nothing is undone.
-#[derive(Debug, Default)]
-struct Fuse(AtomicU32);
-
-impl Fuse {
-    fn pass(&self) {
-        let left = self.0.load(Ordering::SeqCst);
-        self.0.store(left.saturating_sub(1), Ordering::SeqCst);
-        assert!(left != 1, "killed");
-    }
-}
-
-impl Faulty {
-    fn fails(left: &AtomicU32) -> Result<(), PoolError> {
-        let taken = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        taken.map_or(Ok(()), |_| Err(PoolError::NotMade("the disk is full".to_owned())))
-    }
-}
-
-impl Pool for Faulty {
-    fn create(&self, volume: &VolumeName, directories: &[Directory]) -> Result<(), PoolError> {
-        if let Err(error) = Self::fails(&self.creates) {
-            // As a killed or failing create does, this one leaves part of a share.
-            self.inner.create(volume, &directories[..1])?;
-            return Err(error);
-        }
-        self.fuse.pass();
-        self.inner.create(volume, directories)?;
-        self.fuse.pass();
-        Ok(())
-    }
-
-    fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
-        std::thread::sleep(Duration::from_millis(self.slow.load(Ordering::SeqCst).into()));
-        self.inner.locate(volume)
-    }
-
-    fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {
-        Self::fails(&self.deletes)?;
-        self.fuse.pass();
-        self.inner.delete(volume)?;
-        self.fuse.pass();
-        Ok(())
-    }
-}
-
-struct World {
-    service: Arc<Service>,
-    default: Arc<Faulty>,
-    wal: Arc<Faulty>,
-    dir: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> Self {
-        Self::at(tempfile::tempdir().unwrap(), None)
-    }
-
-    fn at(dir: tempfile::TempDir, bad_settings: Option<&str>) -> Self {
-        let fuse = Arc::new(Fuse::default());
-        let pool = |name: &str| {
-            let inner = DirPool::open(dir.path().join(name)).unwrap();
-            let [creates, deletes, slow] = [const { AtomicU32::new(0) }; 3];
-            Arc::new(Faulty { inner, creates, deletes, slow, fuse: Arc::clone(&fuse) })
-        };
-        let (default, wal) = (pool("default"), pool("wal"));
-        let (opens_default, opens_wal) = (Arc::clone(&default), Arc::clone(&wal));
-        let pools = PoolRegistry::default()
-            .with(PoolName::new("default"), Arc::new(move || Ok(opens_default.clone())))
-            .with(PoolName::new("wal"), Arc::new(move || Ok(opens_wal.clone())));
-        let service = Service::new(Parts {
-            catalog: Catalog::load(dir.path().join("catalog")).unwrap(),
-            mounts: Mounts::load(dir.path().join("mounts"), "boot".to_owned()).unwrap(),
-            pools,
-            views: (dir.path().join("views"), dir.path().join("staging")),
-            bad_settings: bad_settings.map(str::to_owned),
-        });
-        Self { service: service.unwrap(), default, wal, dir }
-    }
-
-    /// The process is killed, and starts again on what is on disk.
-    fn restarted(self) -> Self {
-        Self::at(self.dir, None)
-    }
-
-    async fn create(&self, volume: &str, options: &[(&str, &str)]) -> Result<(), VolumeError> {
-        let raw = options.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-        self.service.clone().create(name(volume), raw).await
-    }
-
-    async fn mount(&self, volume: &str, id: &str) -> Result<PathBuf, VolumeError> {
-        self.service.clone().mount(name(volume), id.parse().unwrap()).await
-    }
-
-    async fn unmount(&self, volume: &str, id: &str) -> Result<(), VolumeError> {
-        self.service.clone().unmount(name(volume), id.parse().unwrap()).await
-    }
-
-    async fn remove(&self, volume: &str) -> Result<(), VolumeError> {
-        self.service.clone().remove(name(volume)).await
-    }
-
-    async fn status(&self, volume: &str) -> Option<Value> {
-        let (_, status) = self.service.get(&name(volume)).await?;
-        Some(serde_json::to_value(status).unwrap())
-    }
-
-    /// No trace of any volume, neither on disk nor mounted.
-    fn assert_empty(&self) {
-        for directory in ["catalog", "mounts", "default", "wal", "views"] {
-            let directory = self.dir.path().join(directory);
-            let left: Vec<_> = fs::read_dir(&directory).into_iter().flatten().flatten().collect();
-            assert!(left.is_empty(), "{left:?}");
-        }
-    }
-}
-
-fn name(text: &str) -> VolumeName {
-    text.parse().unwrap()
-}
-
-/// Runs `test` on a thread in a mount namespace of its own; threads of its runtime are born there.
-fn apart<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        namespace::isolate();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(test());
-    });
-    thread.join().unwrap();
-}
+use crate::sys::mount;
+use crate::volume::testing::{World, apart, name};
 
 #[test]
 fn create_is_idempotent_and_tells_conflicts() {
@@ -187,97 +41,6 @@ fn a_create_that_fails_leaves_nothing() {
         assert!(world.create("v", &[("colour", "red")]).await.is_err());
         world.assert_empty();
         world.create("v", &[]).await.unwrap();
-    });
-}
-
-#[test]
-fn a_create_that_cannot_be_undone_is_undone_later() {
-    apart(|| async {
-        let world = World::new();
-        world.wal.creates.store(1, Ordering::SeqCst);
-        world.wal.deletes.store(1, Ordering::SeqCst);
-        assert!(world.create("v", &[]).await.is_err());
-        assert_eq!(world.status("v").await, None);
-        assert_eq!(world.service.list(), []);
-        assert!(matches!(world.mount("v", "a").await, Err(VolumeError::Incomplete(_))));
-        // By the next create of the name, with whatever options, or by the next start.
-        world.create("v", &[("cow", "on")]).await.unwrap();
-        world.remove("v").await.unwrap();
-        world.wal.creates.store(1, Ordering::SeqCst);
-        world.wal.deletes.store(1, Ordering::SeqCst);
-        assert!(world.create("v", &[]).await.is_err());
-        let world = world.restarted();
-        world.service.clone().recover().await;
-        world.assert_empty();
-    });
-}
-
-/// Steps in the pools of one create, or of one remove: before and after each of two shares.
-const STEPS: u32 = 4;
-
-#[test]
-fn a_create_killed_at_any_step_leaves_nothing() {
-    apart(|| async {
-        for step in 1..=STEPS {
-            let world = World::new();
-            world.wal.fuse.0.store(step, Ordering::SeqCst);
-            let error = world.create("v", &[]).await.unwrap_err();
-            assert!(matches!(error, VolumeError::Internal(_)), "step {step}: {error}");
-            let world = world.restarted();
-            assert_eq!(world.service.list(), [], "step {step}");
-            world.service.clone().recover().await;
-            world.assert_empty();
-            world.create("v", &[]).await.unwrap();
-        }
-    });
-}
-
-#[test]
-fn a_remove_killed_at_any_step_is_finished() {
-    apart(|| async {
-        for step in 1..=STEPS {
-            let world = World::new();
-            world.create("v", &[]).await.unwrap();
-            world.mount("v", "one").await.unwrap();
-            world.wal.fuse.0.store(step, Ordering::SeqCst);
-            assert!(world.remove("v").await.is_err(), "step {step}");
-            let world = world.restarted();
-            assert_eq!(world.status("v").await.unwrap()["state"], "removing", "step {step}");
-            world.service.clone().recover().await;
-            world.assert_empty();
-        }
-    });
-}
-
-#[test]
-fn a_view_that_a_killed_mount_left_goes_at_the_next_start() {
-    apart(|| async {
-        let world = World::new();
-        for volume in ["v", "w"] {
-            world.create(volume, &[]).await.unwrap();
-            world.mount(volume, "one").await.unwrap();
-        }
-        durable::remove(&world.dir.path().join("mounts/v.record")).unwrap();
-        let world = world.restarted();
-        world.service.clone().recover().await;
-        assert!(!world.dir.path().join("views/v").exists());
-        assert!(world.dir.path().join("views/w/data").exists());
-    });
-}
-
-#[test]
-fn a_remove_that_was_interrupted_is_finished() {
-    apart(|| async {
-        let world = World::new();
-        world.create("v", &[]).await.unwrap();
-        world.default.deletes.store(1, Ordering::SeqCst);
-        assert!(world.remove("v").await.is_err());
-        assert_eq!(world.status("v").await.unwrap()["state"], "removing");
-        assert!(world.mount("v", "a").await.is_err());
-        let world = world.restarted();
-        world.service.clone().recover().await;
-        world.assert_empty();
-        world.remove("v").await.unwrap();
     });
 }
 
@@ -326,28 +89,6 @@ fn a_mount_shows_every_role_until_its_last_id_goes() {
         world.unmount("unknown", "one").await.unwrap();
         world.remove("v").await.unwrap();
         world.assert_empty();
-    });
-}
-
-#[test]
-fn a_view_survives_the_plugin_and_is_made_again_when_it_is_gone() {
-    apart(|| async {
-        let world = World::new();
-        world.create("v", &[]).await.unwrap();
-        let view = world.mount("v", "one").await.unwrap();
-        let world = world.restarted();
-        assert_eq!(world.mount("v", "two").await.unwrap(), view);
-        world.unmount("v", "one").await.unwrap();
-        assert!(view.join("data").exists());
-        // As the engine does after a forced disable.
-        mount::detach(&view).unwrap();
-        let world = world.restarted();
-        assert_eq!(world.status("v").await.unwrap()["mounts"], serde_json::json!({}));
-        world.mount("v", "three").await.unwrap();
-        world.unmount("v", "two").await.unwrap();
-        assert!(view.join("wal").exists());
-        world.unmount("v", "three").await.unwrap();
-        assert!(!view.exists());
     });
 }
 

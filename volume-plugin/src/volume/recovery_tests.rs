@@ -1,0 +1,122 @@
+//! Processes killed at every step, and what the next one makes of it.
+
+use std::sync::atomic::Ordering;
+
+use plugin_sdk::durable;
+
+use super::*;
+use crate::sys::mount;
+use crate::volume::testing::{World, apart};
+
+#[test]
+fn a_create_that_cannot_be_undone_is_undone_later() {
+    apart(|| async {
+        let world = World::new();
+        world.wal.creates.store(1, Ordering::SeqCst);
+        world.wal.deletes.store(1, Ordering::SeqCst);
+        assert!(world.create("v", &[]).await.is_err());
+        assert_eq!(world.status("v").await, None);
+        assert_eq!(world.service.list(), []);
+        assert!(matches!(world.mount("v", "a").await, Err(VolumeError::Incomplete(_))));
+        // By the next create of the name, with whatever options, or by the next start.
+        world.create("v", &[("cow", "on")]).await.unwrap();
+        world.remove("v").await.unwrap();
+        world.wal.creates.store(1, Ordering::SeqCst);
+        world.wal.deletes.store(1, Ordering::SeqCst);
+        assert!(world.create("v", &[]).await.is_err());
+        let world = world.restarted();
+        world.service.clone().recover().await;
+        world.assert_empty();
+    });
+}
+
+/// Steps in the pools of one create, or of one remove: before and after each of two shares.
+const STEPS: u32 = 4;
+
+#[test]
+fn a_create_killed_at_any_step_leaves_nothing() {
+    apart(|| async {
+        for step in 1..=STEPS {
+            let world = World::new();
+            world.wal.fuse.0.store(step, Ordering::SeqCst);
+            let error = world.create("v", &[]).await.unwrap_err();
+            assert!(matches!(error, VolumeError::Internal(_)), "step {step}: {error}");
+            let world = world.restarted();
+            assert_eq!(world.service.list(), [], "step {step}");
+            world.service.clone().recover().await;
+            world.assert_empty();
+            world.create("v", &[]).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_remove_killed_at_any_step_is_finished() {
+    apart(|| async {
+        for step in 1..=STEPS {
+            let world = World::new();
+            world.create("v", &[]).await.unwrap();
+            world.mount("v", "one").await.unwrap();
+            world.wal.fuse.0.store(step, Ordering::SeqCst);
+            assert!(world.remove("v").await.is_err(), "step {step}");
+            let world = world.restarted();
+            assert_eq!(world.status("v").await.unwrap()["state"], "removing", "step {step}");
+            world.service.clone().recover().await;
+            world.assert_empty();
+        }
+    });
+}
+
+#[test]
+fn a_view_that_a_killed_mount_left_goes_at_the_next_start() {
+    apart(|| async {
+        let world = World::new();
+        for volume in ["v", "w"] {
+            world.create(volume, &[]).await.unwrap();
+            world.mount(volume, "one").await.unwrap();
+        }
+        durable::remove(&world.dir.path().join("mounts/v.record")).unwrap();
+        let world = world.restarted();
+        world.service.clone().recover().await;
+        assert!(!world.dir.path().join("views/v").exists());
+        assert!(world.dir.path().join("views/w/data").exists());
+    });
+}
+
+#[test]
+fn a_remove_that_was_interrupted_is_finished() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        world.default.deletes.store(1, Ordering::SeqCst);
+        assert!(world.remove("v").await.is_err());
+        assert_eq!(world.status("v").await.unwrap()["state"], "removing");
+        assert!(world.mount("v", "a").await.is_err());
+        let world = world.restarted();
+        world.service.clone().recover().await;
+        world.assert_empty();
+        world.remove("v").await.unwrap();
+    });
+}
+
+#[test]
+fn a_view_survives_the_plugin_and_is_made_again_when_it_is_gone() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        let view = world.mount("v", "one").await.unwrap();
+        let world = world.restarted();
+        assert_eq!(world.mount("v", "two").await.unwrap(), view);
+        world.unmount("v", "one").await.unwrap();
+        assert!(view.join("data").exists());
+        // As the engine does after a forced disable.
+        mount::detach(&view).unwrap();
+        let world = world.restarted();
+        assert_eq!(world.status("v").await.unwrap()["mounts"], serde_json::json!({}));
+        world.mount("v", "three").await.unwrap();
+        world.unmount("v", "two").await.unwrap();
+        assert!(view.join("wal").exists());
+        world.unmount("v", "three").await.unwrap();
+        assert!(!view.exists());
+    });
+}

@@ -1,0 +1,167 @@
+//! A service for tests: on plain directories as pools, which fail on request, in a mount namespace
+//! of each test's own. A killed process is a service that is dropped half-way and made anew.
+
+use std::fs;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::catalog::Catalog;
+use super::error::VolumeError;
+use super::mounts::Mounts;
+use super::service::{Parts, Service};
+use crate::name::VolumeName;
+use crate::pool::{DirPool, Directory, Pool, PoolError, PoolName, PoolRegistry};
+use crate::sys::namespace;
+
+/// A pool whose next calls fail.
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    inner: DirPool,
+    pub(crate) creates: AtomicU32,
+    pub(crate) deletes: AtomicU32,
+    /// How long a look into the pool takes, in milliseconds.
+    pub(crate) slow: AtomicU32,
+    /// Shared by all pools of a world.
+    pub(crate) fuse: Arc<Fuse>,
+}
+
+/// Kills whoever passes it for the n-th time: a panic, after which nothing is undone.
+#[derive(Debug, Default)]
+pub(crate) struct Fuse(pub(crate) AtomicU32);
+
+impl Fuse {
+    fn pass(&self) {
+        let left = self.0.load(Ordering::SeqCst);
+        self.0.store(left.saturating_sub(1), Ordering::SeqCst);
+        assert!(left != 1, "killed");
+    }
+}
+
+impl Faulty {
+    fn fails(left: &AtomicU32) -> Result<(), PoolError> {
+        let taken = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        taken.map_or(Ok(()), |_| Err(PoolError::NotMade("the disk is full".to_owned())))
+    }
+}
+
+impl Pool for Faulty {
+    fn create(&self, volume: &VolumeName, directories: &[Directory]) -> Result<(), PoolError> {
+        if let Err(error) = Self::fails(&self.creates) {
+            // As a killed or failing create does, this one leaves part of a share.
+            self.inner.create(volume, &directories[..1])?;
+            return Err(error);
+        }
+        self.fuse.pass();
+        self.inner.create(volume, directories)?;
+        self.fuse.pass();
+        Ok(())
+    }
+
+    fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
+        std::thread::sleep(Duration::from_millis(self.slow.load(Ordering::SeqCst).into()));
+        self.inner.locate(volume)
+    }
+
+    fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {
+        Self::fails(&self.deletes)?;
+        self.fuse.pass();
+        self.inner.delete(volume)?;
+        self.fuse.pass();
+        Ok(())
+    }
+}
+
+/// A service on two such pools.
+pub(crate) struct World {
+    pub(crate) service: Arc<Service>,
+    pub(crate) default: Arc<Faulty>,
+    pub(crate) wal: Arc<Faulty>,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::at(tempfile::tempdir().unwrap(), None)
+    }
+
+    pub(crate) fn at(dir: tempfile::TempDir, bad_settings: Option<&str>) -> Self {
+        let fuse = Arc::new(Fuse::default());
+        let pool = |name: &str| {
+            let inner = DirPool::open(dir.path().join(name)).unwrap();
+            let [creates, deletes, slow] = [const { AtomicU32::new(0) }; 3];
+            Arc::new(Faulty { inner, creates, deletes, slow, fuse: Arc::clone(&fuse) })
+        };
+        let (default, wal) = (pool("default"), pool("wal"));
+        let (opens_default, opens_wal) = (Arc::clone(&default), Arc::clone(&wal));
+        let pools = PoolRegistry::default()
+            .with(PoolName::new("default"), Arc::new(move || Ok(opens_default.clone())))
+            .with(PoolName::new("wal"), Arc::new(move || Ok(opens_wal.clone())));
+        let service = Service::new(Parts {
+            catalog: Catalog::load(dir.path().join("catalog")).unwrap(),
+            mounts: Mounts::load(dir.path().join("mounts"), "boot".to_owned()).unwrap(),
+            pools,
+            views: (dir.path().join("views"), dir.path().join("staging")),
+            bad_settings: bad_settings.map(str::to_owned),
+        });
+        Self { service: service.unwrap(), default, wal, dir }
+    }
+
+    /// The process is killed, and starts again on what is on disk.
+    pub(crate) fn restarted(self) -> Self {
+        Self::at(self.dir, None)
+    }
+
+    pub(crate) async fn create(
+        &self,
+        volume: &str,
+        options: &[(&str, &str)],
+    ) -> Result<(), VolumeError> {
+        let raw = options.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        self.service.clone().create(name(volume), raw).await
+    }
+
+    pub(crate) async fn mount(&self, volume: &str, id: &str) -> Result<PathBuf, VolumeError> {
+        self.service.clone().mount(name(volume), id.parse().unwrap()).await
+    }
+
+    pub(crate) async fn unmount(&self, volume: &str, id: &str) -> Result<(), VolumeError> {
+        self.service.clone().unmount(name(volume), id.parse().unwrap()).await
+    }
+
+    pub(crate) async fn remove(&self, volume: &str) -> Result<(), VolumeError> {
+        self.service.clone().remove(name(volume)).await
+    }
+
+    pub(crate) async fn status(&self, volume: &str) -> Option<Value> {
+        let (_, status) = self.service.get(&name(volume)).await?;
+        Some(serde_json::to_value(status).unwrap())
+    }
+
+    /// No trace of any volume, neither on disk nor mounted.
+    pub(crate) fn assert_empty(&self) {
+        for directory in ["catalog", "mounts", "default", "wal", "views"] {
+            let directory = self.dir.path().join(directory);
+            let left: Vec<_> = fs::read_dir(&directory).into_iter().flatten().flatten().collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
+    }
+}
+
+pub(crate) fn name(text: &str) -> VolumeName {
+    text.parse().unwrap()
+}
+
+/// Runs `test` on a thread in a mount namespace of its own; threads of its runtime are born there.
+pub(crate) fn apart<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        namespace::isolate();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test());
+    });
+    thread.join().unwrap();
+}
