@@ -43,6 +43,8 @@ need_cargo() {
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
     PATH=$PATH:$HOME/.cargo/bin
     need cc gcc libc6-dev
+    # For crates.io.
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || install_packages ca-certificates
     have=$(cd "$root" && cargo --version 2>/dev/null | cut -d' ' -f2) || have=
     [ "$(printf '%s\n' "$wanted" "${have:-0}" | sort -V | head -n1)" != "$wanted" ] || return 0
     if ! command -v rustup >/dev/null && [ -z "$(apt-cache search --names-only '^rustup$' 2>/dev/null)" ]; then
