@@ -303,21 +303,26 @@ mod tests {
         }
     }
 
-    /// Bytes as dockerd 26.1 writes them for `hi` and for the last piece of a long line.
+    /// What dockerd 26.1 wrote for `hi`, and for the end of a line of 16390 bytes.
     #[test]
     fn frames_are_dockerd_s_bytes() {
-        let hi = b"\0\0\0\x16\x0a\x06stdout\x10\x80\xe8\x92\x98\x84\xc0\xfe\x8e\x18\x1a\x02hi";
-        let entry = line(1_732_276_800_123_450_368, "hi");
-        let mut piece = LogEntry { partial: true, ..line(1, "") };
-        piece.partial_log_metadata =
-            Some(PartialLogEntryMetadata { last: true, id: "ab".to_owned(), ordinal: 3 });
-        let last = b"\0\0\0\x16\x0a\x06stdout\x10\x01\x20\x01\x2a\x08\x08\x01\x12\x02ab\x18\x03";
-        assert_eq!(frames([&piece]), last);
-        assert_eq!(LogEntry::decode(&last[HEADER..]).unwrap(), piece);
-        let decoded = LogEntry::decode(&hi[HEADER..]).unwrap();
-        assert_eq!((decoded.source.as_str(), &*decoded.line), ("stdout", &b"hi"[..]));
-        assert_eq!(frames([&decoded]), hi);
-        assert_eq!(frames([&entry]).len(), hi.len());
+        let hi = b"\0\0\0\x16\x0a\x06stdout\x10\xad\xed\xd6\x9d\xee\xa4\x98\xf5\x18\x1a\x02hi";
+        let piece =
+            b"\0\0\0\x64\x0a\x06stdout\x10\xee\x8d\xae\xe1\xef\xa4\x98\xf5\x18\x1a\x06xxxxxx\
+            \x20\x01\x2a\x46\x08\x01\x12\x40c8886a4be4199\
+            02bc9ee9774ab18347bc797eda122bd79cf155e4257d78735f2\x18\x02";
+        let id = "c8886a4be419902bc9ee9774ab18347bc797eda122bd79cf155e4257d78735f2".to_owned();
+        let last = LogEntry {
+            partial: true,
+            partial_log_metadata: Some(PartialLogEntryMetadata { last: true, id, ordinal: 2 }),
+            ..line(1_795_354_221_527_926_510, "xxxxxx")
+        };
+        for (bytes, entry) in [(&hi[..], line(1_795_354_221_117_552_301, "hi")), (&piece[..], last)]
+        {
+            assert_eq!(LogEntry::decode(&bytes[HEADER..]).unwrap(), entry);
+            assert_eq!(frames([&entry]), bytes);
+            assert_eq!(probe(bytes), Probe::Frame(bytes.len()));
+        }
     }
 
     #[test]
