@@ -37,18 +37,34 @@ pub type Undo = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Why a call was not done, in words for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal(String);
+pub struct Refusal {
+    words: String,
+    manner: Manner,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Answer,
+    HangUp,
+}
 
 impl Refusal {
     /// A refusal with these words.
     pub fn new(words: impl Into<String>) -> Self {
-        Self(words.into())
+        Self { words: words.into(), manner: Manner::Answer }
+    }
+
+    /// No answer at all: the connection is closed, and the words go to the log. For the calls of
+    /// which dockerd takes any error for a fact, such as Get, when the truth is not known: it
+    /// then calls again, and in the end fails without forgetting anything.
+    pub fn hang_up(words: impl Into<String>) -> Self {
+        Self { words: words.into(), manner: Manner::HangUp }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.words)
     }
 }
 
@@ -62,13 +78,14 @@ impl<E: Error> From<E> for Refusal {
             words.push_str(&error.to_string());
             cause = error.source();
         }
-        Self(words)
+        Self::new(words)
     }
 }
 
 /// What a handler came to.
 pub(crate) struct Outcome {
-    pub(crate) response: Response<Body>,
+    /// None to hang up.
+    pub(crate) response: Option<Response<Body>>,
     pub(crate) undo: Option<Undo>,
 }
 
@@ -79,7 +96,18 @@ impl Outcome {
             #[serde(rename = "Err")]
             err: &'a str,
         }
-        Self { response: json(status, &Err { err: &refusal.0 }), undo: None }
+        let response = match refusal.manner {
+            Manner::Answer => Some(json(status, &Err { err: &refusal.words })),
+            Manner::HangUp => {
+                tracing::warn!(reason = refusal.words, "hung up instead of answering");
+                None
+            }
+        };
+        Self { response, undo: None }
+    }
+
+    fn answered(response: Response<Body>, undo: Option<Undo>) -> Self {
+        Self { response: Some(response), undo }
     }
 }
 
@@ -124,7 +152,7 @@ impl Router {
             let running = parse(path, &body).map(&handler);
             Box::pin(async move {
                 match settle(running).await {
-                    Ok(answer) => Outcome { response: json(StatusCode::OK, &answer), undo: None },
+                    Ok(answer) => Outcome::answered(json(StatusCode::OK, &answer), None),
                     Err(refusal) => Outcome::refused(StatusCode::OK, &refusal),
                 }
             })
@@ -145,7 +173,7 @@ impl Router {
             Box::pin(async move {
                 match settle(running).await {
                     Ok((answer, undo)) => {
-                        Outcome { response: json(StatusCode::OK, &answer), undo: Some(undo) }
+                        Outcome::answered(json(StatusCode::OK, &answer), Some(undo))
                     }
                     Err(refusal) => Outcome::refused(StatusCode::OK, &refusal),
                 }
@@ -167,7 +195,7 @@ impl Router {
             let running = parse(path, &body).map(&handler);
             Box::pin(async move {
                 match settle(running).await {
-                    Ok(chunks) => Outcome { response: streamed(chunks), undo: None },
+                    Ok(chunks) => Outcome::answered(streamed(chunks), None),
                     Err(refusal) => Outcome::refused(StatusCode::INTERNAL_SERVER_ERROR, &refusal),
                 }
             })
@@ -190,8 +218,9 @@ impl Router {
 }
 
 fn parse<Req: DeserializeOwned>(path: &str, body: &[u8]) -> Result<Req, Refusal> {
-    wire::parse(body)
-        .map_err(|error| Refusal(format!("the body of {path} is not what Docker sends: {error}")))
+    wire::parse(body).map_err(|error| {
+        Refusal::new(format!("the body of {path} is not what Docker sends: {error}"))
+    })
 }
 
 async fn settle<T>(

@@ -5,7 +5,6 @@
 //! shutdown no new connection is taken and running calls have [`DRAIN`] to end, since dockerd
 //! kills the process 10 s after its SIGTERM.
 
-use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,23 +113,30 @@ impl Server {
     }
 }
 
+/// A call chose to close the connection instead of answering.
+#[derive(Debug, thiserror::Error)]
+#[error("hung up")]
+struct HungUp;
+
 async fn answer(
     request: Request<Incoming>,
     router: Arc<Router>,
     calls: TaskTracker,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<Body>, HungUp> {
     let path = request.uri().path().to_owned();
     let Some(handler) = router.find(&path).cloned() else {
         let refusal = Refusal::new(format!("this plugin has no call {path}"));
-        return Ok(Outcome::refused(StatusCode::NOT_FOUND, &refusal).response);
+        return Outcome::refused(StatusCode::NOT_FOUND, &refusal).response.ok_or(HungUp);
     };
     let body = match read(request.into_body()).await {
         Ok(body) => body,
-        Err(refusal) => return Ok(Outcome::refused(StatusCode::BAD_REQUEST, &refusal).response),
+        Err(refusal) => {
+            return Outcome::refused(StatusCode::BAD_REQUEST, &refusal).response.ok_or(HungUp);
+        }
     };
     let (deliver, delivered) = oneshot::channel();
     calls.spawn(run(calls.clone(), path, move || handler(body), deliver));
-    Ok(delivered.await.unwrap_or_else(|_| panicked().response))
+    delivered.await.unwrap_or_else(|_| panicked().response).ok_or(HungUp)
 }
 
 /// Runs one call to its end, whoever still waits for it.
@@ -138,7 +144,7 @@ async fn run<F>(
     calls: TaskTracker,
     path: String,
     start: impl FnOnce() -> F + Send + 'static,
-    deliver: oneshot::Sender<Response<Body>>,
+    deliver: oneshot::Sender<Option<Response<Body>>>,
 ) where
     F: Future<Output = Outcome> + Send + 'static,
 {

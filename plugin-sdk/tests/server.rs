@@ -95,6 +95,23 @@ async fn unknown_path_bad_json_and_too_long_a_body_say_so() {
 }
 
 #[tokio::test]
+async fn a_call_may_hang_up_and_the_next_one_is_answered() {
+    let running = start(router().call("/Test.HangUp", |_: serde_json::Value| async move {
+        Err::<(), _>(Refusal::hang_up("not known yet"))
+    }));
+    let mut stream = UnixStream::connect(&running.socket).await.unwrap();
+    stream
+        .write_all(b"POST /Test.HangUp HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "");
+    let client = Client::new(&running.socket);
+    assert_eq!(client.post("/Test.Unit", "").await.unwrap().0, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_panic_is_an_error_answer_and_ends_nothing() {
     let running = start(router());
     let client = Client::new(&running.socket);
