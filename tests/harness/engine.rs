@@ -109,6 +109,13 @@ impl Engine {
         LineStream::start(self.tied(arguments).stderr(errors))
     }
 
+    /// Starts a shell script in the engine's root and reads its standard output line by line.
+    pub fn in_background(&self, script: &str) -> Result<LineStream> {
+        let errors = self.append("stream.log")?;
+        let mut command = self.namespace().enter_tied();
+        LineStream::start(command.args(["bash", "-uc", script]).stderr(errors))
+    }
+
     /// A docker client command that runs on; its streams are the caller's.
     pub(crate) fn tied(&self, arguments: &[&str]) -> Command {
         let mut command = self.namespace().enter_tied();

@@ -13,6 +13,9 @@ use crate::process::LineStream;
 use crate::wait::eventually;
 use crate::{Container, Engine};
 
+/// The application name by which the server knows a [`Writer`].
+const WRITER: &str = "writer";
+
 const READY_LIMIT: Duration = Duration::from_mins(1);
 
 /// A server of the image `postgres:17`.
@@ -95,15 +98,18 @@ impl Pg {
 /// A client that inserts 1, 2, 3, ... and reads each number back when its commit is acknowledged.
 #[derive(Debug)]
 pub struct Writer {
+    engine: Arc<Engine>,
+    container: String,
     acknowledged: LineStream,
     stopped: Arc<AtomicBool>,
     last: u64,
 }
 
 impl Writer {
-    fn start(engine: &Engine, container: &str) -> Result<Self> {
+    fn start(engine: &Arc<Engine>, container: &str) -> Result<Self> {
         let psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1"];
-        let prefix = ["exec", "--interactive", "--user", "postgres", container];
+        let named = format!("PGAPPNAME={WRITER}");
+        let prefix = ["exec", "--interactive", "--user", "postgres", "--env", &named, container];
         let mut command = engine.tied(&[&prefix[..], &psql].concat());
         let mut acknowledged =
             LineStream::start(command.stdin(Stdio::piped()).stderr(Stdio::null()))?;
@@ -111,7 +117,8 @@ impl Writer {
         let stopped = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopped);
         thread::spawn(move || insert(stdin, &stop));
-        Ok(Self { acknowledged, stopped, last: 0 })
+        let engine = Arc::clone(engine);
+        Ok(Self { engine, container: container.to_owned(), acknowledged, stopped, last: 0 })
     }
 
     /// Waits until `count` further inserts are acknowledged.
@@ -127,6 +134,15 @@ impl Writer {
     /// Ends the client, or finds it ended with the server; gives the last acknowledged number.
     pub fn finish(self) -> Result<u64> {
         self.stopped.store(true, Ordering::Relaxed);
+        // Thousands of inserts wait in the pipes between here and the server. Where this cannot
+        // be said there is no server any more, which ends the client as well.
+        let sql = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE application_name = '{WRITER}'"
+        );
+        self.engine
+            .docker(&["exec", "--user", "postgres", &self.container, "psql", "-c", &sql])
+            .ok();
         let lines = self.acknowledged.rest(Duration::from_mins(1))?;
         // A line that the end of the connection cut is no number that follows.
         let follows = |(line, number): &(String, u64)| *line == number.to_string();

@@ -17,7 +17,7 @@ use crate::wait::eventually;
 const BACK_LIMIT: Duration = Duration::from_secs(20);
 
 /// dockerd disables a plugin that dies again before it was first probed, half a second after its
-/// start; kills are kept this far apart.
+/// start; no process is killed when it is younger than this.
 const KILL_PAUSE: Duration = Duration::from_millis(1200);
 
 /// `pgvol` or `pglog`, enabled on an engine.
@@ -85,17 +85,18 @@ impl Plugin {
         self.wait_listening()
     }
 
-    /// Kills its process by SIGKILL; dockerd restarts it meanwhile.
+    /// Kills its process by SIGKILL and waits for the next one, which need not listen yet.
     pub fn kill_only(&self) -> Result<()> {
         let since = self.last_start.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         thread::sleep(KILL_PAUSE.saturating_sub(since));
         let pid = self.pid()?;
         self.engine.shell(&format!("kill -KILL {pid}"))?;
-        self.started();
         eventually(BACK_LIMIT, || {
             ensure!(self.pid()? != pid, "{} is not restarted", self.name);
             Ok(())
-        })
+        })?;
+        self.started();
+        Ok(())
     }
 
     /// Waits until the process takes connections.

@@ -33,21 +33,21 @@ fn printing(stage: &Stage, driver: &'static str, name: &str, lines: &str) -> Res
 
 fn killed_during_lines(stage: &Stage) -> Result<()> {
     let plugin = stage.plugin()?;
-    let container = printing(stage, "pglog", "crashes", "400000")?;
+    let container = printing(stage, "pglog", "crashes", "1000000")?;
     for round in 0..KILLS {
         plugin.kill()?;
         let running = container.inspect("{{.State.Running}}")?;
         ensure!(running == "true", "the container ended before kill {round}: print more lines");
     }
     ensure!(container.wait(Duration::from_mins(2))? == 0, "the container failed");
-    numbered::check(&container.logs(&[])?.stdout, 400_000)
+    numbered::check(&container.logs(&[])?.stdout, 1_000_000)
 }
 
 /// The connection of a follower dies with the plugin; that one sees a gapless beginning, and the
 /// next one everything.
 fn killed_while_followed(stage: &Stage) -> Result<()> {
     let plugin = stage.plugin()?;
-    let container = printing(stage, "pglog", "followed", "60000")?;
+    let container = printing(stage, "pglog", "followed", "200000")?;
     let follower = stage.engine().stream(&["logs", "--follow", container.name()])?;
     ensure!(follower.next(STOP_LIMIT)? == "1", "the follower does not begin with the beginning");
     plugin.kill()?;
@@ -58,7 +58,7 @@ fn killed_while_followed(stage: &Stage) -> Result<()> {
     ensure!(gap.is_none(), "a gap in what was followed: {gap:?}");
     let second = stage.engine().stream(&["logs", "--follow", container.name()])?;
     let lines = second.rest(Duration::from_mins(1))?;
-    numbered::check(format!("{}\n", lines.join("\n")).as_bytes(), 60_000)
+    numbered::check(format!("{}\n", lines.join("\n")).as_bytes(), 200_000)
 }
 
 fn stop_while_restarting(stage: &Stage) -> Result<()> {
@@ -108,11 +108,11 @@ fn live_restore(stage: &Stage) -> Result<()> {
     engine.stop_daemon()?;
     engine.start_daemon(RestartMode::LiveRestore)?;
     stage.plugin()?.wait_listening()?;
-    let container = printing(stage, "pglog", "live", "100000")?;
+    let container = printing(stage, "pglog", "live", "300000")?;
     engine.kill_daemon()?;
     engine.start_daemon(RestartMode::LiveRestore)?;
     ensure!(container.wait(Duration::from_mins(1))? == 0, "the container failed");
-    numbered::check(&container.logs(&[])?.stdout, 100_000)?;
+    numbered::check(&container.logs(&[])?.stdout, 300_000)?;
     engine.stop_daemon()?;
     engine.start_daemon(RestartMode::Plain)
 }

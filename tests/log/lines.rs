@@ -16,6 +16,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::for_drivers("empty_lines", DRIVERS, empty_lines),
         Scenario::for_drivers("no_final_newline", DRIVERS, no_final_newline),
         Scenario::for_drivers("terminal", DRIVERS, terminal),
+        Scenario::for_drivers("many_containers_at_once", DRIVERS, many_at_once),
         // json-file would replace bytes that are no UTF-8.
         Scenario::for_drivers("any_bytes", &["local", "pglog"], any_bytes),
     ]
@@ -27,6 +28,17 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 fn a_million_lines(stage: &Stage, driver: &'static str) -> Result<()> {
     let logs = logs_of(stage, driver, &[], "seq 1000000")?;
     numbered::check(&logs.stdout, 1_000_000)
+}
+
+fn many_at_once(stage: &Stage, driver: &'static str) -> Result<()> {
+    let arguments = ["--log-driver", driver, "base", "seq", "50000"];
+    let run = |n: usize| Container::run(stage.engine(), &format!("many{n}"), &arguments);
+    let containers = (0..20).map(run).collect::<Result<Vec<_>>>()?;
+    for container in &containers {
+        ensure!(container.wait(Duration::from_mins(1))? == 0, "seq failed");
+        numbered::check(&container.logs(&[])?.stdout, 50_000)?;
+    }
+    Ok(())
 }
 
 fn stdout_and_stderr(stage: &Stage, driver: &'static str) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::{Pg, RestartMode, Scenario, Stage};
 
 use crate::postgres::{server, volume};
@@ -14,6 +14,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut scenarios = vec![
         Scenario::new("plugin_killed_under_a_server", plugin_killed),
         Scenario::new("plugin_killed_with_nothing_mounted", plugin_killed_idle),
+        Scenario::new("plugin_killed_during_creates", plugin_killed_during_creates),
+        Scenario::new("plugin_killed_during_mounts", plugin_killed_during_mounts),
     ];
     let drivers = &["local", "pgvol"];
     scenarios.extend(Scenario::for_drivers("engine_killed_under_a_server", drivers, engine_killed));
@@ -73,6 +75,65 @@ fn plugin_killed_idle(stage: &Stage) -> Result<()> {
     let devices = stage.engine().loop_devices()?;
     ensure!(devices.len() == 1, "loop devices: {devices:?}");
     volume.remove()
+}
+
+/// What was acknowledged is whole; what was not is whole or not there at all.
+fn plugin_killed_during_creates(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    let engine = stage.engine();
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        let creates = format!(
+            "for n in $(seq 15); do docker volume create -d pgvol -o tablespaces=a r{round}n$n || :
+             done"
+        );
+        let creator = engine.in_background(&creates)?;
+        creator.next(LIMIT)?;
+        plugin.kill()?;
+        acknowledged.extend(creator.rest(LIMIT)?);
+    }
+    let names = engine.docker(&["volume", "ls", "--quiet"])?;
+    for name in &acknowledged {
+        ensure!(names.lines().any(|found| found == name), "{name} was acknowledged and is gone");
+    }
+    for name in names.lines() {
+        let shown = engine.docker(&["volume", "inspect", "--format", "{{.Status.state}}", name])?;
+        ensure!(shown == "ok", "{name} is {shown}");
+    }
+    let some = acknowledged.last().context("no create came through")?;
+    let mount = format!("{some}:/pg");
+    let look = ["run", "--rm", "-v", &mount, "postgres:17", "stat", "/pg/tablespaces/a"];
+    engine.docker(&look)?;
+    engine.shell("docker volume ls --quiet | xargs docker volume rm")?;
+    // What a killed process may have half written is cleared by the next one.
+    plugin.kill()?;
+    let records = engine.shell("ls /var/lib/pgvol/catalog /var/lib/pgvol/wal | grep r.n || :")?;
+    ensure!(records.is_empty(), "removed, but there is still {records}");
+    Ok(())
+}
+
+/// Containers that come and go meanwhile may fail, but nothing stays mounted for ever.
+fn plugin_killed_during_mounts(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    let engine = stage.engine();
+    let volume = volume(engine, "pgvol")?;
+    let runs = "for n in $(seq 12); do
+        docker run --rm -v db:/pg postgres:17 sh -c \"echo $n >/pg/data/$n && echo $n\" || :
+        done";
+    let runner = engine.in_background(runs)?;
+    for _ in 0..4 {
+        plugin.kill()?;
+    }
+    let written = runner.rest(Duration::from_mins(2))?;
+    ensure!(!written.is_empty(), "no container came through");
+    let files = engine.docker(&["run", "--rm", "-v", "db:/pg", "postgres:17", "ls", "/pg/data"])?;
+    for number in &written {
+        ensure!(files.lines().any(|file| file == number), "{number} is gone: {files}");
+    }
+    volume.remove()?;
+    let left = engine.mounts("/propagated-mount/db")?;
+    ensure!(left.is_empty(), "the view is still mounted:\n{}", left.join("\n"));
+    Ok(())
 }
 
 /// Everything dies at once but the containers, which the next dockerd ends and starts again.
