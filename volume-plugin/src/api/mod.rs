@@ -1,8 +1,9 @@
 //! Docker's VolumeDriver calls: parse -> act -> render.
 //!
 //! Get and List never wait for a pool. Get is special in one more way: dockerd takes any error
-//! for "no such volume" and forgets what it knew of it, so while the state cannot be used a Get
-//! is kept waiting instead of being answered.
+//! for "no such volume" and forgets what it knew of it. So where the truth is not known, since
+//! the state cannot be used or a retried request came without its body, a Get is not answered:
+//! the connection is closed, which dockerd takes for what it is.
 
 mod wire;
 
@@ -20,8 +21,8 @@ use wire::{
     Nothing, PathResponse,
 };
 
-/// A little longer than dockerd waits for a Get (60 s).
-const HOLD: Duration = Duration::from_secs(65);
+/// How long a Get waits for the state to become usable. dockerd calls again after 1, 2, 4 and 8 s.
+const HOLD: Duration = Duration::from_secs(2);
 
 /// How often a held Get looks for the state.
 const LOOK: Duration = Duration::from_millis(250);
@@ -100,6 +101,9 @@ async fn path(app: Arc<App>, request: NameRequest) -> Result<PathResponse, Refus
 }
 
 async fn get(app: Arc<App>, request: NameRequest) -> Result<GetResponse, Refusal> {
+    if request.name.is_empty() {
+        return Err(Refusal::hang_up("a Get came without a name"));
+    }
     let name: VolumeName = request.name.parse()?;
     let service = hold_until_open(&app).await?;
     match service.get(&name).await {
@@ -120,7 +124,9 @@ async fn hold_until_open(app: &Arc<App>) -> Result<Arc<Service>, Refusal> {
     loop {
         match app.service().await {
             Ok(service) => return Ok(service),
-            Err(error) if tokio::time::Instant::now() > deadline => return Err(error.into()),
+            Err(error) if tokio::time::Instant::now() > deadline => {
+                return Err(Refusal::hang_up(chain(&error)));
+            }
             Err(_) => tokio::time::sleep(LOOK).await,
         }
     }

@@ -117,11 +117,13 @@ fn capabilities_and_activation() {
 fn a_retried_request_without_body_never_means_a_volume() {
     apart(|| async {
         let world = World::start(SMALL, |_| ());
-        for call in ["Create", "Remove", "Mount", "Unmount", "Path", "Get"] {
-            for body in ["", "{}", r#"{"Name":null}"#, r#"{"Name":""}"#] {
+        for body in ["", "{}", r#"{"Name":null}"#, r#"{"Name":""}"#] {
+            for call in ["Create", "Remove", "Mount", "Unmount", "Path"] {
                 let words = world.refused(call, body).await;
                 assert_eq!(words, "the request names no volume", "{call} {body}");
             }
+            // Any answer would be taken for "no such volume".
+            assert!(world.client.post("/VolumeDriver.Get", body).await.is_err(), "{body}");
         }
         world.call("Create", json!({"Name": "v"})).await;
         assert!(world.refused("Mount", r#"{"Name":"v"}"#).await.contains("mount id"));
@@ -183,13 +185,21 @@ fn state_that_another_has_is_told_and_taken_when_free() {
         // A Get is not answered, since dockerd would forget the volume.
         let (client, app) = (world.client.clone(), Arc::clone(&world.app));
         let get = tokio::spawn(async move {
-            let (_, answer) = client.post("/VolumeDriver.Get", r#"{"Name":"v"}"#).await.unwrap();
-            String::from_utf8(answer.to_vec()).unwrap()
+            client.post("/VolumeDriver.Get", r#"{"Name":"v"}"#).await.unwrap()
         });
         tokio::time::sleep(Duration::from_millis(400)).await;
         assert!(!get.is_finished());
+        let name = r#"{"Name":"w"}"#;
+        assert!(world.client.post("/VolumeDriver.Get", name).await.is_err(), "in the end");
+        assert!(get.await.is_err());
+        let client = world.client.clone();
+        let get = tokio::spawn(async move {
+            let (_, answer) = client.post("/VolumeDriver.Get", name).await.unwrap();
+            String::from_utf8(answer.to_vec()).unwrap()
+        });
+        tokio::time::sleep(Duration::from_millis(400)).await;
         drop(held);
-        assert_eq!(get.await.unwrap(), r#"{"Err":"no such volume: v"}"#);
+        assert_eq!(get.await.unwrap(), r#"{"Err":"no such volume: w"}"#);
         assert!(app.service().await.is_ok());
     });
 }
