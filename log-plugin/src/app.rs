@@ -76,6 +76,7 @@ pub enum StartupError {
 pub struct App {
     server: Server,
     api: Api,
+    interrupt: CancellationToken,
     _lock: sys::Lock,
 }
 
@@ -95,18 +96,21 @@ impl App {
         check_format(&paths.state)?;
         let journals = Arc::new(Journals::new(paths.state.join("journals")));
         let records = paths.state.join("streams");
-        let streams = Streams::open(records, Arc::clone(&journals), ingest, shutdown.clone())
+        let interrupt = CancellationToken::new();
+        let streams = Streams::open(records, Arc::clone(&journals), ingest, interrupt.clone())
             .map_err(state)?;
         let taken_up = streams.take_up().map_err(state)?;
         let server = Server::bind(&paths.socket)?;
         tracing::info!(op = "serve", streams = taken_up);
-        Ok(Self { server, api: Api { streams, journals, shutdown }, _lock: lock })
+        Ok(Self { server, api: Api { streams, journals, shutdown }, interrupt, _lock: lock })
     }
 
-    /// Answers calls until the shutdown. Streams are left as they are, for the next process.
+    /// Answers calls until the shutdown. Streams are left as they are, for the next process, but
+    /// only when no call can be waiting for the end of one.
     pub async fn run(self) {
         let Api { streams, shutdown, .. } = self.api.clone();
         self.server.serve(self.api.router(), shutdown).await;
+        self.interrupt.cancel();
         if tokio::time::timeout(END, streams.ended()).await.is_err() {
             tracing::warn!("streams still busy at the end");
         }

@@ -6,7 +6,7 @@
 //!   takes it up.
 //! - At the end of the process a stream is left as it is; what is in its pipe stays there.
 //! - Only the stream's own task touches its segment. The API tells it to stop and waits no longer
-//!   than [`STOP`].
+//!   than `STOP`.
 //!
 //! Storing blocks a worker thread for as long as the disk takes: that is what the runtime's
 //! threads are for, and why nothing else runs on them.
@@ -72,7 +72,7 @@ pub struct Streams {
     budget: Arc<Budget>,
     running: Mutex<HashMap<StreamId, Running>>,
     tasks: TaskTracker,
-    shutdown: CancellationToken,
+    interrupt: CancellationToken,
 }
 
 #[derive(Debug, Clone)]
@@ -82,12 +82,12 @@ struct Running {
 }
 
 impl Streams {
-    /// Streams whose tasks run on `runtime` until `shutdown`, with records in `records`.
+    /// Streams whose tasks run on `runtime` until `interrupt`, with records in `records`.
     pub fn open(
         records: PathBuf,
         journals: Arc<Journals>,
         runtime: Handle,
-        shutdown: CancellationToken,
+        interrupt: CancellationToken,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             runtime,
@@ -96,7 +96,7 @@ impl Streams {
             budget: Arc::new(Budget::new()),
             running: Mutex::new(HashMap::new()),
             tasks: TaskTracker::new(),
-            shutdown,
+            interrupt,
         }))
     }
 
@@ -150,7 +150,7 @@ impl Streams {
         }
     }
 
-    /// Waits until every task has noticed the shutdown.
+    /// Waits until every task has noticed the interrupt.
     pub async fn ended(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -177,7 +177,7 @@ impl Streams {
             limits,
             budget: Arc::clone(&self.budget),
             stop: running.stop,
-            shutdown: self.shutdown.clone(),
+            interrupt: self.interrupt.clone(),
         };
         let streams = Arc::clone(self);
         self.tasks.spawn_on(
@@ -203,7 +203,7 @@ impl Streams {
                 break End::Stopped;
             }
             tokio::select! {
-                () = self.shutdown.cancelled() => break End::Interrupted,
+                () = self.interrupt.cancelled() => break End::Interrupted,
                 () = tokio::time::sleep(RETRY) => {}
             }
         };

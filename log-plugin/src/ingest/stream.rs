@@ -37,7 +37,7 @@ pub(super) struct Stream {
     /// dockerd is done with the stream.
     pub(super) stop: CancellationToken,
     /// This process ends; the stream does not.
-    pub(super) shutdown: CancellationToken,
+    pub(super) interrupt: CancellationToken,
 }
 
 /// How a stream's task ended.
@@ -120,8 +120,8 @@ impl Pump<'_> {
         loop {
             let mut ready = tokio::select! {
                 biased;
-                () = self.stream.shutdown.cancelled() => return Ok(Next::End(End::Interrupted)),
                 () = self.stream.stop.cancelled() => return self.drain(),
+                () = self.stream.interrupt.cancelled() => return Ok(Next::End(End::Interrupted)),
                 ready = watched.readable() => ready?,
                 () = tokio::time::sleep(IDLE), if self.large.is_some() => {
                     let grant = self.large.take();
@@ -147,8 +147,8 @@ impl Pump<'_> {
         while empty < EMPTY_TURNS {
             tokio::select! {
                 biased;
-                () = self.stream.shutdown.cancelled() => return Ok(Next::End(End::Interrupted)),
                 () = self.stream.stop.cancelled() => return self.drain(),
+                () = self.stream.interrupt.cancelled() => return Ok(Next::End(End::Interrupted)),
                 () = tokio::time::sleep(PAUSE) => {}
             }
             match self.turn()? {

@@ -147,12 +147,13 @@ fn the_end_of_dockerd_ends_its_streams() {
     let (path, mut fifo) = rig.fifo("f");
     plugin.start_logging("c", &path, &[]);
     fifo.write_all(&numbered(1)).unwrap();
+    // What is in a pipe that nobody has open any more is gone.
+    eventually("the first is stored", || plugin.logs("c", &all()).len() == 1);
     drop(fifo);
     eventually("the FIFO is removed", || !path.exists());
     let (second, mut fifo) = rig.fifo("g");
     plugin.start_logging("c", &second, &[]);
     fifo.write_all(&numbered(2)).unwrap();
-    // What is in a pipe that nobody has open any more is gone.
     eventually("the second is stored", || plugin.logs("c", &all()).len() == 2);
     plugin.kill();
     drop(fifo);
