@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Ending of the temporary file beside each written one; a left-over is harmless and is
-/// overwritten by the next write of the same name.
+/// Ending of the temporary file beside each written one. A process killed in a write leaves one;
+/// it is harmless, and [`sweep`] removes it. No other name in such a directory may end like this.
 pub const TEMPORARY: &str = ".tmp";
 
 /// Replaces the file at `path` by `bytes`, atomically and durably; mode 0600 when new.
@@ -38,6 +38,19 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) => Err(error),
         Ok(()) => sync_parent(path),
     }
+}
+
+/// Removes what writes cut short have left in the directory at `path`. For the start of the one
+/// process that writes there.
+pub fn sweep(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let temporary = entry.file_name().to_str().is_some_and(|name| name.ends_with(TEMPORARY));
+        if temporary && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the directory at `path` and the missing ones above it, each with `mode` less the umask;
@@ -97,6 +110,18 @@ mod tests {
         create_dir(&temporary(&path), 0o700).unwrap();
         assert!(write(&path, b"new").is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[test]
+    fn sweep_takes_only_what_writes_have_left() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("record"), b"whole").unwrap();
+        fs::File::create(dir.path().join("record.tmp")).unwrap();
+        fs::File::create(dir.path().join("other.tmp")).unwrap();
+        sweep(dir.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
+        assert_eq!((left.len(), left[0].file_name().to_str()), (1, Some("record")));
+        assert!(sweep(&dir.path().join("missing")).is_err());
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! when the plugin dies, but never says StartLogging again.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -39,6 +38,7 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn open(dir: PathBuf) -> io::Result<Self> {
         durable::create_dir(&dir, 0o700)?;
+        durable::sweep(&dir)?;
         Ok(Self { dir })
     }
 
@@ -63,9 +63,6 @@ impl Records {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            if path.extension() == Some(OsStr::new(durable::TEMPORARY.trim_start_matches('.'))) {
-                continue;
-            }
             match read(&path) {
                 Ok(stream) => found.push(stream),
                 Err(error) => {

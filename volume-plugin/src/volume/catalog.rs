@@ -21,8 +21,7 @@ use crate::sys::{Doing, SysError};
 const KIND: &str = "pgvol-volume";
 const VERSION: u32 = 1;
 
-/// Ending of the records' file names; anything else in the directory is none, such as the
-/// temporary file of a write cut short.
+/// Ending of the records' file names; anything else in the directory is none.
 const ENDING: &str = ".record";
 
 /// How far a volume has come.
@@ -82,6 +81,7 @@ impl Catalog {
     pub fn load(directory: PathBuf) -> Result<Self, SysError> {
         let doing = || format!("read the catalog in {}", directory.display());
         durable::create_dir(&directory, 0o700).doing(doing)?;
+        durable::sweep(&directory).doing(doing)?;
         let mut entries = BTreeMap::new();
         for found in fs::read_dir(&directory).doing(doing)? {
             let found = found.doing(doing)?;
@@ -201,6 +201,14 @@ mod tests {
         for name in ["a", "a.record", "a.tmp", "a.record.tmp"] {
             assert_eq!(whole(&again, name).spec.labels["x"], name);
         }
+    }
+
+    #[test]
+    fn a_write_cut_short_is_swept_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::File::create(dir.path().join("a.record.tmp")).unwrap();
+        assert!(Catalog::load(dir.path().to_owned()).unwrap().all().is_empty());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

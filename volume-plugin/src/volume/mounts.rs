@@ -45,6 +45,7 @@ impl Mounts {
     pub fn load(directory: PathBuf, boot: String) -> Result<Self, SysError> {
         let doing = || format!("read the mounts in {}", directory.display());
         durable::create_dir(&directory, 0o700).doing(doing)?;
+        durable::sweep(&directory).doing(doing)?;
         let mut volumes = BTreeMap::new();
         for found in fs::read_dir(&directory).doing(doing)? {
             let found = found.doing(doing)?;
