@@ -97,7 +97,8 @@ impl Namespace {
     /// Kills everything inside and waits until it is gone.
     pub(crate) fn end(&mut self) -> Result<()> {
         if self.unshare.try_wait()?.is_none() {
-            run(program("kill").args(["-KILL", &self.init.to_string()]))?;
+            // Built into the shell: the program of that name is not on every machine.
+            run(program("bash").args(["-c", &format!("kill -KILL {}", self.init)]))?;
         }
         let status = self.unshare.wait()?;
         ensure!(status.code() != Some(0), "the first process of an engine ended by itself");

@@ -5,9 +5,17 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, ensure};
 
-/// A Perl program that prints the lines 1 to its argument, some 50,000 a second.
-pub const SLOWLY: &str = "$| = 1; for my $n (1 .. $ARGV[0]) { print \"$n\\n\"; \
-     select(undef, undef, undef, 0.01) if $n % 600 == 0 }";
+/// A Perl program that prints the lines 1, 2, 3, ..., some 50,000 a second, up to its argument or
+/// until there is a file `/tmp/stop`, and then says on stderr how far it came.
+pub const SLOWLY: &str = r#"
+    $| = 1;
+    my $n = 0;
+    while ($n < $ARGV[0] && !($n % 600 == 0 && -e "/tmp/stop")) {
+        print ++$n, "\n";
+        select(undef, undef, undef, 0.01) if $n % 600 == 0;
+    }
+    print STDERR "$n\n";
+"#;
 
 /// The lines of `numbers`, each with `before` in front.
 pub fn lines(before: &str, numbers: RangeInclusive<usize>) -> String {
