@@ -13,6 +13,7 @@ set -euo pipefail
 cd "$root"
 
 part=${1:-all} filter=${2:-}
+[ "$(id -u)" = 0 ] || die "please run it as root: the tests make namespaces, mounts and loop devices"
 # On a disk, not in /tmp, which may be a tmpfs: the engines' state lies here.
 work=$(mktemp -d /var/tmp/pgvol-test-XXXXXX)
 results=$work/results
@@ -52,8 +53,8 @@ style() {
 }
 
 unit() {
-    step cargo test --locked --workspace --lib --bins
-    step cargo test --locked -p e2e --test tidy
+    step cargo test --locked -p plugin-sdk -p pgvol -p pglog
+    step cargo test --locked -p e2e --lib --bins --test tidy
 }
 
 e2e() {
