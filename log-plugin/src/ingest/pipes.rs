@@ -4,7 +4,6 @@
 //! below [`TOTAL`]: beyond 64 MiB per user the kernel cuts down the pipes of every other process
 //! of root's.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,20 +36,24 @@ impl Budget {
         Self { left: AtomicUsize::new(TOTAL) }
     }
 
-    /// Enlarges the pipe behind `fifo`, if there is something left for it. A pipe that an earlier
-    /// life of the process enlarged is still large and is counted in.
-    pub(super) fn enlarge(self: &Arc<Self>, fifo: &OwnedFd) -> io::Result<Option<Grant>> {
+    /// Enlarges the pipe behind `fifo`, if there is something left for it and the kernel lets us:
+    /// it does not once root has 64 MiB of pipes, such as those of some 350 containers. A small
+    /// pipe is read as well. One that an earlier life of the process enlarged is still large and
+    /// is counted in.
+    pub(super) fn enlarge(self: &Arc<Self>, fifo: &OwnedFd) -> Option<Grant> {
         let taken = self
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(LARGE));
-        if taken.is_err() {
-            return Ok(None);
-        }
+        taken.ok()?;
         let grant = Grant { budget: Arc::clone(self) };
-        if sys::pipe_size(fifo)? < LARGE {
-            sys::set_pipe_size(fifo, LARGE)?;
-        }
-        Ok(Some(grant))
+        let enlarged = match sys::pipe_size(fifo) {
+            Ok(size) if size >= LARGE => Ok(()),
+            _ => sys::set_pipe_size(fifo, LARGE),
+        };
+        enlarged
+            .inspect_err(|error| tracing::debug!(%error, "a pipe stays as it is"))
+            .is_ok()
+            .then_some(grant)
     }
 }
 
@@ -81,11 +84,20 @@ mod tests {
             (testing::fifo(&path), sys::open_fifo(&path).unwrap())
         };
         let (one, two) = (open("one"), open("two"));
-        let grant = budget.enlarge(&one.1).unwrap().unwrap();
+        let grant = budget.enlarge(&one.1).unwrap();
         assert_eq!(sys::pipe_size(&one.0).unwrap(), LARGE);
-        assert!(budget.enlarge(&two.1).unwrap().is_none());
+        assert!(budget.enlarge(&two.1).is_none());
         grant.give_back(&one.1).unwrap();
         assert_eq!(sys::pipe_size(&one.0).unwrap(), USUAL);
-        assert!(budget.enlarge(&two.1).unwrap().is_some());
+        assert!(budget.enlarge(&two.1).is_some());
+    }
+
+    /// The kernel refuses when root has 64 MiB of pipes, such as those of some 350 containers.
+    #[test]
+    fn a_kernel_that_refuses_keeps_the_pipe_as_it_is() {
+        let budget = Arc::new(Budget::new());
+        let no_pipe = OwnedFd::from(tempfile::tempfile().unwrap());
+        assert!(budget.enlarge(&no_pipe).is_none());
+        assert_eq!(budget.left.load(Ordering::Relaxed), TOTAL);
     }
 }

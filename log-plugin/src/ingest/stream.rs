@@ -97,7 +97,7 @@ impl Pump<'_> {
     async fn run(mut self) -> io::Result<End> {
         // A pipe that an earlier life of the process enlarged is accounted for.
         if sys::pipe_size(&self.fifo)? >= super::pipes::LARGE {
-            self.large = self.stream.budget.enlarge(&self.fifo)?;
+            self.large = self.stream.budget.enlarge(&self.fifo);
         }
         let mut next = Next::Quiet;
         loop {
@@ -167,7 +167,7 @@ impl Pump<'_> {
                 Filled::Idle if batch == 0 => return Ok(Turn::Nothing),
                 Filled::Idle => return Ok(Turn::Read),
                 Filled::Bytes(bytes) if bytes >= FULL && self.large.is_none() => {
-                    self.large = self.stream.budget.enlarge(&self.fifo)?;
+                    self.large = self.stream.budget.enlarge(&self.fifo);
                 }
                 Filled::Bytes(_) => {}
             }
