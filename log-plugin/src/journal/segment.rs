@@ -17,6 +17,10 @@ use crate::options::LogSpec;
 /// segment, and what is kept is dropped a segment at a time.
 const LARGEST: u64 = 64 << 20;
 
+/// By how much a segment may outgrow the size at which it is ended: the frame that was being
+/// written, of dockerd's 16 KiB and what it says about them.
+const LAST_FRAME: u64 = 17 << 10;
+
 /// Removed segments that are held open for followers, and their sizes together.
 const HELD_OPEN: usize = 32;
 const HELD_BYTES: u64 = 64 << 20;
@@ -56,14 +60,19 @@ impl Segment {
 pub struct Limits {
     /// A segment of this size is followed by the next.
     pub segment: u64,
+    /// What it has grown to by then at most, as far as room for the oldest is concerned.
+    pub full: u64,
     /// All segments together; the oldest go so that this holds when the newest is full.
     pub total: u64,
 }
 
 impl From<&LogSpec> for Limits {
     fn from(spec: &LogSpec) -> Self {
+        let full = spec.max_size.min(LARGEST);
         Self {
-            segment: spec.max_size.min(LARGEST),
+            // Of tiny segments only a part is left for it: that of a line.
+            segment: full - LAST_FRAME.min(full / 8),
+            full,
             total: spec.max_size.saturating_mul(spec.max_file.into()),
         }
     }
@@ -201,8 +210,9 @@ impl Journal {
 
     /// Whether a new segment, once full, would make the journal too large.
     fn over(&self, limits: Limits) -> bool {
-        let held: u64 = self.state().segments.values().map(|segment| segment.size).sum();
-        held.saturating_add(limits.segment) > limits.total
+        let size = |segment: &Segment| segment.size.min(limits.full);
+        let held: u64 = self.state().segments.values().map(size).sum();
+        held.saturating_add(limits.full) > limits.total
     }
 
     /// Removes the oldest segment that nobody writes to; `false` when there is none.
@@ -289,8 +299,10 @@ mod tests {
     #[test]
     fn limits_are_the_options_product() {
         let limits = |max_size, max_file| Limits::from(&LogSpec { max_size, max_file });
-        assert_eq!(limits(10, 3), Limits { segment: 10, total: 30 });
-        assert_eq!(limits(1 << 30, 2), Limits { segment: LARGEST, total: 2 << 30 });
-        assert_eq!(limits(u64::MAX, 5), Limits { segment: LARGEST, total: u64::MAX });
+        assert_eq!(limits(1, 3), Limits { segment: 1, full: 1, total: 3 });
+        assert_eq!(limits(80, 3), Limits { segment: 70, full: 80, total: 240 });
+        let (segment, full) = (LARGEST - LAST_FRAME, LARGEST);
+        assert_eq!(limits(1 << 30, 2), Limits { segment, full, total: 2 << 30 });
+        assert_eq!(limits(u64::MAX, 5), Limits { segment, full, total: u64::MAX });
     }
 }
