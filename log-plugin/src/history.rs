@@ -228,6 +228,10 @@ impl History {
         let mut wanted = tail;
         for at in (0..self.cursors.len()).rev() {
             let done = self.is_done(at);
+            if wanted == 0 && done {
+                drop(self.cursors.remove(at));
+                continue;
+            }
             let cursor = &mut self.cursors[at];
             let begin = cursor.scan.position();
             let count = cursor.skip(u64::MAX)?;

@@ -202,3 +202,18 @@ fn a_follower_crosses_rotation_without_loss_or_doubling() {
     assert_eq!(super::texts(&plugin.joined(follower)), expected);
     assert!(rig.segments("c").len() <= 5);
 }
+
+/// What lies before it is not even looked at: here it could not be read.
+#[test]
+fn a_tail_reads_the_end_of_the_log_only() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[("max-size", "64"), ("max-file", "1000")]);
+    fifo.write_all(&frames(&messages())).unwrap();
+    plugin.stop_logging(&path);
+    let oldest = rig.segments("c").remove(0);
+    std::fs::remove_file(&oldest).unwrap();
+    plugin_sdk::durable::create_dir(&oldest, 0o700).unwrap();
+    assert_eq!(plugin.logs("c", &with(&json!({"Tail": 2}))), seen(&messages()[5..]));
+}
