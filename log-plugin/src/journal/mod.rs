@@ -6,8 +6,8 @@
 //!   the container's log. `TAG` says whose it is: it belongs to one stream at a time.
 //! - A segment has no header and begins with a frame; it is cut between two frames only. The
 //!   file's size is how far the log has been stored, so nothing may lengthen it ahead of data.
-//! - Half a frame at the end is kept while its stream lives, since the rest is still in the pipe,
-//!   and cut off once the stream is gone.
+//! - Half a frame at the end is kept while its stream lives, since the rest is still in the pipe.
+//!   Readers stop before it, and it is cut off when something is to follow it.
 //! - There is one [`Journal`] per directory in the process, and one [`Writer`] per stream.
 //!
 //! The lock is held for moments and never across a system call: draining waits for nobody.
@@ -63,6 +63,13 @@ struct Attached {
     superseded: bool,
 }
 
+impl State {
+    /// The last segment of the stream `id`, the only one that it may still write to.
+    fn newest_of(&mut self, id: &StreamId) -> Option<&mut Segment> {
+        self.segments.values_mut().rev().find(|own| own.tag == id.tag())
+    }
+}
+
 impl Journal {
     /// The journal in `dir`, which need not exist before there is something to store. One that
     /// cannot be listed counts as empty: no disk keeps a container from starting.
@@ -84,16 +91,25 @@ impl Journal {
         self.changed.subscribe()
     }
 
-    /// Takes note of a stream whose frames will come here.
+    /// Takes note of a stream whose frames will come here. What it began in an earlier life of
+    /// the process is its own from now on, though it may be long before it goes on with it.
     pub fn attach(&self, id: &StreamId) {
         let mut state = self.state();
+        if let Some(own) = state.newest_of(id) {
+            own.live = true;
+        }
         state.streams.iter_mut().for_each(|stream| stream.superseded = true);
         state.streams.push(Attached { id: id.clone(), superseded: false });
     }
 
     /// The stream has ended and all of it is stored.
     pub fn detach(&self, id: &StreamId) {
-        self.state().streams.retain(|stream| stream.id != *id);
+        let mut state = self.state();
+        state.streams.retain(|stream| stream.id != *id);
+        if let Some(own) = state.newest_of(id) {
+            own.live = false;
+        }
+        drop(state);
         self.changed.send_replace(());
     }
 

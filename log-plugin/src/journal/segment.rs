@@ -132,14 +132,10 @@ pub(super) fn list(dir: &Path) -> io::Result<BTreeMap<u64, Segment>> {
 impl Journal {
     /// The segment that `stream` had begun in an earlier life of the process and may go on with.
     pub(super) fn resume(&self, stream: &StreamId) -> io::Result<Option<Opened>> {
-        let own = {
-            let mut state = self.state();
-            let own = state.segments.values_mut().rev().find(|own| own.tag == stream.tag());
-            own.map(|own| {
-                own.live = true;
-                own.clone()
-            })
-        };
+        let own = self.state().newest_of(stream).map(|own| {
+            own.live = true;
+            own.clone()
+        });
         let Some(own) = own else { return Ok(None) };
         let file = OpenOptions::new().read(true).write(true).open(own.path(&self.dir))?;
         Opened::whole(own.sequence, file).map(Some)

@@ -82,29 +82,19 @@ impl Writer {
 
     /// The stream has ended: what is stored of it is final.
     pub fn finish(mut self) -> io::Result<()> {
-        self.resume()?;
         self.report();
         self.seal()
     }
 
-    /// Looks once for a segment that this stream began before the process was killed.
-    fn resume(&mut self) -> io::Result<()> {
-        if !self.resumed {
-            self.current = self.journal.resume(&self.stream)?;
-            self.resumed = true;
-        }
-        Ok(())
-    }
-
     fn store(&mut self, fifo: BorrowedFd<'_>) -> io::Result<Filled> {
-        self.resume()?;
         if self.current.as_ref().is_some_and(|at| at.size >= self.limits.segment && at.missing == 0)
         {
             self.seal()?;
         }
         let Some(current) = &mut self.current else {
             // A stream without data leaves no trace: `docker logs` of a stopped container
-            // begins and ends one.
+            // begins and ends one. Nor does it read its last segment when the process starts,
+            // as hundreds of others do.
             return match sys::readiness(fifo)? {
                 Readiness::Idle => Ok(Filled::Idle),
                 Readiness::Closed => Ok(Filled::Closed),
@@ -136,7 +126,16 @@ impl Writer {
         }
     }
 
+    /// Finds a segment for the next frame; once, the one that this stream had before the process
+    /// was killed.
     fn begin(&mut self) -> io::Result<()> {
+        if !self.resumed {
+            self.current = self.journal.resume(&self.stream)?;
+            self.resumed = true;
+            if self.current.is_some() {
+                return Ok(());
+            }
+        }
         let mut begun = self.journal.begin(&self.stream, self.limits)?;
         if let Some(refused) = &self.refused {
             if let Err(error) = begun.file.write_all_at(&refused.carry, begun.size) {

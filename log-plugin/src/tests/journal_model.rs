@@ -215,6 +215,26 @@ fn read(journal: &Arc<Journal>) -> Vec<i64> {
     numbers
 }
 
+/// After a kill two streams of a container go on, and the newer one has something to say first.
+#[test]
+fn what_a_stream_had_begun_is_not_taken_from_it() {
+    let mut world = World::new(Limits::from(&LogSpec::default()));
+    world.act(&Action::Lines(2, 100));
+    world.act(&Action::Write(150));
+    world.writer = None;
+    world.journal = Arc::new(Journal::open(&world.dir.path().join("journal")));
+    let (newer, mut fifo, read_end) = open_stream(&world.dir, 1);
+    world.journal.attach(&world.stream);
+    world.journal.attach(&newer);
+    fifo.write_all(&frames([&line(99, "newer")])).unwrap();
+    let mut writer = Writer::new(Arc::clone(&world.journal), newer, world.limits);
+    assert!(matches!(writer.fill(&read_end).unwrap(), Filled::Bytes(_)));
+    world.writer = Some(world.new_writer());
+    world.write(1000);
+    while let Filled::Bytes(_) = world.writer.as_mut().unwrap().fill(&world.read_end).unwrap() {}
+    assert_eq!(read(&world.journal), [1, 2, 99]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
