@@ -18,7 +18,7 @@ use std::time::UNIX_EPOCH;
 use prost::Message;
 
 use crate::frame::{LogEntry, Scan, Step};
-use crate::journal::Journal;
+use crate::journal::{Follower, Journal};
 
 /// How much is handed over at a time.
 const CHUNK: usize = 64 * 1024;
@@ -57,6 +57,8 @@ pub struct History {
     cursors: VecDeque<Cursor>,
     /// The highest sequence that has had a cursor.
     newest: u64,
+    /// When following: keeps what retention removes until it is opened here.
+    follower: Option<Follower>,
     ended: bool,
 }
 
@@ -110,8 +112,9 @@ impl Cursor {
 impl History {
     /// Opens what there is of `journal`. Cheap: [`History::seek`] finds where to begin.
     pub fn open(journal: Arc<Journal>, query: Query) -> io::Result<Self> {
-        let mut history =
-            Self { journal, query, cursors: VecDeque::new(), newest: 0, ended: false };
+        let follower = query.follow.then(|| Follower::of(&journal));
+        let cursors = VecDeque::new();
+        let mut history = Self { journal, query, cursors, newest: 0, follower, ended: false };
         history.extend()?;
         Ok(history)
     }
@@ -197,6 +200,9 @@ impl History {
         for sequence in self.journal.segments_after(self.newest) {
             self.newest = sequence;
             self.cursors.extend(Cursor::open(&self.journal, sequence)?);
+        }
+        if let Some(follower) = &self.follower {
+            follower.come_to(self.newest);
         }
         Ok(())
     }

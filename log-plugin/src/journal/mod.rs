@@ -12,10 +12,11 @@
 //!
 //! The lock is held for moments and never across a system call: draining waits for nobody.
 
+mod removed;
 mod segment;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use removed::Follower;
+use removed::Removed;
 pub use segment::Limits;
 use segment::Segment;
 pub use writer::{Filled, Writer};
@@ -44,15 +47,7 @@ struct State {
     streams: Vec<Attached>,
     /// The highest sequence ever given out.
     last: u64,
-    /// Segments that were removed while somebody followed the log and may not have come to them.
-    removed: VecDeque<Removed>,
-}
-
-#[derive(Debug)]
-struct Removed {
-    sequence: u64,
-    size: u64,
-    file: File,
+    removed: Removed,
 }
 
 #[derive(Debug)]
@@ -121,9 +116,8 @@ impl Journal {
     /// The numbers of all segments after `sequence`, in order.
     pub fn segments_after(&self, sequence: u64) -> Vec<u64> {
         let state = self.state();
-        let removed = state.removed.iter().map(|removed| removed.sequence);
-        let mut later: Vec<_> =
-            removed.chain(state.segments.keys().copied()).filter(|&at| at > sequence).collect();
+        let all = state.removed.sequences().chain(state.segments.keys().copied());
+        let mut later: Vec<_> = all.filter(|&at| at > sequence).collect();
         later.sort_unstable();
         later
     }
@@ -142,8 +136,7 @@ impl Journal {
                 if let Some(segment) = state.segments.get(&sequence) {
                     segment.path(&self.dir)
                 } else {
-                    let removed = state.removed.iter().find(|gone| gone.sequence == sequence);
-                    return removed.map(|gone| gone.file.try_clone()).transpose();
+                    return state.removed.open(sequence);
                 }
             };
             match File::open(path) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use plugin_sdk::durable;
 
-use super::{Journal, Removed};
+use super::Journal;
 use crate::frame::{Scan, Step};
 use crate::names::StreamId;
 use crate::options::LogSpec;
@@ -20,10 +20,6 @@ const LARGEST: u64 = 64 << 20;
 /// By how much a segment may outgrow the size at which it is ended: the frame that was being
 /// written, of dockerd's 16 KiB and what it says about them.
 const LAST_FRAME: u64 = 17 << 10;
-
-/// Removed segments that are held open for followers, and their sizes together.
-const HELD_OPEN: usize = 32;
-const HELD_BYTES: u64 = 64 << 20;
 
 /// Digits of a sequence in a file name, so that names sort as numbers do.
 const DIGITS: usize = 20;
@@ -225,21 +221,17 @@ impl Journal {
     pub(super) fn remove(&self, sequence: u64) -> io::Result<()> {
         let Some(segment) = self.state().segments.get(&sequence).cloned() else { return Ok(()) };
         let path = segment.path(&self.dir);
-        let followed = self.changed.receiver_count() > 0;
-        let file = followed.then(|| File::open(&path).ok()).flatten();
+        let wanted = self.state().removed.is_wanted(sequence);
+        let file = wanted.then(|| File::open(&path).ok()).flatten();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut state = self.state();
         state.segments.remove(&sequence);
-        state.removed.extend(file.map(|file| Removed { sequence, size: segment.size, file }));
-        while state.removed.len() > HELD_OPEN
-            || state.removed.iter().map(|removed| removed.size).sum::<u64>() > HELD_BYTES
-            || !followed && !state.removed.is_empty()
-        {
-            state.removed.pop_front();
-        }
+        let let_go = file.map(|file| state.removed.hold(sequence, segment.size, file));
+        drop(state);
+        drop(let_go);
         Ok(())
     }
 

@@ -217,6 +217,30 @@ fn a_reader_is_freed_when_its_client_goes() {
     plugin.stop_logging(&path);
 }
 
+/// What retention has dropped costs no disk once everybody who follows has come past it.
+#[test]
+fn a_follower_keeps_nothing_that_it_has_read() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[("max-size", "16k"), ("max-file", "2")]);
+    let follower = plugin.follow("c", &with(&json!({"Follow": true})));
+    for n in 0..3000 {
+        fifo.write_all(&numbered(n)).unwrap();
+    }
+    let dropped = || {
+        let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let own = links.filter(|link| link.starts_with(rig.path()));
+        own.filter(|link| link.to_string_lossy().ends_with(" (deleted)")).count()
+    };
+    eventually("everything is stored and followed", || {
+        rig.segments("c").len() == 2 && dropped() == 0
+    });
+    plugin.stop_logging(&path);
+    assert_eq!(plugin.joined(follower).len(), 3000);
+}
+
 /// Nothing can be stored: the container must not notice, and what comes after is kept.
 #[test]
 fn a_disk_that_refuses_stops_nobody() {
