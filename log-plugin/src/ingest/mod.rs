@@ -112,12 +112,30 @@ impl Streams {
         sys::open_fifo(&record.file)
             .map_err(|source| StartError::Fifo { path: record.file.clone(), source })?;
         // A full disk is no reason to keep a container from starting, nor, when dockerd has
-        // restarted under it, to end it: the stream then lasts as long as this process.
-        if let Err(error) = self.records.write(&id, record) {
-            tracing::error!(%error, stream = %id, "the stream's record cannot be written");
+        // restarted under it, to end it: the stream then lasts as long as this process, until
+        // there is room again.
+        let written = self.records.write(&id, record);
+        self.spawn(id.clone(), record, &container, limits);
+        if let Err(error) = written {
+            tracing::error!(%error, stream = %id, "the stream's record cannot be written yet");
+            self.runtime.spawn(Arc::clone(self).write_later(id, record.clone()));
         }
-        self.spawn(id, record, &container, limits);
         Ok(())
+    }
+
+    /// Writes the record of a stream that runs without one.
+    async fn write_later(self: Arc<Self>, id: StreamId, record: StreamRecord) {
+        while self.running().contains_key(&id) {
+            tokio::time::sleep(RETRY).await;
+            if self.records.write(&id, &record).is_ok() {
+                tracing::info!(stream = %id, "the stream's record is written");
+                break;
+            }
+        }
+        // One that ended meanwhile needs none.
+        if !self.running().contains_key(&id) {
+            drop(self.records.remove(&id));
+        }
     }
 
     /// Takes up every stream that an earlier process left, before the first call is answered.

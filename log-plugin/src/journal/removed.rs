@@ -91,7 +91,9 @@ impl Follower {
 
     /// It has opened all segments up to `sequence`.
     pub fn come_to(&self, sequence: u64) {
-        self.change(|removed| drop(removed.followers.insert(self.id, sequence)));
+        self.change(|removed| {
+            removed.followers.insert(self.id, sequence);
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut Removed)) {
@@ -106,6 +108,8 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.change(|removed| drop(removed.followers.remove(&self.id)));
+        self.change(|removed| {
+            removed.followers.remove(&self.id);
+        });
     }
 }

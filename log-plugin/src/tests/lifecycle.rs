@@ -264,6 +264,26 @@ fn a_disk_that_refuses_stops_nobody() {
     assert_eq!(got.last().unwrap(), &format!("line {n:07}\n"));
 }
 
+/// The disk was full when a container started: once it is not, the next process finds the stream.
+#[test]
+fn a_record_that_could_not_be_written_is_written_later() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let in_the_way = rig.path().join("state/streams/f.tmp");
+    plugin_sdk::durable::create_dir(&in_the_way, 0o700).unwrap();
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    fifo.write_all(&numbered(1)).unwrap();
+    std::fs::remove_dir(&in_the_way).unwrap();
+    eventually("there is a record", || rig.path().join("state/streams/f").exists());
+    plugin.kill();
+    fifo.write_all(&numbered(2)).unwrap();
+    let plugin = Plugin::start(rig.path());
+    plugin.stop_logging(&path);
+    assert_eq!(texts(&plugin.logs("c", &all())), ["line 0000001\n", "line 0000002\n"]);
+    assert_eq!(std::fs::read_dir(rig.path().join("state/streams")).unwrap().count(), 0);
+}
+
 #[test]
 fn noise_in_a_stream_costs_no_line_after_it() {
     let rig = Rig::new();
