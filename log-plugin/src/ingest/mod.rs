@@ -208,7 +208,8 @@ impl Streams {
     }
 
     /// Runs a stream until it ends, again and again if it fails: who does not read a FIFO stops
-    /// a container.
+    /// a container. Also after StopLogging, which waits for that; when it no longer does, dockerd
+    /// removes the FIFO, and that is an end.
     async fn keep_running(&self, stream: Stream) {
         let end = loop {
             let task = stream.clone();
@@ -216,9 +217,6 @@ impl Streams {
                 Ok(Ok(end)) => break end,
                 Ok(Err(error)) => tracing::error!(%error, stream = %stream.id, "a stream failed"),
                 Err(error) => tracing::error!(%error, stream = %stream.id, "a stream panicked"),
-            }
-            if stream.stop.is_cancelled() {
-                break End::Stopped;
             }
             tokio::select! {
                 () = self.interrupt.cancelled() => break End::Interrupted,

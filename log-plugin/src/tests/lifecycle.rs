@@ -138,6 +138,27 @@ fn a_stop_finds_a_stream_that_an_earlier_process_began() {
     assert!(path.exists(), "dockerd removes the FIFO");
 }
 
+/// Out of descriptors, say, just when the container ends.
+#[test]
+fn a_stop_waits_for_a_stream_that_fails_meanwhile() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    plugin.kill();
+    fifo.write_all(&numbered(1)).unwrap();
+    let aside = rig.path().join("aside");
+    plugin_sdk::durable::rename(&path, &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, &path).unwrap();
+    let plugin = Plugin::start(rig.path());
+    std::thread::scope(|scope| {
+        scope.spawn(|| plugin.stop_logging(&path));
+        std::thread::sleep(Duration::from_millis(1500));
+        plugin_sdk::durable::rename(&aside, &path).unwrap();
+    });
+    assert_eq!(texts(&plugin.logs("c", &all())), ["line 0000001\n"]);
+}
+
 /// dockerd was killed under a running container: what it had written is kept, its FIFO is not,
 /// and the container goes on in another.
 #[test]
