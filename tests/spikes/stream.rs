@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::probe::Probe;
 
-const LINES: usize = 150_000;
+const LINES: usize = 700_000;
 const KILLS: usize = 5;
 const SEGMENT: usize = 256 * 1024;
 
