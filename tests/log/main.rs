@@ -7,6 +7,7 @@ use harness::{Engine, Suite};
 mod crashes;
 mod lines;
 mod options;
+mod pressure;
 mod reading;
 mod retention;
 
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         options::scenarios(),
         retention::scenarios(),
         crashes::scenarios(),
+        pressure::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }
