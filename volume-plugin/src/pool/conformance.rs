@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 
 use plugin_sdk::durable;
 
 use super::{DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool, PoolError};
 use crate::name::VolumeName;
-use crate::sys::{btrfs, mount, namespace};
+use crate::sys::beneath::Dir;
+use crate::sys::{btrfs, loopdev, mount, namespace};
 
 /// A pool to try and where it lives.
 struct Bench {
@@ -122,10 +124,36 @@ fn hostile_content_is_deleted_and_not_followed(bench: &Bench) {
         btrfs::create_subvolume(&data, "nested").unwrap();
         btrfs::create_subvolume(&data.join("nested"), "deeper").unwrap();
         durable::write(&data.join("nested/deeper/file"), b"x").unwrap();
+        btrfs::set_read_only(&data.join("nested/deeper")).unwrap();
+        btrfs::set_read_only(&data.join("nested")).unwrap();
     }
     bench.pool.delete(&name("v")).unwrap();
     assert!(bench.pool.locate(&name("v")).is_err());
     assert_eq!(fs::read(outside.path().join("file")).unwrap(), b"precious");
+}
+
+/// Whoever may write in a volume may nest directories without end.
+fn a_deep_tree_is_deleted(bench: &Bench) {
+    bench.pool.create(&name("v"), &some()).unwrap();
+    let data = bench.pool.locate(&name("v")).unwrap().join("data");
+    if bench.copies_on_write {
+        btrfs::create_subvolume(&data, "nested").unwrap();
+        // Else the share would go in one step. Those inside are as deep, and have directories.
+        let mut path = data.join("nested");
+        for _ in 0..100 {
+            durable::create_dir(&path.join("d"), 0o700).unwrap();
+            btrfs::create_subvolume(&path.join("d"), "s").unwrap();
+            path.push("d/s");
+        }
+    }
+    durable::write(&data.join("../lifted-1"), b"in the way").unwrap();
+    durable::create_dir(&data.join("../lifted-2/x"), 0o700).unwrap();
+    let mut dir = Dir::open(&data).unwrap();
+    for _ in 0..20_000 {
+        dir = dir.make_dir("d").unwrap();
+    }
+    bench.pool.delete(&name("v")).unwrap();
+    assert!(bench.pool.locate(&name("v")).is_err());
 }
 
 fn odd_names_are_apart(bench: &Bench) {
@@ -166,6 +194,7 @@ macro_rules! suite {
                 a_name_can_be_used_again
                 part_of_a_share_is_deleted
                 hostile_content_is_deleted_and_not_followed
+                a_deep_tree_is_deleted
                 odd_names_are_apart
                 volumes_are_made_side_by_side
             );
@@ -254,4 +283,30 @@ fn a_broken_image_is_an_error_and_is_kept() {
     let error = ImagePool::open(&plan).unwrap_err();
     assert!(matches!(error, PoolError::System(_)), "{error}");
     assert_eq!(fs::metadata(&plan.image).unwrap().len(), 1 << 20);
+}
+
+#[test]
+fn an_image_elsewhere_is_missed_and_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&dir);
+    durable::create_dir(plan.image.parent().unwrap(), 0o700).unwrap();
+    // To a disk that this plugin does not see.
+    symlink("/no/such/disk/default.img", &plan.image).unwrap();
+    assert!(ImagePool::open(&plan).is_err());
+    assert!(fs::symlink_metadata(&plan.image).unwrap().is_symlink());
+}
+
+#[test]
+fn an_image_whose_device_cannot_be_looked_at_is_not_attached_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&dir);
+    let pool = ImagePool::open(&plan).unwrap();
+    let image = fs::File::open(&plan.image).unwrap();
+    let node = loopdev::attached_to(&image).unwrap()[0].node();
+    // Some kernels refuse to open a mounted device for writing; here it is another device's node.
+    mount::bind(Path::new("/dev/null"), &node).unwrap();
+    assert!(loopdev::attached_to(&image).is_err());
+    mount::detach(&node).unwrap();
+    drop(pool);
+    mount::detach(&plan.mount_point).unwrap();
 }

@@ -1,16 +1,16 @@
 //! A pool in a plain directory of the host: no snapshots, nothing between PostgreSQL and the
 //! host's own file system. The right place for WAL.
 
-use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use plugin_sdk::durable;
 
 use super::tree::{self, FileSystem};
-use super::{Directory, Pool, PoolError};
+use super::{Directory, Pool, PoolError, erase};
 use crate::name::VolumeName;
 use crate::sys::Doing;
+use crate::sys::beneath::Dir;
 
 /// See the module.
 #[derive(Debug)]
@@ -46,7 +46,13 @@ impl Pool for DirPool {
 
     fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {
         let share = self.share(volume);
-        match fs::remove_dir_all(&share) {
+        let delete = || {
+            let share = Path::new(volume.as_str());
+            let root = Dir::open(&self.root)?;
+            erase::empty(&root.open_dir(share)?)?;
+            root.remove_dir(share)
+        };
+        match delete() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             other => other.doing(|| format!("delete {}", share.display()))?,
         }

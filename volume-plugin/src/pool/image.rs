@@ -17,8 +17,9 @@ use plugin_sdk::durable;
 
 use super::image_size::ImageSize;
 use super::tree::{self, FileSystem};
-use super::{Directory, Pool, PoolError};
+use super::{Directory, Pool, PoolError, erase};
 use crate::name::VolumeName;
+use crate::sys::beneath::Dir;
 use crate::sys::loopdev::{self, LoopDevice};
 use crate::sys::{Doing, btrfs, file, mount, mountinfo, tool};
 
@@ -49,7 +50,8 @@ impl ImagePool {
     pub fn open(plan: &ImagePlan) -> Result<Self, PoolError> {
         ensure_image(plan)?;
         let image = &plan.image;
-        let Some(lock) = file::lock(image).doing(|| format!("lock {}", image.display()))? else {
+        let lock = File::options().read(true).write(true).open(image).and_then(file::hold);
+        let Some(lock) = lock.doing(|| format!("lock {}", image.display()))? else {
             return Err(PoolError::Taken(format!("another process holds {}", image.display())));
         };
         let device = attach(image)?;
@@ -85,7 +87,7 @@ impl Pool for ImagePool {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
                 // A container made subvolumes of its own inside; they go like directories.
-                empty(&share)?;
+                erase::empty(&Dir::open(&share)?)?;
                 btrfs::delete_subvolume(&self.root, volume.as_str())
             }
             other => other,
@@ -98,8 +100,14 @@ impl Pool for ImagePool {
 /// Makes the image under another name first: a process killed on the way leaves no half of one.
 fn ensure_image(plan: &ImagePlan) -> Result<(), PoolError> {
     let image = &plan.image;
-    if image.exists() {
-        return Ok(());
+    match fs::symlink_metadata(image) {
+        // Also one that leads nowhere: what it should lead to is missed, not made anew.
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => Err(error).doing(|| format!("look at {}", image.display()))?,
+    }
+    if !mount::knows_file_system("btrfs").doing(|| "look for btrfs".to_owned())? {
+        return Err(no_btrfs());
     }
     let directory = image.parent().unwrap_or(Path::new("/"));
     durable::create_dir(directory, 0o700).doing(|| format!("make {}", directory.display()))?;
@@ -155,7 +163,7 @@ fn mount_at(device: &LoopDevice, root: &Path) -> Result<(), PoolError> {
     if mountinfo::at(&mounts, root).is_none() {
         match mount::btrfs(&device.node(), root) {
             Err(error) if error.raw_os_error() == Some(mount::NO_SUCH_FILE_SYSTEM) => {
-                return Err(PoolError::NotMade("the host's kernel has no btrfs".to_owned()));
+                return Err(no_btrfs());
             }
             other => other.doing(doing)?,
         }
@@ -164,15 +172,6 @@ fn mount_at(device: &LoopDevice, root: &Path) -> Result<(), PoolError> {
     Ok(mount::make_private(root).doing(doing)?)
 }
 
-/// Deletes everything in `directory`.
-fn empty(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
+fn no_btrfs() -> PoolError {
+    PoolError::NotMade("the host's kernel has no btrfs".to_owned())
 }

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod conformance;
 mod dir;
+mod erase;
 mod image;
 mod image_size;
 mod registry;

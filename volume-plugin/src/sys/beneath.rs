@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{Gid, Uid, fchown};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 /// An open directory.
 #[derive(Debug)]
@@ -64,6 +64,21 @@ impl Dir {
             }
             other => other,
         }
+    }
+
+    /// Removes the file `name` of this directory, whatever kind it is of; a link, not its target.
+    pub fn remove_file(&self, name: &Path) -> io::Result<()> {
+        Ok(unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Removes the empty directory `name` of this directory.
+    pub fn remove_dir(&self, name: &Path) -> io::Result<()> {
+        Ok(unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?)
+    }
+
+    /// Moves `name` of this directory to `new` of `target`. Not durable by itself.
+    pub fn rename(&self, name: &Path, target: &Self, new: &Path) -> io::Result<()> {
+        Ok(renameat(&self.0, name, &target.0, new)?)
     }
 
     /// Gives the directory its owner and permission bits.

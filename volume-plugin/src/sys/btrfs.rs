@@ -20,6 +20,11 @@ pub fn delete_subvolume(parent: &Path, name: &str) -> io::Result<()> {
     ioctl::subvolume_delete(File::open(parent)?, name)
 }
 
+/// What is in the subvolume whose root `dir` is can be changed, also if its owner forbade it.
+pub fn make_writable(dir: &Dir) -> io::Result<()> {
+    ioctl::set_subvolume_flags(dir, 0)
+}
+
 /// New files in `dir` are overwritten in place: no checksums, no fragmentation.
 pub fn set_nodatacow(dir: &Dir) -> io::Result<()> {
     ioctl::add_inode_flag(dir, NOCOW)
@@ -43,4 +48,10 @@ pub fn set_file_nodatacow(file: &File) -> io::Result<()> {
 #[cfg(test)]
 pub(crate) fn is_nodatacow(path: &Path) -> bool {
     ioctl::inode_flags(File::open(path).unwrap()).unwrap() & NOCOW != 0
+}
+
+/// Nothing in the subvolume at `path` can be changed, as its owner may wish.
+#[cfg(test)]
+pub(crate) fn set_read_only(path: &Path) -> io::Result<()> {
+    ioctl::set_subvolume_flags(File::open(path)?, ioctl::SUBVOLUME_READ_ONLY)
 }

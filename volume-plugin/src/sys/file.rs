@@ -40,6 +40,11 @@ pub fn lock(path: &Path) -> io::Result<Option<File>> {
         .truncate(false)
         .mode(0o600)
         .open(path)?;
+    hold(file)
+}
+
+/// Locks `file` against every other opener that locks; `None` when another holds it.
+pub fn hold(file: File) -> io::Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

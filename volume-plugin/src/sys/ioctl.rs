@@ -76,6 +76,7 @@ mod raw {
 
     nix::ioctl_write_ptr!(subvolume_create, 0x94, 14, SubvolumeArgs);
     nix::ioctl_write_ptr!(snapshot_destroy, 0x94, 15, SubvolumeArgs);
+    nix::ioctl_write_ptr!(subvolume_set_flags, 0x94, 26, u64);
     nix::ioctl_read!(get_flags, b'f', 1, nix::libc::c_long);
     nix::ioctl_write_ptr!(set_flags, b'f', 2, nix::libc::c_long);
     // The loop driver's numbers are older than the scheme that carries direction and size.
@@ -97,6 +98,17 @@ pub(super) fn subvolume_delete(parent: impl AsFd, name: &str) -> io::Result<()> 
     let args = SubvolumeArgs::new(name)?;
     // SAFETY: the descriptor is open and `args` is a whole vol_args, its name NUL-terminated.
     unsafe { raw::snapshot_destroy(parent.as_fd().as_raw_fd(), &raw const *args) }?;
+    Ok(())
+}
+
+/// `BTRFS_SUBVOL_RDONLY`.
+#[cfg(test)]
+pub(super) const SUBVOLUME_READ_ONLY: u64 = 2;
+
+/// Sets the flags of the subvolume that `root` is the root of; `EINVAL` when it is none.
+pub(super) fn set_subvolume_flags(root: impl AsFd, flags: u64) -> io::Result<()> {
+    // SAFETY: the descriptor is open and `flags` is as wide as the request says.
+    unsafe { raw::subvolume_set_flags(root.as_fd().as_raw_fd(), &raw const flags) }?;
     Ok(())
 }
 

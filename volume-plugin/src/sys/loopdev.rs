@@ -38,14 +38,21 @@ impl LoopDevice {
     }
 }
 
-/// All loop devices that are attached to `image` for writing.
+/// All loop devices that are attached to `image` for writing. An error when one of those that
+/// there are cannot be looked at: it might be attached to `image`.
 pub fn attached_to(image: &File) -> io::Result<Vec<LoopDevice>> {
     let image = image.metadata()?;
     let mut found = Vec::new();
     for number in attached()? {
-        let Ok(device) = open(number) else { continue };
-        // Detached since the listing, most likely.
-        let Ok(info) = ioctl::loop_status(&device) else { continue };
+        let looked = open_to_look(number).and_then(|device| {
+            let info = ioctl::loop_status(&device)?;
+            Ok((device, info))
+        });
+        let (device, info) = match looked {
+            // Detached since the listing.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENXIO) => continue,
+            other => other?,
+        };
         let same = (info.device, info.inode) == (image.dev(), image.ino());
         if same && info.flags & READ_ONLY == 0 {
             found.push(LoopDevice { number, _device: device });
@@ -60,11 +67,11 @@ pub fn attach(image: &File) -> io::Result<LoopDevice> {
     let control = control()?;
     for _ in 0..ATTEMPTS {
         let number = ioctl::loop_get_free(&control)?;
-        let device = open(number)?;
+        let device = open_to_attach(number)?;
         match ioctl::loop_configure(&device, image, BLOCK, AUTOCLEAR | DIRECT_IO) {
             Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {}
             Err(error) => return Err(error),
-            Ok(()) => return Ok(LoopDevice { number, _device: device }),
+            Ok(()) => return Ok(LoopDevice { number, _device: open_to_look(number)? }),
         }
     }
     Err(io::Error::other("other programs took every free loop device"))
@@ -90,10 +97,20 @@ fn node(number: u32) -> PathBuf {
     PathBuf::from(format!("/dev/loop{number}"))
 }
 
-fn open(number: u32) -> io::Result<File> {
+fn open_to_attach(number: u32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(ready_node(number)?)
+}
+
+/// Without the right to write, which a kernel may refuse for a device that is mounted, and because
+/// of which it may refuse to mount one.
+fn open_to_look(number: u32) -> io::Result<File> {
+    File::open(ready_node(number)?)
+}
+
+fn ready_node(number: u32) -> io::Result<PathBuf> {
     let node = node(number);
     ensure_node(&node, SFlag::S_IFBLK, 7, u64::from(number))?;
-    OpenOptions::new().read(true).write(true).open(node)
+    Ok(node)
 }
 
 fn control() -> io::Result<File> {

@@ -51,10 +51,33 @@ pub fn btrfs(device: &Path, target: &Path) -> io::Result<()> {
     Ok(mount(Some(device), target, Some("btrfs"), flags, Some("nodiscard"))?)
 }
 
+/// Whether the kernel knows the file system `name`, loading its module if there is one. It looks
+/// for that before it looks at anything else of a mount.
+pub fn knows_file_system(name: &str) -> io::Result<bool> {
+    let nowhere = Some(Path::new("/dev/null/nothing"));
+    match mount(nowhere, Path::new("/proc/self"), Some(name), MsFlags::empty(), NOTHING) {
+        Err(Errno::ENODEV) => Ok(false),
+        Err(Errno::ENOTDIR | Errno::ENOENT | Errno::ENOTBLK) => Ok(true),
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(io::Error::other("a mount of nothing was made")),
+    }
+}
+
 /// Detaches the topmost mount at `target` with all below it; nothing there counts as done.
 pub fn detach(target: &Path) -> io::Result<()> {
     match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_are_known_or_not() {
+        assert!(knows_file_system("btrfs").unwrap());
+        assert!(!knows_file_system("no-such-fs").unwrap());
     }
 }
