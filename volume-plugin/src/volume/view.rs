@@ -151,7 +151,11 @@ fn seclude(view: &Path, volume: &VolumeName, elsewhere: &Elsewhere) -> Result<()
     mount::make_private(view).doing(doing)?;
     for (namespace, root) in elsewhere.roots() {
         let copy = root.join(volume.as_str());
-        namespace.enter(|| mount::make_private(&copy)).doing(doing)?;
+        match namespace.enter(|| mount::make_private(&copy)) {
+            // A container that was starting has turned away from the engine since it was looked at.
+            Err(_) if !elsewhere.is_still_at(namespace, root) => {}
+            other => other.doing(doing)?,
+        }
     }
     Ok(())
 }
@@ -215,7 +219,8 @@ struct Elsewhere {
     namespaces: Vec<MountNamespace>,
     /// Where a namespace, by its index, has the directory of the views as a peer of ours.
     roots: Vec<(usize, PathBuf)>,
-    shared: bool,
+    /// The peer group that the directory of the views is in.
+    group: Option<u32>,
     denied: bool,
 }
 
@@ -236,12 +241,12 @@ impl Elsewhere {
                 roots.extend(peers.map(|mount| (index, mount.point.join(below))));
             }
         }
-        Ok(Self { namespaces, roots, shared: own.is_some(), denied })
+        Ok(Self { namespaces, roots, group: own.and_then(|own| own.shared), denied })
     }
 
     /// Refuses when what we mount goes somewhere that we may not look at.
     fn refuse_if_hidden(&self) -> Result<(), SysError> {
-        if self.shared && self.denied && self.roots.is_empty() {
+        if self.group.is_some() && self.denied && self.roots.is_empty() {
             let denied = io::Error::from(io::ErrorKind::PermissionDenied);
             return Err(denied).doing(|| "look into the engine's mount namespace".to_owned());
         }
@@ -253,6 +258,13 @@ impl Elsewhere {
         self.roots().all(|(namespace, root)| {
             mountinfo::at(&namespace.mounts, &root.join(volume.as_str())).is_some()
         })
+    }
+
+    /// Whether the namespace still has the directory of the views at `root` as a peer of ours.
+    fn is_still_at(&self, namespace: &MountNamespace, root: &Path) -> bool {
+        let mounts = mountinfo::of(&namespace.pid.to_string()).unwrap_or_default();
+        let holds = |mount: &Mount| mount.shared.is_some() && mount.shared == self.group;
+        mountinfo::holding(&mounts, root).is_some_and(holds)
     }
 
     fn roots(&self) -> impl Iterator<Item = (&MountNamespace, &Path)> {

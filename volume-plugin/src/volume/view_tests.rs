@@ -193,3 +193,19 @@ fn half_a_view_is_never_left() {
     assert_eq!(engine.sees(&view), None);
     assert!(!view.exists() && !world.dir.path().join("staging/v").exists());
 }
+
+#[test]
+fn containers_that_are_just_starting_do_not_disturb() {
+    let world = World::new();
+    // As runc does: born with all that the engine has as its peer, private a moment later.
+    let starts = "while kill -0 $PPID; do unshare --mount true; done";
+    #[expect(clippy::disallowed_methods, reason = "it runs beside the test")]
+    let spawn = || Command::new("sh").args(["-c", starts]).spawn();
+    let mut starting = world.engine.namespace().enter(spawn).map(Neighbour).unwrap();
+    for round in 0..300 {
+        let made = world.views.ensure(&world.volume, &world.plan);
+        made.unwrap_or_else(|error| panic!("round {round}: {}", crate::chain::chain(&error)));
+        world.views.drop(&world.volume).unwrap();
+    }
+    assert!(starting.0.try_wait().unwrap().is_none(), "containers were starting all the time");
+}
