@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::{Scenario, Stage, eventually};
+use harness::{Pg, Scenario, Stage, eventually};
 
 use crate::postgres::{server, volume};
 
@@ -31,6 +31,16 @@ fn check_nothing_left(stage: &Stage) -> Result<()> {
     })
 }
 
+/// The server's new WAL is in the directory of its pool, not in the one that this is mounted on.
+fn check_wal_goes_to_its_pool(stage: &Stage, pg: &Pg) -> Result<()> {
+    pg.container().shell("mountpoint --quiet /pg/wal")?;
+    pg.psql("SELECT pg_switch_wal()")?;
+    pg.psql("CHECKPOINT")?;
+    let segment = pg.psql("SELECT pg_walfile_name(pg_current_wal_lsn())")?;
+    stage.engine().shell(&format!("test -s /var/lib/pgvol/wal/db/wal/{segment}"))?;
+    Ok(())
+}
+
 fn disabled(stage: &Stage) -> Result<()> {
     let plugin = stage.plugin()?;
     let volume = volume(stage.engine(), "pgvol")?;
@@ -41,8 +51,10 @@ fn disabled(stage: &Stage) -> Result<()> {
     ensure!(message.contains("in use"), "{message}");
     plugin.disable()?;
     writer.advance(100)?;
+    check_wal_goes_to_its_pool(stage, &pg)?;
     plugin.enable()?;
     writer.advance(100)?;
+    check_wal_goes_to_its_pool(stage, &pg)?;
     let last = writer.finish()?;
     pg.restart()?;
     pg.check_numbers(last)?;
