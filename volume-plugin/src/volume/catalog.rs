@@ -1,7 +1,7 @@
 //! The catalog: one checksummed record a volume, in memory and on disk.
 //!
 //! A record is written before anything of the volume is made (`creating`), again when all is
-//! there (`ready`), before anything is deleted (`removing`), and goes last. So whatever a killed
+//! there (`ready`), is renamed before anything is deleted (`removing`), and goes last. So whatever a killed
 //! process left behind has a record that says what to do about it. Whether a volume exists is
 //! answered out of memory: dockerd takes an error for "no such volume" and forgets its labels.
 
@@ -23,6 +23,10 @@ const VERSION: u32 = 1;
 
 /// Ending of the records' file names; anything else in the directory is none.
 const ENDING: &str = ".record";
+
+/// Ending once the volume is being deleted. Said by the name, since renaming needs no space: on a
+/// full disk a removal must still be possible.
+const ENDING_REMOVING: &str = ".removing";
 
 /// How far a volume has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,10 +89,16 @@ impl Catalog {
         let mut entries = BTreeMap::new();
         for found in fs::read_dir(&directory).doing(doing)? {
             let found = found.doing(doing)?;
-            let name = found.file_name();
-            let name = name.to_str().and_then(|name| name.strip_suffix(ENDING)?.parse().ok());
-            if let Some(name) = name {
-                let entry = read(&found.path(), &name);
+            let file = found.file_name();
+            let named =
+                |ending| file.to_str().and_then(|file| file.strip_suffix(ending)?.parse().ok());
+            let removing = named(ENDING_REMOVING);
+            let is_removing = removing.is_some();
+            if let Some(name) = removing.or_else(|| named(ENDING)) {
+                let mut entry = read(&found.path(), &name);
+                if let (Entry::Volume(record), true) = (&mut entry, is_removing) {
+                    record.phase = Phase::Removing;
+                }
                 if let Entry::Unreadable(reason) = &entry {
                     tracing::error!(volume = %name, reason, "a record cannot be read");
                 }
@@ -117,16 +127,30 @@ impl Catalog {
         Ok(())
     }
 
+    /// Notes durably that the volume of `record` is being deleted. Needs no space.
+    pub fn begin_removal(&self, mut record: Record) -> Result<(), CatalogError> {
+        let (from, to) = (self.path(&record.name), self.removing_path(&record.name));
+        durable::rename(&from, &to).doing(|| format!("rename {}", from.display()))?;
+        record.phase = Phase::Removing;
+        self.entries().insert(record.name.clone(), Entry::Volume(record));
+        Ok(())
+    }
+
     /// Removes the record of `name` durably, then forgets it.
     pub fn forget(&self, name: &VolumeName) -> Result<(), CatalogError> {
-        let path = self.path(name);
-        durable::remove(&path).doing(|| format!("remove {}", path.display()))?;
+        for path in [self.path(name), self.removing_path(name)] {
+            durable::remove(&path).doing(|| format!("remove {}", path.display()))?;
+        }
         self.entries().remove(name);
         Ok(())
     }
 
     fn path(&self, name: &VolumeName) -> PathBuf {
         self.directory.join(format!("{name}{ENDING}"))
+    }
+
+    fn removing_path(&self, name: &VolumeName) -> PathBuf {
+        self.directory.join(format!("{name}{ENDING_REMOVING}"))
     }
 
     /// Held only for an access to memory, which leaves no half-done change to a panic.
@@ -183,7 +207,10 @@ mod tests {
         let catalog = Catalog::load(dir.path().join("catalog")).unwrap();
         catalog.put(record("a", Phase::Creating, "1")).unwrap();
         catalog.put(record("a", Phase::Ready, "1")).unwrap();
-        catalog.put(record("b", Phase::Removing, "2")).unwrap();
+        catalog.put(record("b", Phase::Ready, "2")).unwrap();
+        catalog.begin_removal(record("b", Phase::Ready, "2")).unwrap();
+        let between = Catalog::load(dir.path().join("catalog")).unwrap();
+        assert_eq!(whole(&between, "b"), record("b", Phase::Removing, "2"));
         catalog.forget(&"b".parse().unwrap()).unwrap();
         let again = Catalog::load(dir.path().join("catalog")).unwrap();
         assert_eq!(whole(&again, "a"), record("a", Phase::Ready, "1"));
@@ -194,11 +221,11 @@ mod tests {
     fn volumes_whose_names_look_like_our_files_do_not_meet() {
         let dir = tempfile::tempdir().unwrap();
         let catalog = Catalog::load(dir.path().to_owned()).unwrap();
-        for name in ["a", "a.record", "a.tmp", "a.record.tmp"] {
+        for name in ["a", "a.record", "a.tmp", "a.record.tmp", "a.removing"] {
             catalog.put(record(name, Phase::Ready, name)).unwrap();
         }
         let again = Catalog::load(dir.path().to_owned()).unwrap();
-        for name in ["a", "a.record", "a.tmp", "a.record.tmp"] {
+        for name in ["a", "a.record", "a.tmp", "a.record.tmp", "a.removing"] {
             assert_eq!(whole(&again, name).spec.labels["x"], name);
         }
     }

@@ -119,7 +119,14 @@ impl Mounts {
                 VERSION,
                 &Record { boot: self.boot.clone(), ids: ids.clone() },
             )?;
-            durable::write(&path, &bytes).doing(|| format!("write {}", path.display()))?;
+            match durable::write(&path, &bytes) {
+                // Whoever makes room on a full disk has to mount the volume. Without a record,
+                // the next start takes the view away, and containers keep theirs.
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(volume = %volume, %error, "mount ids are not on disk");
+                }
+                other => other.doing(|| format!("write {}", path.display()))?,
+            }
             self.volumes().insert(volume.clone(), ids);
         }
         Ok(())
@@ -128,6 +135,10 @@ impl Mounts {
     fn volumes(&self) -> MutexGuard<'_, BTreeMap<VolumeName, MountIds>> {
         self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Whether a volume is still mounted by anybody.

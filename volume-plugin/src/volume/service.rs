@@ -254,12 +254,11 @@ impl Service {
         Err(error)
     }
 
-    fn unmake(&self, mut record: Record, shares: &[Share]) -> Result<(), VolumeError> {
+    fn unmake(&self, record: Record, shares: &[Share]) -> Result<(), VolumeError> {
         let name = record.name.clone();
         if record.phase == Phase::Ready {
             self.refuse_if_used(&name, shares)?;
-            record.phase = Phase::Removing;
-            self.catalog.put(record)?;
+            self.catalog.begin_removal(record)?;
         }
         self.views.drop(&name)?;
         self.mounts.clear(&name)?;

@@ -224,3 +224,29 @@ fn operations_on_one_volume_come_one_after_another() {
         world.assert_empty();
     });
 }
+
+#[test]
+fn on_a_full_disk_a_volume_can_be_mounted_and_removed() {
+    apart(|| async {
+        let dir = tempfile::tempdir().unwrap();
+        crate::sys::mount::private_tmpfs(dir.path()).unwrap();
+        let world = World::at(dir, None);
+        for volume in ["kept", "v"] {
+            world.create(volume, &[]).await.unwrap();
+        }
+        let filler = world.dir.path().join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+        assert!(world.create("w", &[]).await.is_err());
+        let view = world.mount("v", "1").await.unwrap();
+        world.mount("v", "2").await.unwrap();
+        world.unmount("v", "1").await.unwrap();
+        assert!(view.join("wal").is_dir());
+        world.unmount("v", "2").await.unwrap();
+        assert!(!view.exists());
+        world.remove("v").await.unwrap();
+        let world = world.restarted();
+        let names: Vec<_> = world.service.list().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, [name("kept")]);
+    });
+}
