@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use plugin_sdk::router::Refusal;
 use plugin_sdk::server::{BindError, Server};
 use plugin_sdk::{durable, record};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Api;
+use crate::api::{Api, Logs};
 use crate::ingest::Streams;
 use crate::journal::Journals;
 use crate::sys;
@@ -19,6 +21,9 @@ use crate::sys;
 /// What the directory's own record says it is, and in which format what lies in it is.
 const KIND: &str = "pglog-state";
 const VERSION: u32 = 1;
+
+/// How long after a failure the state is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How long the streams' tasks may take to notice the end.
 const END: Duration = Duration::from_secs(1);
@@ -39,89 +44,133 @@ impl Default for Paths {
     }
 }
 
-/// Why the plugin cannot run.
+/// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum StartupError {
-    /// The state directory cannot be used.
+enum StateError {
     #[error("state directory {}", path.display())]
-    State {
-        /// Where it should be.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: io::Error,
-    },
-    /// Another process uses it.
+    Unusable { path: PathBuf, source: io::Error },
     #[error("another pglog uses the state directory {}", path.display())]
-    Locked {
-        /// Where it is.
-        path: PathBuf,
-        /// What the lock says.
-        source: io::Error,
-    },
-    /// The state was written by a newer version, or is damaged.
+    Locked { path: PathBuf, source: io::Error },
     #[error("state directory {}", path.display())]
-    Format {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong with its record.
-        source: record::RecordError,
-    },
-    /// Nobody can call.
-    #[error(transparent)]
-    Socket(#[from] BindError),
+    Format { path: PathBuf, source: record::RecordError },
 }
 
 /// The plugin, about to serve.
 #[derive(Debug)]
 pub struct App {
     server: Server,
-    api: Api,
-    interrupt: CancellationToken,
-    _lock: sys::Lock,
+    opener: Opener,
+    logs: watch::Sender<Result<Logs, String>>,
+    lock: Option<sys::Lock>,
+    shutdown: CancellationToken,
 }
 
 impl App {
-    /// Takes up the streams of the last process on the runtime `ingest`, then listens. Must be
+    /// Listens, then takes up the streams of the last process on the runtime `ingest`. Must be
     /// called inside the runtime that will answer calls.
+    ///
+    /// A state directory that cannot be used does not end the process: dockerd disables a plugin
+    /// that ends twice within a second, and then every container with a full pipe waits. Calls
+    /// are told why, and it is tried again.
     pub fn start(
         paths: &Paths,
         ingest: Handle,
         shutdown: CancellationToken,
-    ) -> Result<Self, StartupError> {
-        let state = |source| StartupError::State { path: paths.state.clone(), source };
-        durable::create_dir(&paths.state, 0o700).map_err(state)?;
-        let lock = File::create(paths.state.join("lock")).map_err(state)?;
-        let lock = sys::lock(lock)
-            .map_err(|source| StartupError::Locked { path: paths.state.clone(), source })?;
-        check_format(&paths.state)?;
-        let journals = Arc::new(Journals::new(paths.state.join("journals")));
-        let records = paths.state.join("streams");
-        let interrupt = CancellationToken::new();
-        let streams = Streams::open(records, Arc::clone(&journals), ingest, interrupt.clone())
-            .map_err(state)?;
-        let taken_up = streams.take_up().map_err(state)?;
+    ) -> Result<Self, BindError> {
         let server = Server::bind(&paths.socket)?;
-        tracing::info!(op = "serve", streams = taken_up);
-        Ok(Self { server, api: Api { streams, journals, shutdown }, interrupt, _lock: lock })
+        let interrupt = CancellationToken::new();
+        let opener = Opener { state: paths.state.clone(), ingest, interrupt };
+        let (logs, lock) = settle(opener.open(), None);
+        Ok(Self { server, opener, logs: watch::Sender::new(logs), lock, shutdown })
     }
 
     /// Answers calls until the shutdown. Streams are left as they are, for the next process, but
     /// only when no call can be waiting for the end of one.
     pub async fn run(self) {
-        let Api { streams, shutdown, .. } = self.api.clone();
-        self.server.serve(self.api.router(), shutdown).await;
-        self.interrupt.cancel();
-        if tokio::time::timeout(END, streams.ended()).await.is_err() {
+        let Self { server, opener, logs, mut lock, shutdown } = self;
+        let router = Api { logs: logs.subscribe(), shutdown: shutdown.clone() }.router();
+        let interrupt = opener.interrupt.clone();
+        let reopen = async {
+            while lock.is_none() {
+                tokio::time::sleep(RETRY).await;
+                let opener = opener.clone();
+                let outcome = tokio::task::spawn_blocking(move || opener.open()).await;
+                let outcome = outcome.unwrap_or_else(|panic| Err(panic.to_string()));
+                let before = logs.borrow().as_ref().err().cloned();
+                let (now, taken) = settle(outcome, before.as_deref());
+                lock = taken;
+                logs.send_modify(|logs| *logs = now);
+            }
+        };
+        tokio::join!(server.serve(router, shutdown.clone()), async {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = reopen => {}
+            }
+        });
+        interrupt.cancel();
+        let opened = logs.borrow().clone();
+        if let Ok(Logs { streams, .. }) = opened
+            && tokio::time::timeout(END, streams.ended()).await.is_err()
+        {
             tracing::warn!("streams still busy at the end");
         }
     }
 }
 
+/// What calls are given, and the lock; logs a reason that is not the one `before`.
+fn settle(
+    opened: Result<(Logs, sys::Lock), String>,
+    before: Option<&str>,
+) -> (Result<Logs, String>, Option<sys::Lock>) {
+    match opened {
+        Ok((logs, lock)) => (Ok(logs), Some(lock)),
+        Err(words) => {
+            if before != Some(&words) {
+                tracing::error!(error = words, "the state cannot be used");
+            }
+            (Err(words), None)
+        }
+    }
+}
+
+/// Opens the state directory.
+#[derive(Debug, Clone)]
+struct Opener {
+    state: PathBuf,
+    ingest: Handle,
+    interrupt: CancellationToken,
+}
+
+impl Opener {
+    /// The logs in it, and what keeps a second process away; or in words why not.
+    fn open(&self) -> Result<(Logs, sys::Lock), String> {
+        self.try_open().map_err(|error| Refusal::from(error).to_string())
+    }
+
+    fn try_open(&self) -> Result<(Logs, sys::Lock), StateError> {
+        let path = &self.state;
+        let unusable = |source| StateError::Unusable { path: path.clone(), source };
+        durable::create_dir(path, 0o700).map_err(unusable)?;
+        let lock = File::create(path.join("lock")).map_err(unusable)?;
+        let lock =
+            sys::lock(lock).map_err(|source| StateError::Locked { path: path.clone(), source })?;
+        check_format(path)?;
+        let journals = Arc::new(Journals::new(path.join("journals")));
+        let (ingest, interrupt) = (self.ingest.clone(), self.interrupt.clone());
+        let streams = Streams::open(path.join("streams"), Arc::clone(&journals), ingest, interrupt)
+            .map_err(unusable)?;
+        let taken_up = streams.take_up().map_err(unusable)?;
+        tracing::info!(op = "serve", streams = taken_up);
+        Ok((Logs { streams, journals }, lock))
+    }
+}
+
 /// Refuses state of a newer version; marks a new directory as this one's.
-fn check_format(state: &Path) -> Result<(), StartupError> {
+fn check_format(state: &Path) -> Result<(), StateError> {
     let path = state.join("format");
-    let failed = |source| StartupError::State { path: path.clone(), source };
-    let format = |source| StartupError::Format { path: state.to_owned(), source };
+    let failed = |source| StateError::Unusable { path: path.clone(), source };
+    let format = |source| StateError::Format { path: state.to_owned(), source };
     match std::fs::read(&path) {
         Ok(bytes) => record::decode::<()>(KIND, VERSION, &bytes).map_err(format),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::header::{CONNECTION, CONTENT_TYPE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -26,7 +27,7 @@ use crate::wire;
 const DOCKER_JSON: &str = "application/vnd.docker.plugins.v1.2+json";
 
 /// Body of an answer.
-pub(crate) type Body = BoxBody<Bytes, std::convert::Infallible>;
+pub(crate) type Body = BoxBody<Bytes, io::Error>;
 
 type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 type Handler = Arc<dyn Fn(Bytes) -> Running + Send + Sync>;
@@ -182,14 +183,15 @@ impl Router {
     }
 
     /// JSON in, a stream of bytes out, whose head is sent at once and which ends when the
-    /// sending side is dropped. When the client goes, the receiver is dropped: the sender
-    /// learns it by `closed()` or a failing `send`.
+    /// sending side is dropped. An error breaks the answer off, which dockerd tells its user: a
+    /// clean end would pass for all there is. When the client goes, the receiver is dropped: the
+    /// sender learns it by `closed()` or a failing `send`.
     #[must_use]
     pub fn stream<Req, F, Fut>(self, path: &'static str, handler: F) -> Self
     where
         Req: DeserializeOwned,
         F: Fn(Req) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<mpsc::Receiver<Bytes>, Refusal>> + Send + 'static,
+        Fut: Future<Output = Result<mpsc::Receiver<io::Result<Bytes>>, Refusal>> + Send + 'static,
     {
         self.insert(path, move |body| {
             let running = parse(path, &body).map(&handler);
@@ -238,10 +240,10 @@ fn json<T: Serialize>(status: StatusCode, answer: &T) -> Response<Body> {
             (StatusCode::INTERNAL_SERVER_ERROR, br#"{"Err":"answer not representable"}"#.to_vec())
         }
     };
-    respond(status, DOCKER_JSON, BoxBody::new(Full::from(bytes)))
+    respond(status, DOCKER_JSON, BoxBody::new(Full::from(bytes).map_err(|never| match never {})))
 }
 
-fn streamed(chunks: mpsc::Receiver<Bytes>) -> Response<Body> {
+fn streamed(chunks: mpsc::Receiver<io::Result<Bytes>>) -> Response<Body> {
     respond(StatusCode::OK, "application/octet-stream", BoxBody::new(stream::Chunks(chunks)))
 }
 
@@ -256,7 +258,7 @@ fn respond(status: StatusCode, content_type: &'static str, body: Body) -> Respon
 }
 
 mod stream {
-    use std::convert::Infallible;
+    use std::io;
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
@@ -265,17 +267,17 @@ mod stream {
     use tokio::sync::mpsc;
 
     /// A body of the chunks that a channel brings.
-    pub(super) struct Chunks(pub(super) mpsc::Receiver<Bytes>);
+    pub(super) struct Chunks(pub(super) mpsc::Receiver<io::Result<Bytes>>);
 
     impl Body for Chunks {
         type Data = Bytes;
-        type Error = Infallible;
+        type Error = io::Error;
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
             context: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            self.0.poll_recv(context).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
+        ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            self.0.poll_recv(context).map(|chunk| chunk.map(|bytes| bytes.map(Frame::data)))
         }
     }
 }

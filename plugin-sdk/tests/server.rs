@@ -1,5 +1,6 @@
 //! The server as dockerd meets it: over a real socket.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -210,17 +211,28 @@ async fn a_stream_sends_its_head_at_once_and_tells_its_writer_that_the_client_we
         .write_all(b"POST /Test.Stream HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         .await
         .unwrap();
-    let sender: mpsc::Sender<Bytes> = senders.recv().await.unwrap();
+    let sender: mpsc::Sender<io::Result<Bytes>> = senders.recv().await.unwrap();
     let mut head = [0; 12];
     stream.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
-    sender.send(Bytes::from_static(b"frame")).await.unwrap();
+    sender.send(Ok(Bytes::from_static(b"frame"))).await.unwrap();
     let mut rest = Vec::new();
     while !rest.ends_with(b"frame\r\n") {
         rest.push(stream.read_u8().await.unwrap());
     }
     drop(stream);
     tokio::time::timeout(Duration::from_secs(5), sender.closed()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_on_the_way_does_not_end_cleanly() {
+    let running = start(router().stream("/Test.Stream", |_: serde_json::Value| async move {
+        let (sender, receiver) = mpsc::channel(2);
+        sender.send(Ok(Bytes::from_static(b"frame"))).await?;
+        sender.send(Err(io::Error::other("disk"))).await?;
+        Ok(receiver)
+    }));
+    assert!(Client::new(&running.socket).post("/Test.Stream", "").await.is_err());
 }
 
 #[tokio::test]

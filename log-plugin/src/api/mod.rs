@@ -3,11 +3,14 @@
 mod reading;
 mod wire;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use plugin_sdk::router::{Refusal, Router};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,13 +20,20 @@ use crate::ingest::{StreamRecord, Streams};
 use crate::journal::Journals;
 use crate::names::ContainerId;
 
-/// What the calls work on.
+/// What the calls work on, once the state directory can be used.
 #[derive(Debug, Clone)]
-pub struct Api {
+pub struct Logs {
     /// The streams that run.
     pub streams: Arc<Streams>,
     /// The logs that are stored.
     pub journals: Arc<Journals>,
+}
+
+/// The calls.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The logs, or in words why there are none yet.
+    pub logs: watch::Receiver<Result<Logs, String>>,
     /// Cancelled when the process ends; readers end with it.
     pub shutdown: CancellationToken,
 }
@@ -42,6 +52,10 @@ impl Api {
             })
     }
 
+    fn logs(&self) -> Result<Logs, Refusal> {
+        self.logs.borrow().clone().map_err(Refusal::new)
+    }
+
     async fn start_logging(self, request: StartLogging) -> Result<Unit, Refusal> {
         let record = StreamRecord {
             file: request.file,
@@ -50,8 +64,9 @@ impl Api {
             options: request.info.config,
             started: i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX),
         };
+        let Logs { streams, .. } = self.logs()?;
         tokio::task::spawn_blocking(move || {
-            self.streams.start(&record)?;
+            streams.start(&record)?;
             tracing::info!(
                 op = "start",
                 container = record.container,
@@ -66,7 +81,9 @@ impl Api {
     /// Never an error: dockerd would keep the FIFO, and its hold on the plugin, for good.
     async fn stop_logging(self, request: StopLogging) -> Result<Unit, Refusal> {
         let file: &Path = &request.file;
-        self.streams.stop(file).await;
+        if let Ok(Logs { streams, .. }) = self.logs() {
+            streams.stop(file).await;
+        }
         tracing::info!(op = "stop", stream = %file.display());
         Ok(Unit::OK)
     }
@@ -75,13 +92,14 @@ impl Api {
         self,
         request: ReadLogs,
         readers: TaskTracker,
-    ) -> Result<tokio::sync::mpsc::Receiver<bytes::Bytes>, Refusal> {
+    ) -> Result<mpsc::Receiver<io::Result<Bytes>>, Refusal> {
         let container = ContainerId::parse(&request.info.container_id)?;
         let query = request.config.query()?;
+        let Logs { journals, .. } = self.logs()?;
         let opened = tokio::task::spawn_blocking(move || {
-            let journal = self.journals.get(&container);
+            let journal = journals.get(&container);
             let history = History::open(Arc::clone(&journal), query)?;
-            Ok::<_, std::io::Error>((journal, history))
+            Ok::<_, io::Error>((journal, history))
         });
         let (journal, history) = opened.await??;
         Ok(reading::begin(journal, history, query.follow, self.shutdown, &readers))

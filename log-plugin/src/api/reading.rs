@@ -1,5 +1,7 @@
 //! One `docker logs`: a task that feeds an answer until the log, the client or the process ends.
+//! Only the end of the log is a clean end of the answer.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,19 +29,28 @@ pub(super) fn begin(
     follow: bool,
     shutdown: CancellationToken,
     readers: &TaskTracker,
-) -> Receiver<Bytes> {
+) -> Receiver<io::Result<Bytes>> {
     let (answer, chunks) = mpsc::channel(AHEAD);
     readers.spawn(async move {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = answer.closed() => {}
-            () = feed(&journal, history, follow, &answer) => {}
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => Err(io::Error::other("the plugin ends")),
+            () = answer.closed() => Ok(()),
+            fed = feed(&journal, history, follow, &answer) => fed,
+        };
+        if let Err(error) = ended {
+            // Nobody to tell when the client went at the same time.
+            drop(answer.send(Err(error)).await);
         }
     });
     chunks
 }
 
-async fn feed(journal: &Journal, mut history: History, follow: bool, answer: &Sender<Bytes>) {
+async fn feed(
+    journal: &Journal,
+    mut history: History,
+    follow: bool,
+    answer: &Sender<io::Result<Bytes>>,
+) -> io::Result<()> {
     let mut changes = journal.subscribe();
     let mut sought = false;
     loop {
@@ -57,23 +68,29 @@ async fn feed(journal: &Journal, mut history: History, follow: bool, answer: &Se
                 history = read;
                 chunk
             }
-            Ok(Err(error)) => return tracing::error!(%error, "a log cannot be read"),
-            Err(error) => return tracing::error!(%error, "reading a log panicked"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a log cannot be read");
+                return Err(error);
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading a log panicked");
+                return Err(error.into());
+            }
         };
         sought = true;
         match chunk {
             Chunk::Frames(frames) => {
-                if answer.send(frames.into()).await.is_err() {
-                    return;
+                if answer.send(Ok(frames.into())).await.is_err() {
+                    return Ok(());
                 }
             }
-            Chunk::End => return,
-            Chunk::Idle if !follow || !live => return,
+            Chunk::End => return Ok(()),
+            Chunk::Idle if !follow || !live => return Ok(()),
             Chunk::Idle => {
                 while let Err(_elapsed) = tokio::time::timeout(KEEP_ALIVE, changes.changed()).await
                 {
-                    if answer.send(keep_alive()).await.is_err() {
-                        return;
+                    if answer.send(Ok(keep_alive())).await.is_err() {
+                        return Ok(());
                     }
                 }
             }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -321,29 +320,56 @@ fn noise_in_a_stream_costs_no_line_after_it() {
     assert_eq!(got, (0..21).map(|n| format!("line {n:07}\n")).collect::<Vec<_>>());
 }
 
+/// A clean end would pass for the whole log.
 #[test]
-fn state_of_a_newer_version_and_a_second_process_are_refused() {
+fn the_end_of_the_process_breaks_a_follower_off() {
     let rig = Rig::new();
     let plugin = Plugin::start(rig.path());
-    let paths = crate::app::Paths {
-        state: rig.path().join("state"),
-        socket: rig.path().join("second.sock"),
-    };
-    let start = || {
-        let runtime = super::runtime();
-        let _entered = runtime.enter();
-        let shutdown = tokio_util::sync::CancellationToken::new();
-        let error = crate::app::App::start(&paths, runtime.handle().clone(), shutdown).unwrap_err();
-        std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ")
-    };
-    assert!(start().contains("another pglog"));
+    let (path, mut fifo) = rig.fifo("f");
+    plugin.start_logging("c", &path, &[]);
+    fifo.write_all(&numbered(1)).unwrap();
+    let request = json!({"Info": {"ContainerID": "c"}, "Config": with(&json!({"Follow": true}))});
+    let client = plugin.client.clone();
+    let follower = plugin
+        .calls
+        .spawn(async move { client.post("/LogDriver.ReadLogs", request.to_string()).await });
+    std::thread::sleep(Duration::from_millis(300));
+    plugin.shutdown.cancel();
+    assert!(plugin.calls.block_on(follower).unwrap().is_err());
     plugin.terminate();
-    let format = plugin_sdk::record::encode("pglog-state", 2, &()).unwrap();
-    let file = File::options().write(true).open(rig.path().join("state/format")).unwrap();
-    file.set_len(0).unwrap();
-    file.write_all_at(&format, 0).unwrap();
-    assert!(start().contains("newer"), "{}", start());
+}
+
+/// The process must not end over it: dockerd would disable the plugin, and containers would wait.
+#[test]
+fn state_that_cannot_be_used_is_told_and_taken_when_it_can() {
+    let rig = Rig::new();
+    let first = Plugin::start(rig.path());
+    let second = Plugin::start_on(rig.path(), "second.sock");
+    let (path, mut fifo) = rig.fifo("f");
+    let refused = |words: &str| {
+        let answer = second.start_logging("c", &path, &[]);
+        assert!(answer["Err"].as_str().unwrap().contains(words), "{answer}");
+        let request = json!({"Info": {"ContainerID": "c"}, "Config": all()});
+        let (status, answer) = second.post("/LogDriver.ReadLogs", &request);
+        assert_eq!(status, 500);
+        assert!(String::from_utf8(answer).unwrap().contains(words));
+        second.stop_logging(&path);
+    };
+    refused("another pglog");
+    let format = rig.path().join("state/format");
+    let known = std::fs::read(&format).unwrap();
+    let newer = plugin_sdk::record::encode("pglog-state", 2, &()).unwrap();
+    plugin_sdk::durable::write(&format, &newer).unwrap();
+    first.terminate();
+    eventually("the newer format is noticed", || {
+        second.start_logging("c", &path, &[])["Err"].to_string().contains("newer")
+    });
+    refused("newer");
+    plugin_sdk::durable::write(&format, &known).unwrap();
+    eventually("the state is taken", || {
+        second.start_logging("c", &path, &[]) == json!({"Err": ""})
+    });
+    fifo.write_all(&numbered(1)).unwrap();
+    second.stop_logging(&path);
+    assert_eq!(texts(&second.logs("c", &all())), ["line 0000001\n"]);
 }

@@ -36,7 +36,11 @@ fn runtime() -> Runtime {
 
 impl Plugin {
     fn start(dir: &Path) -> Self {
-        let paths = Paths { state: dir.join("state"), socket: dir.join("plugin.sock") };
+        Self::start_on(dir, "plugin.sock")
+    }
+
+    fn start_on(dir: &Path, socket: &str) -> Self {
+        let paths = Paths { state: dir.join("state"), socket: dir.join(socket) };
         let (calls, ingest) = (runtime(), runtime());
         let shutdown = CancellationToken::new();
         let app = {
