@@ -21,8 +21,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How long measuring one role may take.
 const MEASURE: Duration = Duration::from_secs(2);
 
-/// How long a measured size is good enough.
-const FRESH: Duration = Duration::from_secs(10);
+/// A measured size is good enough for so many times what measuring it took: one core is never
+/// busy with it for more than a twentieth, and a small volume is shown as it is.
+const FRESH: u32 = 20;
 
 /// Volumes looked at together; more are answered with what was seen before.
 const TOGETHER: usize = 4;
@@ -49,7 +50,20 @@ pub(super) struct RolePlace {
 #[derive(Debug, Clone, Default)]
 struct Seen {
     inspection: Inspection,
-    measured: Option<Instant>,
+    measured: Option<Measured>,
+}
+
+/// When the sizes were measured, and how long that took.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    at: Instant,
+    took: Duration,
+}
+
+impl Measured {
+    fn is_fresh(self) -> bool {
+        self.at.elapsed() < self.took * FRESH
+    }
 }
 
 /// See the module.
@@ -121,7 +135,8 @@ impl Drop for Looking<'_> {
 
 fn look(volume: &VolumeName, roles: &[RolePlace], before: Seen) -> Seen {
     let (mut cluster, mut trouble) = (None, None);
-    let fresh = before.measured.is_some_and(|at| at.elapsed() < FRESH);
+    let fresh = before.measured.is_some_and(Measured::is_fresh);
+    let begun = Instant::now();
     let mut used = if fresh { before.inspection.used } else { BTreeMap::new() };
     for RolePlace { role, pool_name, pool } in roles {
         let share = match pool.locate(volume) {
@@ -141,6 +156,20 @@ fn look(volume: &VolumeName, roles: &[RolePlace], before: Seen) -> Seen {
             used.insert(role.clone(), bytes);
         }
     }
-    let measured = if fresh { before.measured } else { Some(Instant::now()) };
+    let anew = || Measured { at: Instant::now(), took: begun.elapsed() };
+    let measured = if fresh { before.measured } else { Some(anew()) };
     Seen { inspection: Inspection { used, cluster, trouble }, measured }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_kept_for_as_long_as_measuring_it_was_dear() {
+        let ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let fresh = |took| Measured { at: ago, took }.is_fresh();
+        assert!(!fresh(Duration::from_millis(40)));
+        assert!(fresh(Duration::from_millis(100)));
+    }
 }
