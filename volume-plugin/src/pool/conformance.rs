@@ -2,8 +2,10 @@
 //! btrfs and the right to mount; without them its tests fail.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use plugin_sdk::durable;
 
@@ -308,5 +310,27 @@ fn an_image_whose_device_cannot_be_looked_at_is_not_attached_again() {
     assert!(loopdev::attached_to(&image).is_err());
     mount::detach(&node).unwrap();
     drop(pool);
+    mount::detach(&plan.mount_point).unwrap();
+}
+
+#[test]
+fn space_of_a_deleted_share_can_soon_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&dir);
+    let pool = ImagePool::open(&plan).unwrap();
+    for text in ["full", "other"] {
+        pool.create(&name(text), &some()).unwrap();
+    }
+    let megabyte = vec![1; 1 << 20];
+    let mut file = fs::File::create(pool.locate(&name("full")).unwrap().join("data/file")).unwrap();
+    while file.write_all(&megabyte).is_ok() {}
+    drop(file);
+    pool.delete(&name("full")).unwrap();
+    let path = pool.locate(&name("other")).unwrap().join("data/file");
+    let begun = Instant::now();
+    while durable::write(&path, &megabyte.repeat(32)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(3), "still full");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     mount::detach(&plan.mount_point).unwrap();
 }

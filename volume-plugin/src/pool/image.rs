@@ -93,7 +93,8 @@ impl Pool for ImagePool {
             other => other,
         };
         delete().doing(|| format!("delete subvolume {}", share.display()))?;
-        Ok(durable::sync_dir(&self.root).doing(|| format!("sync {}", self.root.display()))?)
+        // Else a full pool would stay full for half a minute.
+        Ok(btrfs::commit(&self.root).doing(|| format!("sync {}", self.root.display()))?)
     }
 }
 

@@ -20,6 +20,12 @@ pub fn delete_subvolume(parent: &Path, name: &str) -> io::Result<()> {
     ioctl::subvolume_delete(File::open(parent)?, name)
 }
 
+/// Makes everything on the file system at `root` durable, and lets the kernel begin at once to
+/// give back the space of deleted subvolumes.
+pub fn commit(root: &Path) -> io::Result<()> {
+    ioctl::btrfs_sync(File::open(root)?)
+}
+
 /// What is in the subvolume whose root `dir` is can be changed, also if its owner forbade it.
 pub fn make_writable(dir: &Dir) -> io::Result<()> {
     ioctl::set_subvolume_flags(dir, 0)

@@ -76,6 +76,7 @@ mod raw {
 
     nix::ioctl_write_ptr!(subvolume_create, 0x94, 14, SubvolumeArgs);
     nix::ioctl_write_ptr!(snapshot_destroy, 0x94, 15, SubvolumeArgs);
+    nix::ioctl_none!(btrfs_sync, 0x94, 8);
     nix::ioctl_write_ptr!(subvolume_set_flags, 0x94, 26, u64);
     nix::ioctl_read!(get_flags, b'f', 1, nix::libc::c_long);
     nix::ioctl_write_ptr!(set_flags, b'f', 2, nix::libc::c_long);
@@ -98,6 +99,13 @@ pub(super) fn subvolume_delete(parent: impl AsFd, name: &str) -> io::Result<()> 
     let args = SubvolumeArgs::new(name)?;
     // SAFETY: the descriptor is open and `args` is a whole vol_args, its name NUL-terminated.
     unsafe { raw::snapshot_destroy(parent.as_fd().as_raw_fd(), &raw const *args) }?;
+    Ok(())
+}
+
+/// Commits the btrfs that `directory` is on and wakes the thread that cleans it.
+pub(super) fn btrfs_sync(directory: impl AsFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open; the request takes no argument.
+    unsafe { raw::btrfs_sync(directory.as_fd().as_raw_fd()) }?;
     Ok(())
 }
 
