@@ -5,6 +5,7 @@
 //! builds a [`router::Router`] out of its calls and hands it to [`server::Server::serve`].
 //! Deliberately absent: any state of a plugin, any retry, any second transport.
 
+pub mod chain;
 pub mod client;
 pub mod durable;
 pub mod record;

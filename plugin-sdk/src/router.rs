@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::chain::chain;
 use crate::wire;
 
 /// Content type of every JSON answer; dockerd ignores it.
@@ -72,14 +73,7 @@ impl fmt::Display for Refusal {
 /// Renders an error with its whole chain of causes, joined by `: `.
 impl<E: Error> From<E> for Refusal {
     fn from(error: E) -> Self {
-        let mut words = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            words.push_str(": ");
-            words.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Self::new(words)
+        Self::new(chain(&error))
     }
 }
 
@@ -145,19 +139,11 @@ impl Router {
     pub fn call<Req, Res, F, Fut>(self, path: &'static str, handler: F) -> Self
     where
         Req: DeserializeOwned,
-        Res: Serialize,
+        Res: Serialize + 'static,
         F: Fn(Req) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Res, Refusal>> + Send + 'static,
     {
-        self.insert(path, move |body| {
-            let running = parse(path, &body).map(&handler);
-            Box::pin(async move {
-                match settle(running).await {
-                    Ok(answer) => Outcome::answered(json(StatusCode::OK, &answer), None),
-                    Err(refusal) => Outcome::refused(StatusCode::OK, &refusal),
-                }
-            })
-        })
+        self.answer(path, handler, |answer| (answer, None))
     }
 
     /// As [`Router::call`], with what to do if nobody took the answer.
@@ -165,21 +151,11 @@ impl Router {
     pub fn call_with_undo<Req, Res, F, Fut>(self, path: &'static str, handler: F) -> Self
     where
         Req: DeserializeOwned,
-        Res: Serialize,
+        Res: Serialize + 'static,
         F: Fn(Req) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(Res, Undo), Refusal>> + Send + 'static,
     {
-        self.insert(path, move |body| {
-            let running = parse(path, &body).map(&handler);
-            Box::pin(async move {
-                match settle(running).await {
-                    Ok((answer, undo)) => {
-                        Outcome::answered(json(StatusCode::OK, &answer), Some(undo))
-                    }
-                    Err(refusal) => Outcome::refused(StatusCode::OK, &refusal),
-                }
-            })
-        })
+        self.answer(path, handler, |(answer, undo)| (answer, Some(undo)))
     }
 
     /// JSON in, a stream of bytes out, whose head is sent at once and which ends when the
@@ -206,6 +182,31 @@ impl Router {
 
     pub(crate) fn find(&self, path: &str) -> Option<&Handler> {
         self.handlers.get(path)
+    }
+
+    /// JSON in; `split` says which part of the outcome is the answer.
+    fn answer<Req, Out, Res, F, Fut>(
+        self,
+        path: &'static str,
+        handler: F,
+        split: fn(Out) -> (Res, Option<Undo>),
+    ) -> Self
+    where
+        Req: DeserializeOwned,
+        Out: 'static,
+        Res: Serialize + 'static,
+        F: Fn(Req) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Out, Refusal>> + Send + 'static,
+    {
+        self.insert(path, move |body| {
+            let running = parse(path, &body).map(&handler);
+            Box::pin(async move {
+                match settle(running).await.map(split) {
+                    Ok((answer, undo)) => Outcome::answered(json(StatusCode::OK, &answer), undo),
+                    Err(refusal) => Outcome::refused(StatusCode::OK, &refusal),
+                }
+            })
+        })
     }
 
     fn insert(

@@ -12,7 +12,6 @@ use plugin_sdk::durable;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::chain;
 use crate::pool::{
     DirPool, ImagePlan, ImagePool, ImageSize, Opener, PoolError, PoolName, PoolRegistry,
 };
@@ -22,6 +21,7 @@ use crate::volume::catalog::Catalog;
 use crate::volume::error::VolumeError;
 use crate::volume::mounts::{Mounts, this_boot};
 use crate::volume::service::{Parts, Service};
+use plugin_sdk::chain::chain;
 
 /// How long after a failure the state is tried again without being asked.
 const RETRY: Duration = Duration::from_secs(5);

@@ -5,7 +5,6 @@
 
 pub mod api;
 pub mod app;
-mod chain;
 pub mod name;
 pub mod pool;
 pub mod postgres;

@@ -13,9 +13,9 @@ use std::time::Duration;
 use plugin_sdk::router::{Refusal, Router, Undo};
 
 use crate::app::App;
-use crate::chain::chain;
 use crate::name::{MountId, VolumeName};
 use crate::volume::service::Service;
+use plugin_sdk::chain::chain;
 use wire::{
     CapabilitiesResponse, CreateRequest, GetResponse, ListResponse, MountRequest, NameRequest,
     Nothing, PathResponse,

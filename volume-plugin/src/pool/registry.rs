@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::{Pool, PoolError, PoolName};
-use crate::chain::chain;
+use plugin_sdk::chain::chain;
 
 /// Opens a pool; called again after a failure.
 pub type Opener = Arc<dyn Fn() -> Result<Arc<dyn Pool>, PoolError> + Send + Sync>;

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::spec::Role;
 use super::usage;
-use crate::chain::chain;
 use crate::name::VolumeName;
 use crate::pool::{Pool, PoolName};
 use crate::postgres::control::{self, Cluster};
 use crate::sys::beneath::Dir;
+use plugin_sdk::chain::chain;
 
 /// How long an answer waits for what is being looked at.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::catalog::{Entry, Phase};
 use super::error::VolumeError;
 use super::service::Service;
-use crate::chain::chain;
 use crate::name::VolumeName;
+use plugin_sdk::chain::chain;
 
 impl Service {
     /// A view that is not there has no users: after a forced disable the engine unmounted it. One

@@ -20,10 +20,10 @@ use super::options::{self, RawOptions};
 use super::spec::VolumeSpec;
 use super::status::{Known, Status};
 use super::view::{ViewPlan, Views};
-use crate::chain::chain;
 use crate::name::{MountId, VolumeName};
 use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry};
 use crate::sys::{Doing, SysError, mountinfo};
+use plugin_sdk::chain::chain;
 
 /// What the service works on.
 #[derive(Debug)]

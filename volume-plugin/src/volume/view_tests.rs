@@ -204,7 +204,7 @@ fn containers_that_are_just_starting_do_not_disturb() {
     let mut starting = world.engine.namespace().enter(spawn).map(Neighbour).unwrap();
     for round in 0..300 {
         let made = world.views.ensure(&world.volume, &world.plan);
-        made.unwrap_or_else(|error| panic!("round {round}: {}", crate::chain::chain(&error)));
+        made.unwrap_or_else(|error| panic!("round {round}: {}", plugin_sdk::chain::chain(&error)));
         world.views.drop(&world.volume).unwrap();
     }
     assert!(starting.0.try_wait().unwrap().is_none(), "containers were starting all the time");

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 /// The words of `error` and of each of its causes, joined by `: `.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -17,12 +17,14 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::Doing;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("write the record")]
+    struct Write(#[source] std::io::Error);
 
     #[test]
     fn every_cause_is_told_once() {
-        let cause = Err::<(), _>(std::io::Error::other("the disk is gone"));
-        let error = cause.doing(|| "write the record".to_owned()).unwrap_err();
+        let error = Write(std::io::Error::other("the disk is gone"));
         assert_eq!(chain(&error), "write the record: the disk is gone");
     }
 }
