@@ -9,6 +9,18 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$@"; exit 1; }
 
+docker_command=(docker)
+
+# docker ARGUMENT...: the client, as root where the engine's socket asks for that.
+docker() { command "${docker_command[@]}" "$@"; }
+
+# reach_engine: whether an engine answers; chooses how `docker` calls it.
+reach_engine() {
+    docker_command=(docker)
+    docker version >/dev/null 2>&1 && return
+    [ "$(id -u)" != 0 ] && docker_command=(sudo docker) && docker version >/dev/null 2>&1
+}
+
 # as_root COMMAND...: through sudo where that is needed.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
