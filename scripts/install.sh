@@ -62,6 +62,20 @@ create() {
     said=$(docker plugin create "$1" "$2" 2>&1) || die "$said"
 }
 
+# check_formats NAME: refuses state that a newer version has written, while nothing is changed yet. The
+# first line of what the plugins keep says `KIND VERSION`. On an engine elsewhere, with its files out of
+# reach, the plugin refuses by itself, in each call.
+check_formats() {
+    local source newer
+    source=$(state_source "$1" 2>/dev/null) || source=$(jq -r '.mounts[0].source' "$packages/$1/config.json")
+    # shellcheck disable=SC2016 # for awk
+    newer=$({ as_root chroot "$packages/$1/rootfs" "/$1" formats
+        as_root find "$source/$1" -maxdepth 2 \( -name format -o -name '*.record' -o -path '*/streams/*' \) \
+            -type f -exec awk 'FNR == 1 { print $1, $2, FILENAME }' {} + 2>/dev/null || :
+    } | awk 'NF == 2 { known[$1] = $2 } NF > 2 && $1 in known && $2 > known[$1] { print "  " $3 ": format " $2 }')
+    [ -z "$newer" ] || die "$1: a newer version has written these files, and this one cannot read them:"$'\n'"$newer"
+}
+
 # publish NAME: into the registry; sets $reference. Fails where the engine does not reach it.
 publish() {
     local pushed=yes
@@ -145,5 +159,5 @@ need jq jq
 reach_engine || die "no engine answers: $(docker version 2>&1 | tail -n 1)"
 packages=${PACKAGES:-$work/packages}
 [ -n "${PACKAGES:-}" ] || "$root/scripts/package.sh" "$packages"
-install_plugin pgvol
-install_plugin pglog
+for plugin in pgvol pglog; do check_formats "$plugin"; done
+for plugin in pgvol pglog; do install_plugin "$plugin"; done

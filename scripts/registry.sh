@@ -32,7 +32,7 @@ find_registry() {
     if command -v docker-registry; then return; fi
     command -v apt-get >/dev/null || return
     say "fetching docker-registry, which stays in a temporary directory"
-    (cd "$1" && apt-get download -qq docker-registry >&2 && dpkg -x docker-registry_*.deb unpacked) || return
+    (cd "$1" && apt-get download -qq -o APT::Sandbox::User=root docker-registry >&2 && dpkg -x docker-registry_*.deb unpacked) || return
     echo "$1/unpacked/usr/bin/docker-registry"
 }
 

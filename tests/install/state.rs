@@ -89,8 +89,8 @@ pub(crate) fn printer(engine: &Arc<Engine>) -> Result<Container> {
 }
 
 /// Tells the printer to end and compares what it has printed with what is in the log.
-pub(crate) fn check_lines(container: &Container) -> Result<()> {
-    container.shell("touch /tmp/stop")?;
+pub(crate) fn check_lines(engine: &Engine, container: &Container) -> Result<()> {
+    engine.docker(&["kill", "--signal", "USR1", container.name()])?;
     ensure!(container.wait(Duration::from_mins(1))? == 0, "the printer failed");
     let logs = container.logs(&[])?;
     let printed = String::from_utf8(logs.stderr)?.trim().parse().context("a number")?;

@@ -67,7 +67,7 @@ fn under_load(stage: &Stage) -> Result<()> {
             ensure!(before[field] == after[field], "{field}: {before} {after}");
         }
         ensure!(after["Status"]["labels"]["team"] == "blue", "{after}");
-        check_lines(&printer)?;
+        check_lines(engine, &printer)?;
         // A tablespace made now lies where the new plugin has it, not below a forgotten mount.
         pg.psql("CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'")?;
         pg.psql("CREATE TABLE quick TABLESPACE fast AS SELECT generate_series(1, 1000) AS n")?;
