@@ -6,6 +6,11 @@ shopt -s inherit_errexit
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# For all that is built for release, so that nothing is built twice: the one thing of this machine that
+# would get into the programs is where cargo keeps its sources.
+# shellcheck disable=SC2034 # for those who source this
+release_flags=(--config "build.rustflags=['--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo']")
+
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$@"; exit 1; }
 

@@ -20,7 +20,9 @@ profile=${PROFILE:-release}
 # build: prints the directory that holds the two binaries.
 build() {
     need_cargo
-    (cd "$root" && cargo build --locked --profile "$profile" -p pgvol -p pglog >&2)
+    local flags=()
+    [ "$profile" != release ] || flags=("${release_flags[@]}")
+    (cd "$root" && cargo build --locked --profile "$profile" -p pgvol -p pglog "${flags[@]}" >&2)
     # The profile dev is the one that is not named like its directory.
     (cd "$root" && cargo metadata --format-version 1 --no-deps) |
         jq -r --arg profile "$profile" '.target_directory + "/" + ({dev: "debug"}[$profile] // $profile)'
