@@ -20,4 +20,4 @@ cd "$root"
 need jq jq
 plugins=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/plugins
 "$root/scripts/package.sh" "$plugins"
-E2E_PLUGINS=$plugins cargo run --quiet --release --locked -p e2e --bin bench -- "$@"
+E2E_PLUGINS=$plugins cargo run --quiet --release --locked "${release_flags[@]}" -p e2e --bin bench -- "$@"

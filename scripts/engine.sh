@@ -7,17 +7,6 @@
 
 state=${XDG_STATE_HOME:-$HOME/.local/state}/pgvol-quickstart
 export INSTALLED_LOG=$state/installed-packages
-docker_command=(docker)
-
-# docker ARGUMENT...: the client, as root where the engine's socket asks for that.
-docker() { command "${docker_command[@]}" "$@"; }
-
-# reach_engine: whether an engine answers; chooses how `docker` calls it.
-reach_engine() {
-    docker_command=(docker)
-    docker version >/dev/null 2>&1 && return
-    [ "$(id -u)" != 0 ] && docker_command=(sudo docker) && docker version >/dev/null 2>&1
-}
 
 # ensure_engine: uses the engine that answers, or else installs and starts one.
 ensure_engine() {

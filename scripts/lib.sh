@@ -6,8 +6,25 @@ shopt -s inherit_errexit
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# For all that is built for release, so that nothing is built twice: the one thing of this machine that
+# would get into the programs is where cargo keeps its sources.
+# shellcheck disable=SC2034 # for those who source this
+release_flags=(--config "build.rustflags=['--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo']")
+
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$@"; exit 1; }
+
+docker_command=(docker)
+
+# docker ARGUMENT...: the client, as root where the engine's socket asks for that.
+docker() { command "${docker_command[@]}" "$@"; }
+
+# reach_engine: whether an engine answers; chooses how `docker` calls it.
+reach_engine() {
+    docker_command=(docker)
+    docker version >/dev/null 2>&1 && return
+    [ "$(id -u)" != 0 ] && docker_command=(sudo docker) && docker version >/dev/null 2>&1
+}
 
 # as_root COMMAND...: through sudo where that is needed.
 as_root() {

@@ -4,7 +4,7 @@
 # Ends with a line "total: N passed, N failed"; a missing means is a failure, never a skip.
 #
 # usage: test.sh [all|style|unit]
-#        test.sh e2e|spikes|volume|log [FILTER]   the scenarios of all suites or of one
+#        test.sh e2e|spikes|volume|log|install [FILTER]   the scenarios of all suites or of one
 #   PROFILE=dev   packages the plugins of another cargo profile than release
 #   E2E_CACHE     keeps Debian roots between runs (default: ~/.cache/pgvol-e2e)
 set -euo pipefail
@@ -71,10 +71,10 @@ for package in shellcheck jq; do need $package $package; done
 need mkfs.btrfs btrfs-progs
 need losetup mount
 case $part in
-    all) style; unit; e2e spikes volume log ;;
+    all) style; unit; e2e spikes volume log install ;;
     style | unit) "$part" ;;
-    e2e) e2e spikes volume log ;;
-    spikes | volume | log) e2e "$part" ;;
-    *) die "unknown part $part: all, style, unit, e2e, spikes, volume or log" ;;
+    e2e) e2e spikes volume log install ;;
+    spikes | volume | log | install) e2e "$part" ;;
+    *) die "unknown part $part: all, style, unit, e2e, spikes, volume, log or install" ;;
 esac
 [ "$failed_steps" = 0 ] && ! grep -q '^test result: FAILED' "$results"

@@ -22,6 +22,10 @@ use crate::sys;
 const KIND: &str = "pglog-state";
 const VERSION: u32 = 1;
 
+/// What the state directory holds, in the formats that this program writes and the newest it reads.
+pub const FORMATS: [record::Format; 2] =
+    [(KIND, VERSION), (crate::ingest::RECORD_KIND, crate::ingest::RECORD_VERSION)];
+
 /// How long after a failure the state is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 

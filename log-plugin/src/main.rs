@@ -1,15 +1,18 @@
 //! The plugin's process: settings, runtimes, streams taken up, calls answered, end.
 
 use anyhow::{Context, Result, bail};
-use pglog::app::{App, Paths};
+use pglog::app::{App, FORMATS, Paths};
 use pglog::settings::Settings;
-use plugin_sdk::{shutdown, sys, telemetry};
+use plugin_sdk::{record, shutdown, sys, telemetry};
 use tokio::runtime::{Builder, Runtime};
 
 fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if arguments == ["formats"] {
+        return record::print(&FORMATS).context("print");
+    }
     if arguments != ["serve"] {
-        bail!("usage: pglog serve");
+        bail!("usage: pglog serve|formats");
     }
     let settings = Settings::read(std::env::vars())?;
     let _telemetry = telemetry::start(settings.log_level);

@@ -1,6 +1,8 @@
 //! Records on disk: one line `KIND VERSION CRC32C`, then JSON. Readable in a rescue, checked
 //! when read, and never read by a program older than the one that wrote it.
 
+use std::io::Write;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Why a record cannot be read.
@@ -40,6 +42,16 @@ pub enum RecordError {
         /// What JSON says of it.
         source: serde_json::Error,
     },
+}
+
+/// A kind of record, and the newest version of it that a program reads.
+pub type Format = (&'static str, u32);
+
+/// Prints `KIND VERSION` lines: what `PLUGIN formats` says to whoever wants to know whether a program
+/// is too old for a state before the two meet.
+pub fn print(formats: &[Format]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    formats.iter().try_for_each(|(kind, version)| writeln!(stdout, "{kind} {version}"))
 }
 
 /// The bytes of a record of `kind` in format `version` with `body`.

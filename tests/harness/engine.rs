@@ -90,11 +90,19 @@ impl Engine {
 
     /// Runs the docker client for at most `limit`; its status and output are the caller's.
     pub fn client(&self, limit: Duration, arguments: &[&str]) -> Result<Outcome> {
-        let mut command = self.timed(limit);
-        let output = output(command.arg("docker").args(arguments))?;
+        self.outcome(limit, &[&["docker"], arguments].concat())
+    }
+
+    /// Runs a shell script in the engine's root for at most `limit`, whatever its status.
+    pub fn run_shell(&self, limit: Duration, script: &str) -> Result<Outcome> {
+        self.outcome(limit, &["bash", "-euc", script])
+    }
+
+    fn outcome(&self, limit: Duration, command: &[&str]) -> Result<Outcome> {
+        let output = output(self.timed(limit).args(command))?;
         // What timeout(1) answers when it had to end the command.
         if matches!(output.status.code(), Some(124 | 137)) {
-            bail!("docker {} took more than {limit:?}", arguments.join(" "));
+            bail!("{} took more than {limit:?}", command.join(" "));
         }
         Ok(Outcome {
             success: output.status.success(),
@@ -216,6 +224,11 @@ impl Engine {
             .env("DOCKER", words.join(" ")))?;
         fs::remove_file(tar)?;
         Ok(())
+    }
+
+    /// Puts the project's scripts below `/opt/scripts`.
+    pub fn add_scripts(&self) -> Result<()> {
+        run(program("cp").arg("-rT").arg(root::scripts()).arg(self.path("/opt/scripts"))).map(drop)
     }
 
     /// Ends everything, then looks for what it should not have left. Also done on drop.

@@ -27,5 +27,6 @@ pub use engine::{Engine, Outcome, RestartMode};
 pub use pg::{Pg, Writer};
 pub use plugin::Plugin;
 pub use process::LineStream;
+pub use root::package;
 pub use suite::{Scenario, Stage, Suite, run};
 pub use wait::{eventually, within};

@@ -15,8 +15,7 @@ use crate::process::{program, run};
 const SUITE: &str = "trixie";
 
 /// Docker as Debian ships it, and what it and the harness call.
-const ENGINE_PACKAGES: &str =
-    "ca-certificates,docker-cli,docker.io,e2fsprogs,iproute2,iptables,mount,procps,util-linux";
+const ENGINE_PACKAGES: &str = "ca-certificates,docker-cli,docker-registry,docker.io,e2fsprogs,iproute2,iptables,jq,mount,procps,util-linux";
 
 /// What containers run that only need a shell.
 const BASE_PACKAGES: &str = "procps";
@@ -48,6 +47,17 @@ pub(crate) fn plugins() -> Result<PathBuf> {
         .map_or_else(|| workspace().join("target/plugins"), PathBuf::from);
     ensure!(path.is_dir(), "no plugins at {}: run scripts/package.sh there", path.display());
     fs::canonicalize(&path).with_context(|| path.display().to_string())
+}
+
+/// Packages the two programs in `binaries` below `target`, which appears.
+pub fn package(binaries: &Path, target: &Path) -> Result<()> {
+    let script = scripts().join("package.sh");
+    run(program("bash").arg(script).arg(target).env("BIN_DIR", binaries)).map(drop)
+}
+
+/// The project's scripts.
+pub(crate) fn scripts() -> PathBuf {
+    workspace().join("scripts")
 }
 
 /// The top of the repository.

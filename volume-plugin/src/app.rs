@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plugin_sdk::durable;
+use plugin_sdk::{durable, record};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -17,11 +17,15 @@ use crate::pool::{
 };
 use crate::settings::Settings;
 use crate::sys::{Doing, SysError, file, mount, mountinfo};
-use crate::volume::catalog::Catalog;
+use crate::volume::catalog::{self, Catalog};
 use crate::volume::error::VolumeError;
-use crate::volume::mounts::{Mounts, this_boot};
+use crate::volume::mounts::{self, Mounts, this_boot};
 use crate::volume::service::{Parts, Service};
 use plugin_sdk::chain::chain;
+
+/// What the state directory holds, in the formats that this program writes and the newest it reads.
+pub const FORMATS: [record::Format; 2] =
+    [(catalog::KIND, catalog::VERSION), (mounts::KIND, mounts::VERSION)];
 
 /// How long after a failure the state is tried again without being asked.
 const RETRY: Duration = Duration::from_secs(5);

@@ -5,12 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use pgvol::api;
-use pgvol::app::{App, Paths};
+use pgvol::app::{App, FORMATS, Paths};
 use pgvol::settings::Settings;
 use plugin_sdk::server::Server;
-use plugin_sdk::{shutdown, sys, telemetry};
+use plugin_sdk::{record, shutdown, sys, telemetry};
 
 fn main() -> ExitCode {
+    if env::args().skip(1).eq(["formats"]) {
+        return ExitCode::from(u8::from(record::print(&FORMATS).is_err()));
+    }
     let settings = Settings::read(env::vars());
     let _telemetry = telemetry::start(settings.log_level);
     match run(&settings) {
@@ -25,7 +28,7 @@ fn main() -> ExitCode {
 fn run(settings: &Settings) -> anyhow::Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     if arguments != ["serve"] {
-        bail!("usage: pgvol serve");
+        bail!("usage: pgvol serve|formats");
     }
     if let Err(error) = sys::raise_open_files() {
         tracing::warn!(%error, "limit on open files");

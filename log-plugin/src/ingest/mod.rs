@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use record::StreamRecord;
+pub(crate) use record::{KIND as RECORD_KIND, VERSION as RECORD_VERSION};
 
 use self::pipes::Budget;
 use self::record::Records;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::StreamId;
 
-const KIND: &str = "pglog-stream";
-const VERSION: u32 = 1;
+pub(crate) const KIND: &str = "pglog-stream";
+pub(crate) const VERSION: u32 = 1;
 
 /// One stream, as StartLogging asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

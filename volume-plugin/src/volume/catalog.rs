@@ -18,8 +18,8 @@ use super::spec::VolumeSpec;
 use crate::name::VolumeName;
 use crate::sys::{Doing, SysError};
 
-const KIND: &str = "pgvol-volume";
-const VERSION: u32 = 1;
+pub(crate) const KIND: &str = "pgvol-volume";
+pub(crate) const VERSION: u32 = 1;
 
 /// Ending of the records' file names; anything else in the directory is none.
 const ENDING: &str = ".record";

@@ -17,8 +17,8 @@ use super::catalog::CatalogError;
 use crate::name::{MountId, VolumeName};
 use crate::sys::{Doing, SysError};
 
-const KIND: &str = "pgvol-mounts";
-const VERSION: u32 = 1;
+pub(crate) const KIND: &str = "pgvol-mounts";
+pub(crate) const VERSION: u32 = 1;
 const ENDING: &str = ".record";
 
 /// Ids of one volume and how often each is mounted.

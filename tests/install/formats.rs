@@ -1,0 +1,78 @@
+//! State that a newer version has written is refused in words, and left as it is.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::{Scenario, Stage, eventually};
+
+use crate::state::{POOL, create, inspect, install, installed, next_version, on_bare};
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("a_volume_of_a_newer_format_is_refused", volume).tolerating(&["newer than"]),
+        Scenario::new("journals_of_a_newer_format_are_refused", journals)
+            .tolerating(&["newer than", "LogDriver."]),
+        Scenario::new("the_script_refuses_a_newer_format_first", script),
+    ]
+}
+
+fn volume(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    on_bare(engine, || {
+        create(engine, "pgvol", &[POOL])?;
+        engine.docker(&["volume", "create", "--driver", "pgvol", "appdb"])?;
+        engine.docker(&["plugin", "disable", "--force", "pgvol"])?;
+        let record = "/var/lib/pgvol/catalog/appdb.record";
+        engine.shell(&format!("sed -i.old '1s/^pgvol-volume 1 /pgvol-volume 2 /' {record}"))?;
+        let written = engine.shell(&format!("cat {record}"))?;
+        engine.docker(&["plugin", "enable", "pgvol"])?;
+        let said = engine.refused(&["run", "--rm", "--volume=appdb:/pg", "base", "true"])?;
+        ensure!(said.contains("format 2 of the pgvol-volume record is newer than 1"), "{said}");
+        let said = engine.refused(&["volume", "rm", "appdb"])?;
+        ensure!(said.contains("newer than 1"), "{said}");
+        let shown = engine.docker(&["volume", "inspect", "appdb"])?;
+        ensure!(shown.contains("newer than 1"), "{shown}");
+        ensure!(engine.shell(&format!("cat {record}"))? == written, "the record is another");
+        engine.docker(&["plugin", "disable", "--force", "pgvol"])?;
+        engine.shell(&format!("mv {record}.old {record}"))?;
+        engine.docker(&["plugin", "enable", "pgvol"])?;
+        engine.docker(&["volume", "rm", "appdb"]).map(drop)
+    })
+}
+
+fn journals(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    on_bare(engine, || {
+        create(engine, "pglog", &[])?;
+        engine.docker(&["plugin", "disable", "pglog"])?;
+        engine.shell("sed -i '1s/ 1 / 2 /' /var/lib/pglog/format")?;
+        engine.docker(&["plugin", "enable", "pglog"])?;
+        let run = ["run", "--rm", "--name=refused", "--log-driver=pglog", "base", "true"];
+        let said = engine.refused(&run)?;
+        ensure!(said.contains("format 2 of the pglog-state record is newer than 1"), "{said}");
+        engine.shell("grep ' 2 ' /var/lib/pglog/format")?;
+        // As soon as it can be used it is.
+        engine.shell("sed -i '1s/ 2 / 1 /' /var/lib/pglog/format")?;
+        eventually(Duration::from_secs(10), || engine.docker(&run)).map(drop)
+    })
+}
+
+/// The script looks first, so that the plugin that can read the state goes on with it.
+fn script(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    on_bare(engine, || {
+        create(engine, "pgvol", &[POOL])?;
+        engine.docker(&["volume", "create", "--driver=pgvol", "appdb"])?;
+        next_version(engine)?;
+        let record = "/var/lib/pgvol/catalog/appdb.record";
+        engine.shell(&format!("sed -i '1s/^pgvol-volume 1 /pgvol-volume 2 /' {record}"))?;
+        let before = inspect(engine, "pgvol", "{{json .}}")?;
+        let outcome = install(engine, "/var/lib/two", "")?;
+        let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        ensure!(!outcome.success && said.contains(&format!("{record}: format 2")), "{said}");
+        ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
+        engine.shell(&format!("sed -i '1s/^pgvol-volume 2 /pgvol-volume 1 /' {record}"))?;
+        installed(engine, "/var/lib/two", "")?;
+        engine.docker(&["volume", "rm", "appdb"]).map(drop)
+    })
+}

@@ -1,0 +1,33 @@
+//! Scenarios of packaging, installing and upgrading on a real engine.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use harness::{Engine, Suite};
+
+mod formats;
+mod packaging;
+mod registry;
+mod replace;
+mod state;
+mod upgrade;
+
+/// Scenarios install the plugins themselves; the engine is that of the suite.
+const SUITE: Suite = Suite { plugin: "pgvol", settings: &[], images };
+
+fn images(engine: &Engine) -> Result<()> {
+    engine.add_scripts()?;
+    engine.add_base_image()?;
+    engine.add_postgres_image()
+}
+
+fn main() -> ExitCode {
+    let scenarios = [
+        packaging::scenarios(),
+        registry::scenarios(),
+        upgrade::scenarios(),
+        replace::scenarios(),
+        formats::scenarios(),
+    ];
+    harness::run(&SUITE, scenarios.into_iter().flatten().collect())
+}

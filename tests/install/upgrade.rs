@@ -1,0 +1,113 @@
+//! `install.sh` where the plugins are there already: in place, under running containers.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::{Scenario, Stage, Volume, eventually};
+
+use crate::state::{
+    PLUGINS, POOL, check_lines, create, inspect, installed, next_version, on_bare, printer, server,
+};
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("install_script_on_a_bare_engine", bare),
+        Scenario::new("upgraded_under_a_running_server", under_load),
+        Scenario::new("settings_stay_over_an_upgrade", settings),
+    ]
+}
+
+/// The second run finds that nothing is to be done.
+fn bare(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    on_bare(engine, || {
+        installed(engine, "/srv", "")?;
+        let ids = PLUGINS.map(|plugin| inspect(engine, plugin, "{{.Id}} {{.Enabled}}"));
+        let said = installed(engine, "/srv", "")?;
+        for (plugin, id) in PLUGINS.into_iter().zip(ids) {
+            ensure!(said.contains(&format!("{plugin} is up to date")), "{said}");
+            ensure!(inspect(engine, plugin, "{{.Id}} {{.Enabled}}")? == id?, "{plugin} is new");
+        }
+        let registry = engine.shell("pgrep docker-registry || :")?;
+        ensure!(registry.is_empty(), "the registry still runs: {registry}");
+        Ok(())
+    })
+}
+
+fn under_load(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    on_bare(engine, || {
+        create(engine, "pgvol", &[POOL])?;
+        create(engine, "pglog", &[])?;
+        let labelled = ["label.team=blue", "tablespaces=fast"];
+        let volume = Volume::create(engine, "pgvol", "appdb", &labelled)?;
+        let before = volume.inspect()?;
+        let ids = PLUGINS.map(|plugin| inspect(engine, plugin, "{{.Id}}"));
+        let pg = server(engine)?;
+        let mut writer = pg.writer()?;
+        writer.advance(100)?;
+        let printer = printer(engine)?;
+        let follower = engine.stream(&["logs", "--follow", printer.name()])?;
+        follower.next(Duration::from_secs(10))?;
+        next_version(engine)?;
+
+        let started = pg.container().inspect("{{.State.StartedAt}}")?;
+        installed(engine, "/var/lib/two", "")?;
+        writer.advance(100)?;
+        for (plugin, id) in PLUGINS.into_iter().zip(ids) {
+            ensure!(inspect(engine, plugin, "{{.Id}}")? == id?, "another id of {plugin}");
+            let root =
+                format!("/var/lib/docker/plugins/{}/rootfs", inspect(engine, plugin, "{{.Id}}")?);
+            engine.shell(&format!("test -e {root}/version"))?;
+        }
+        let now = pg.container().inspect("{{.State.StartedAt}}")?;
+        ensure!(now == started, "the server was restarted");
+        let after = volume.inspect()?;
+        for field in ["CreatedAt", "Options"] {
+            ensure!(before[field] == after[field], "{field}: {before} {after}");
+        }
+        ensure!(after["Status"]["labels"]["team"] == "blue", "{after}");
+        check_lines(engine, &printer)?;
+        // A tablespace made now lies where the new plugin has it, not below a forgotten mount.
+        pg.psql("CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'")?;
+        pg.psql("CREATE TABLE quick TABLESPACE fast AS SELECT generate_series(1, 1000) AS n")?;
+        let last = writer.finish()?;
+        pg.restart()?;
+        pg.check_numbers(last)?;
+        ensure!(pg.psql("SELECT count(*) FROM quick")? == "1000", "rows of the tablespace");
+        let logs = pg.container().logs(&[])?;
+        let said = String::from_utf8_lossy(&logs.stderr).into_owned();
+        let starts = said.matches("ready to accept connections").count();
+        ensure!(starts >= 2, "the journal has {starts} starts: {said}");
+        drop((printer, pg));
+        eventually(Duration::from_secs(10), || {
+            let mounts = engine.mounts("propagated-mount/appdb")?;
+            ensure!(mounts.is_empty(), "left: {mounts:?}");
+            Ok(())
+        })?;
+        volume.remove()
+    })
+}
+
+/// What was set stays, the mount too, which Docker resets; a new setting can be set afterwards.
+fn settings(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    on_bare(engine, || {
+        engine.shell("mkdir /var/lib/elsewhere")?;
+        create(engine, "pgvol", &[POOL, "LOG_LEVEL=debug", "state.source=/var/lib/elsewhere"])?;
+        create(engine, "pglog", &["LOG_LEVEL=warn", "state.source=/var/lib/elsewhere"])?;
+        next_version(engine)?;
+        engine.docker(&["plugin", "disable", "pglog"])?;
+        let said = installed(engine, "/var/lib/two", "")?;
+        ensure!(said.contains("pglog was disabled and still is"), "{said}");
+        for (plugin, kept) in [("pgvol", "LOG_LEVEL=debug"), ("pglog", "LOG_LEVEL=warn")] {
+            let settings = inspect(engine, plugin, "{{json .Settings}}")?;
+            ensure!(settings.contains(kept), "{settings}");
+            ensure!(settings.contains(r#""Source":"/var/lib/elsewhere""#), "{settings}");
+        }
+        let none = engine.shell("ls -d /var/lib/pgvol /var/lib/pglog 2>/dev/null || :")?;
+        ensure!(none.is_empty(), "state at the default place: {none}");
+        engine.docker(&["plugin", "set", "pglog", "NEXT=2"])?;
+        engine.docker(&["plugin", "enable", "pglog"]).map(drop)
+    })
+}
