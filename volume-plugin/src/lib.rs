@@ -8,6 +8,8 @@ pub mod app;
 pub mod name;
 pub mod pool;
 pub mod postgres;
+#[cfg(test)]
+mod scratch;
 pub mod settings;
 pub mod sys;
 pub mod volume;

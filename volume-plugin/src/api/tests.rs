@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::app::Paths;
+use crate::scratch::Scratch;
 use crate::settings::Settings;
 use crate::sys::file;
 use crate::volume::testing::apart;
@@ -17,7 +18,7 @@ use crate::volume::testing::apart;
 struct World {
     app: Arc<App>,
     client: Client,
-    dir: tempfile::TempDir,
+    dir: Scratch,
 }
 
 impl World {
@@ -31,7 +32,7 @@ impl World {
     }
 
     fn start(settings: &[(&str, &str)], before: impl FnOnce(&Path)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         before(dir.path());
         let paths = Self::paths(dir.path());
         let client = Client::new(&paths.socket);

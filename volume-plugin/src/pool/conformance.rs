@@ -11,6 +11,7 @@ use plugin_sdk::durable;
 
 use super::{DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool, PoolError};
 use crate::name::VolumeName;
+use crate::scratch::Scratch;
 use crate::sys::beneath::Dir;
 use crate::sys::{btrfs, loopdev, mount, namespace};
 
@@ -18,17 +19,17 @@ use crate::sys::{btrfs, loopdev, mount, namespace};
 struct Bench {
     pool: Box<dyn Pool>,
     copies_on_write: bool,
-    _dir: tempfile::TempDir,
+    _dir: Scratch,
 }
 
 fn dir_pool() -> Bench {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let pool = DirPool::open(dir.path().join("pool")).unwrap();
     Bench { pool: Box::new(pool), copies_on_write: false, _dir: dir }
 }
 
 /// For the calling test alone: what it mounts ends with its thread.
-fn plan(dir: &tempfile::TempDir) -> ImagePlan {
+fn plan(dir: &Scratch) -> ImagePlan {
     namespace::isolate();
     ImagePlan {
         image: dir.path().join("pools/test.img"),
@@ -38,7 +39,7 @@ fn plan(dir: &tempfile::TempDir) -> ImagePlan {
 }
 
 fn image_pool() -> Bench {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let plan = plan(&dir);
     let pool = ImagePool::open(&plan).unwrap();
     Bench { pool: Box::new(pool), copies_on_write: true, _dir: dir }
@@ -115,7 +116,7 @@ fn part_of_a_share_is_deleted(bench: &Bench) {
 }
 
 fn hostile_content_is_deleted_and_not_followed(bench: &Bench) {
-    let outside = tempfile::tempdir().unwrap();
+    let outside = Scratch::new();
     durable::write(&outside.path().join("file"), b"precious").unwrap();
     bench.pool.create(&name("v"), &some()).unwrap();
     let data = bench.pool.locate(&name("v")).unwrap().join("data");
@@ -217,7 +218,7 @@ suite!(image, image_pool);
 
 #[test]
 fn an_image_reopened_has_its_volumes_and_its_reservation() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let plan = plan(&dir);
     let allocated = || fs::metadata(&plan.image).unwrap().blocks() * 512;
     for round in 0..3 {
@@ -235,7 +236,7 @@ fn an_image_reopened_has_its_volumes_and_its_reservation() {
 
 #[test]
 fn a_pool_that_a_container_keeps_alive_is_the_same_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let plan = plan(&dir);
     let elsewhere = dir.path().join("container");
     durable::create_dir(&elsewhere, 0o700).unwrap();
@@ -256,7 +257,7 @@ fn a_pool_that_a_container_keeps_alive_is_the_same_again() {
 
 #[test]
 fn an_image_that_another_process_has_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let plan = plan(&dir);
     let pool = ImagePool::open(&plan).unwrap();
     let error = ImagePool::open(&plan).unwrap_err();
@@ -267,7 +268,7 @@ fn an_image_that_another_process_has_is_refused() {
 
 #[test]
 fn half_an_image_is_made_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let plan = plan(&dir);
     durable::create_dir(plan.image.parent().unwrap(), 0o700).unwrap();
     durable::write(&plan.image.with_extension("new"), b"half").unwrap();
@@ -278,7 +279,7 @@ fn half_an_image_is_made_again() {
 
 #[test]
 fn a_broken_image_is_an_error_and_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let plan = plan(&dir);
     durable::create_dir(plan.image.parent().unwrap(), 0o700).unwrap();
     durable::write(&plan.image, &vec![0; 1 << 20]).unwrap();
@@ -289,7 +290,7 @@ fn a_broken_image_is_an_error_and_is_kept() {
 
 #[test]
 fn an_image_elsewhere_is_missed_and_not_replaced() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let plan = plan(&dir);
     durable::create_dir(plan.image.parent().unwrap(), 0o700).unwrap();
     // To a disk that this plugin does not see.
@@ -300,7 +301,7 @@ fn an_image_elsewhere_is_missed_and_not_replaced() {
 
 #[test]
 fn an_image_whose_device_cannot_be_looked_at_is_not_attached_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let plan = plan(&dir);
     let pool = ImagePool::open(&plan).unwrap();
     let image = fs::File::open(&plan.image).unwrap();
@@ -315,7 +316,7 @@ fn an_image_whose_device_cannot_be_looked_at_is_not_attached_again() {
 
 #[test]
 fn space_of_a_deleted_share_can_soon_be_used() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let plan = plan(&dir);
     let pool = ImagePool::open(&plan).unwrap();
     for text in ["full", "other"] {

@@ -228,7 +228,7 @@ fn operations_on_one_volume_come_one_after_another() {
 #[test]
 fn on_a_full_disk_a_volume_can_be_mounted_and_removed() {
     apart(|| async {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::scratch::Scratch::new();
         crate::sys::mount::private_tmpfs(dir.path()).unwrap();
         let world = World::at(dir, None);
         for volume in ["kept", "v"] {

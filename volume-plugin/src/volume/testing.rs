@@ -16,6 +16,7 @@ use super::mounts::Mounts;
 use super::service::{Parts, Service};
 use crate::name::VolumeName;
 use crate::pool::{DirPool, Directory, Pool, PoolError, PoolName, PoolRegistry};
+use crate::scratch::Scratch;
 use crate::sys::namespace;
 
 /// A pool whose next calls fail.
@@ -81,15 +82,15 @@ pub(crate) struct World {
     pub(crate) service: Arc<Service>,
     pub(crate) default: Arc<Faulty>,
     pub(crate) wal: Arc<Faulty>,
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) dir: Scratch,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self::at(tempfile::tempdir().unwrap(), None)
+        Self::at(Scratch::new(), None)
     }
 
-    pub(crate) fn at(dir: tempfile::TempDir, bad_settings: Option<&str>) -> Self {
+    pub(crate) fn at(dir: Scratch, bad_settings: Option<&str>) -> Self {
         let fuse = Arc::new(Fuse::default());
         let pool = |name: &str| {
             let inner = DirPool::open(dir.path().join(name)).unwrap();

@@ -6,6 +6,7 @@ use std::process::{Child, Command};
 use plugin_sdk::durable;
 
 use super::*;
+use crate::scratch::Scratch;
 use crate::sys::namespace::MountNamespace;
 
 /// A process in a mount namespace of its own, made from that of the calling thread.
@@ -57,14 +58,14 @@ struct World {
     views: Views,
     plan: ViewPlan,
     volume: VolumeName,
-    dir: tempfile::TempDir,
+    dir: Scratch,
 }
 
 impl World {
     /// With a volume of two shares, below a directory of views that propagates to an engine.
     fn new() -> Self {
         namespace::isolate();
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         let path = |name: &str| dir.path().join(name);
         for name in ["views", "staging", "root/data", "root/wal", "other/wal", "c"] {
             durable::create_dir(&path(name), 0o755).unwrap();
