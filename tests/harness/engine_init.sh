@@ -31,5 +31,6 @@ echo ready
 trap : TERM
 while :; do
   sleep infinity &
+  # Also a signal ends the wait, which is no failure.
   wait $! || true
 done

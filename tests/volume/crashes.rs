@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Pg, RestartMode, Scenario, Stage};
+use harness::{Engine, Pg, RestartMode, Scenario, Stage};
 
 use crate::postgres::{server, volume};
 
@@ -138,27 +138,21 @@ fn plugin_killed_during_mounts(stage: &Stage) -> Result<()> {
 
 /// Everything dies at once but the containers, which the next dockerd ends and starts again.
 fn engine_killed(stage: &Stage, driver: &'static str) -> Result<()> {
-    let engine = stage.engine();
-    let volume = volume(engine, driver)?;
-    let pg = server(engine, &["--restart", "always"])?;
-    let mut writer = pg.writer()?;
-    writer.advance(INSERTS)?;
-    engine.kill_daemon()?;
-    engine.start_daemon(RestartMode::Plain)?;
-    let last = writer.finish()?;
-    pg.wait_ready()?;
-    pg.check_numbers(last)?;
-    drop(pg);
-    volume.remove()
+    starts_again(stage, driver, Engine::kill_daemon)
 }
 
 fn engine_restarted(stage: &Stage, driver: &'static str) -> Result<()> {
+    starts_again(stage, driver, Engine::stop_daemon)
+}
+
+/// Nothing acknowledged is lost when the engine ends under a server and starts again.
+fn starts_again(stage: &Stage, driver: &'static str, end: fn(&Engine) -> Result<()>) -> Result<()> {
     let engine = stage.engine();
     let volume = volume(engine, driver)?;
     let pg = server(engine, &["--restart", "always"])?;
     let mut writer = pg.writer()?;
     writer.advance(INSERTS)?;
-    engine.stop_daemon()?;
+    end(engine)?;
     engine.start_daemon(RestartMode::Plain)?;
     let last = writer.finish()?;
     pg.wait_ready()?;
