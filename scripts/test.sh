@@ -5,6 +5,8 @@
 #
 # usage: test.sh [all|style|unit]
 #        test.sh e2e|spikes|volume|log|install [FILTER]   the scenarios of all suites or of one
+#   ENGINES="26.1 20.10:smoke 28.5:smoke"   versions of Docker that the scenarios run on, each with all
+#                 that applies to it or a selection of minutes; "all" is all of them whole
 #   PROFILE=dev   packages the plugins of another cargo profile than release
 #   E2E_CACHE     keeps Debian roots between runs (default: ~/.cache/pgvol-e2e)
 set -euo pipefail
@@ -27,7 +29,17 @@ finish() {
     # A run that ended early has failed, whatever its tests say.
     awk -v status="$status" -v failed="$failed_steps" '
         /^test result:/ { passed += $4; failed += $6 }
-        END { printf "total: %d passed, %d failed\n", passed, status && !failed ? 1 : failed }' "$results"
+        /^engine / {
+            if (!($2 in ok)) order[++engines] = $2
+            ok[$2] += $3; bad[$2] += $5; apart[$2] += $7
+        }
+        END {
+            for (i = 1; i <= engines; i++) {
+                e = order[i]
+                printf "engine %s %d passed, %d failed, %d not for it\n", e, ok[e], bad[e], apart[e]
+            }
+            printf "total: %d passed, %d failed\n", passed, status && !failed ? 1 : failed
+        }' "$results"
     rm -rf "$work"
 }
 trap finish EXIT

@@ -15,7 +15,7 @@ use std::io::{Write, stderr, stdout};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::Engine;
+use harness::{Engine, Version};
 
 use crate::ratio::Ratios;
 
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     let load = tps::Load { scale: setting("SCALE", 60)?, seconds: setting("TPS_SECONDS", 15)? };
     let lines = setting("LOG_LINES", 3_000_000)?;
 
-    let engine = Engine::start()?;
+    let engine = Engine::start(Version::V26_1)?;
     say(&machine::facts(&engine)?)?;
     if wanted("tps") {
         let ratios = tps::compare(&engine, load, pairs)?;

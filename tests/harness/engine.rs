@@ -13,11 +13,15 @@ use tempfile::TempDir;
 use crate::dockerd_log::DockerdLog;
 use crate::namespace::Namespace;
 use crate::process::{LineStream, output, program, run};
+use crate::version::Version;
 use crate::{leaks, root, wait::eventually};
 
 /// How long a docker command may take where the scenario does not say.
 const COMMAND_LIMIT: Duration = Duration::from_secs(90);
 const START_LIMIT: Duration = Duration::from_mins(1);
+
+/// Runs a command in the root `$0`; the engine's socket is reached through /proc.
+const OTHER_CLIENT: &str = r#"mount -t proc proc "$0/proc"; exec timeout 60 chroot "$0" "$@""#;
 
 /// What dockerd is told on its next start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,7 @@ pub struct Outcome {
 /// A running engine of Debian's docker.io.
 #[derive(Debug)]
 pub struct Engine {
+    version: Version,
     work: TempDir,
     /// Parent of the containers' control groups, and of nothing else on the machine.
     group: String,
@@ -50,9 +55,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes the namespaces and starts dockerd in them.
-    pub fn start() -> Result<Arc<Self>> {
-        let root = root::engine()?;
+    /// Makes the namespaces and starts dockerd of `version` in them.
+    pub fn start(version: Version) -> Result<Arc<Self>> {
+        let root = root::engine(version)?;
         // Not below /tmp, which may be a tmpfs: overlay2 and image pools need a disk.
         let parent = env::var_os("E2E_WORK").map_or_else(|| "/var/tmp".into(), PathBuf::from);
         let work = tempfile::Builder::new().prefix("pgvol-e2e-").tempdir_in(parent)?;
@@ -64,13 +69,20 @@ impl Engine {
         let namespace = Namespace::start(&root, work.path(), &plugins)?;
         let group = work.path().file_name().context("a name")?.to_string_lossy().into_owned();
         let engine = Arc::new(Self {
+            version,
             work,
             group,
             namespace: Mutex::new(namespace),
             daemon: Mutex::new(None),
         });
         engine.start_daemon(RestartMode::Plain)?;
+        version.check(&engine.docker(&["version", "--format", "{{.Server.Version}}"])?)?;
         Ok(engine)
+    }
+
+    /// The version that was asked for.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// Runs the docker client; another status than 0 is an error. Gives stdout, trimmed.
@@ -91,6 +103,15 @@ impl Engine {
     /// Runs the docker client for at most `limit`; its status and output are the caller's.
     pub fn client(&self, limit: Duration, arguments: &[&str]) -> Result<Outcome> {
         self.outcome(limit, &[&["docker"], arguments].concat())
+    }
+
+    /// Runs the docker client of another version against this engine; gives stdout, trimmed.
+    pub fn client_of(&self, version: Version, arguments: &[&str]) -> Result<String> {
+        let socket = format!("unix://{}", self.path("/run/docker.sock").display());
+        let mut command = program("unshare");
+        command.args(["--mount", "--propagation", "private", "bash", "-euc", OTHER_CLIENT]);
+        command.arg(root::engine(version)?).args(["docker", "--host", &socket]).args(arguments);
+        run(&mut command).map(|text| text.trim().to_owned())
     }
 
     /// Runs a shell script in the engine's root for at most `limit`, whatever its status.

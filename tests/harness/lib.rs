@@ -1,6 +1,6 @@
 //! Harness of the end-to-end tests: real engines, real plugins, a real PostgreSQL.
 //!
-//! An [`Engine`] is a dockerd of Debian's in namespaces of its own, so that it can be killed and
+//! An [`Engine`] is a dockerd of Debian's, of one of several [`Version`]s, in namespaces of its own, so that it can be killed and
 //! restarted at will and that nothing of it is left when it goes. A [`Plugin`] is one of the two
 //! packaged plugins on it, a [`Pg`] a PostgreSQL server in a container. A suite is a list of
 //! [`Scenario`]s that share one engine for as long as they succeed.
@@ -18,7 +18,9 @@ mod pg;
 mod plugin;
 mod process;
 mod root;
+mod scenario;
 mod suite;
+mod version;
 mod wait;
 
 pub use container::{Container, Volume};
@@ -28,5 +30,7 @@ pub use pg::{Pg, Writer};
 pub use plugin::Plugin;
 pub use process::LineStream;
 pub use root::package;
-pub use suite::{Scenario, Stage, Suite, run};
+pub use scenario::Scenario;
+pub use suite::{Stage, Suite, run};
+pub use version::Version;
 pub use wait::{eventually, within};

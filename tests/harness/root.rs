@@ -1,6 +1,6 @@
 //! Debian roots that engines and images are made of, kept between runs.
 //!
-//! Each is named by its package list, so another list is another root, and appears under its name
+//! Each is named by its release and package list, so another list is another root, and appears under its name
 //! only when it is whole: two runs may build the same one at the same time.
 
 use std::env;
@@ -11,23 +11,26 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::process::{program, run};
+use crate::version::{UNSTABLE, Version};
 
-const SUITE: &str = "trixie";
+/// The release of Debian that images are made of, whatever the engine.
+const IMAGE_SUITE: &str = "trixie";
 
 /// Docker as Debian ships it, and what it and the harness call.
-const ENGINE_PACKAGES: &str = "ca-certificates,docker-cli,docker-registry,docker.io,e2fsprogs,iproute2,iptables,jq,mount,procps,util-linux";
+const ENGINE_PACKAGES: &str = "ca-certificates,docker-registry,docker.io,e2fsprogs,iproute2,iptables,jq,mount,procps,util-linux";
 
 /// What containers run that only need a shell.
 const BASE_PACKAGES: &str = "procps";
 
-/// The directory of the root that engines run on.
-pub(crate) fn engine() -> Result<PathBuf> {
-    debian("engine", ENGINE_PACKAGES, "")
+/// The directory of the root that engines of `version` run on.
+pub(crate) fn engine(version: Version) -> Result<PathBuf> {
+    let client = version.client_package().map(|name| format!(",{name}")).unwrap_or_default();
+    debian("engine", version.suite(), &format!("{ENGINE_PACKAGES}{client}"), "")
 }
 
 /// The tar file of the image for containers that only need a shell.
 pub(crate) fn base_image() -> Result<PathBuf> {
-    debian("base", BASE_PACKAGES, ".tar")
+    debian("base", IMAGE_SUITE, BASE_PACKAGES, ".tar")
 }
 
 /// The tar file of the PostgreSQL image, by the project's own script, which keeps its last result.
@@ -65,11 +68,17 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn debian(name: &str, packages: &str, suffix: &str) -> Result<PathBuf> {
-    cached(name, packages.as_bytes(), suffix, |path| {
+fn debian(name: &str, suite: &str, packages: &str, suffix: &str) -> Result<PathBuf> {
+    let (name, recipe) = (format!("{name}-{suite}"), format!("{suite} {packages}"));
+    cached(&name, recipe.as_bytes(), suffix, |path| {
         let include = format!("--include={packages}");
-        run(program("mmdebstrap").args(["--quiet", "--variant=minbase", &include, SUITE]).arg(path))
-            .map(drop)
+        let mut bootstrap = program("mmdebstrap");
+        bootstrap.args(["--quiet", "--variant=minbase", &include]);
+        if suite == UNSTABLE {
+            // A mirror that rests is as good as any: its lists expire within a week.
+            bootstrap.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
+        }
+        run(bootstrap.arg(suite).arg(path)).map(drop)
     })
 }
 

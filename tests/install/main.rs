@@ -9,12 +9,13 @@ mod formats;
 mod packaging;
 mod registry;
 mod replace;
-mod rollback;
 mod state;
 mod upgrade;
 
 /// Scenarios install the plugins themselves; the engine is that of the suite.
-const SUITE: Suite = Suite { plugin: "pgvol", settings: &[], images };
+const SMOKE: &[&str] = &["installed_from_a_registry", "upgraded_under_a_running_server"];
+
+const SUITE: Suite = Suite { plugin: "pgvol", settings: &[], images, smoke: SMOKE };
 
 fn images(engine: &Engine) -> Result<()> {
     engine.add_scripts()?;
@@ -28,7 +29,6 @@ fn main() -> ExitCode {
         registry::scenarios(),
         upgrade::scenarios(),
         replace::scenarios(),
-        rollback::scenarios(),
         formats::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())

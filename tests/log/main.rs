@@ -11,7 +11,16 @@ mod pressure;
 mod reading;
 mod retention;
 
-const SUITE: Suite = Suite { plugin: "pglog", settings: &[], images: Engine::add_base_image };
+const SMOKE: &[&str] = &[
+    "several_runs_of_a_container::pglog",
+    "follow::pglog",
+    "any_bytes::pglog",
+    "killed_while_followed",
+    "live_restore_keeps_every_line",
+];
+
+const SUITE: Suite =
+    Suite { plugin: "pglog", settings: &[], images: Engine::add_base_image, smoke: SMOKE };
 
 fn main() -> ExitCode {
     let scenarios = [

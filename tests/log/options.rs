@@ -95,8 +95,9 @@ fn not_yet_built(stage: &Stage) -> Result<()> {
 /// Starts a container with `option`, which must fail with a message that has all `parts`.
 fn refused(stage: &Stage, driver: &'static str, option: &str, parts: &[&str]) -> Result<()> {
     stage.driver(driver)?;
-    let arguments =
-        ["run", "--rm", "--log-driver", driver, "--log-opt", option, "base", "echo", "a"];
+    // Docker 28 looks at env-regex only where a container has an environment.
+    let options = ["--env", "TEAM=blue", "--log-driver", driver, "--log-opt", option];
+    let arguments = [&["run", "--rm"], &options[..], &["base", "echo", "a"]].concat();
     let message = stage.engine().refused(&arguments)?;
     for part in parts {
         ensure!(message.contains(part), "{option}: no {part:?} in {message:?}");

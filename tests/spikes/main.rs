@@ -16,7 +16,9 @@ mod probe;
 mod stream;
 
 /// The plugin named here is never installed: scenarios install probes.
-const SUITE: Suite = Suite { plugin: "pgvol", settings: &[], images: probe::stage };
+const SMOKE: &[&str] = &["guard::denies_a_second_server", "freeze::stops_all_and_lets_go"];
+
+const SUITE: Suite = Suite { plugin: "pgvol", settings: &[], images: probe::stage, smoke: SMOKE };
 
 fn main() -> ExitCode {
     let scenarios = [

@@ -6,13 +6,28 @@ use harness::{Engine, Suite};
 
 mod crashes;
 mod create;
+mod limits;
 mod mounts;
 mod options;
 mod postgres;
 mod removal;
 
-const SUITE: Suite =
-    Suite { plugin: "pgvol", settings: &["POOL_SIZE=3G"], images: Engine::add_postgres_image };
+const SMOKE: &[&str] = &[
+    "life_of_a_volume::pgvol",
+    "docker_cp_keeps_the_mount::pgvol",
+    "server_on_the_whole_volume::pgvol",
+    "server_on_subpaths::pgvol",
+    "subpath_is_not_known::pgvol",
+    "plugin_killed_under_a_server",
+    "live_restore::pgvol",
+];
+
+const SUITE: Suite = Suite {
+    plugin: "pgvol",
+    settings: &["POOL_SIZE=3G"],
+    images: Engine::add_postgres_image,
+    smoke: SMOKE,
+};
 
 fn main() -> ExitCode {
     let scenarios = [
@@ -22,6 +37,7 @@ fn main() -> ExitCode {
         postgres::scenarios(),
         crashes::scenarios(),
         removal::scenarios(),
+        limits::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }

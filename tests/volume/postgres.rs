@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use harness::{Engine, Pg, Scenario, Stage, Volume};
+use harness::{Engine, Pg, Scenario, Stage, Version, Volume};
 
 const DRIVERS: &[&str] = &["local", "pgvol"];
 
@@ -27,7 +27,8 @@ const SUBPATHS: &[&str] = &[
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut scenarios = Scenario::for_drivers("server_on_the_whole_volume", DRIVERS, whole);
-    scenarios.extend(Scenario::for_drivers("server_on_subpaths", DRIVERS, subpaths));
+    let on_subpaths = Scenario::for_drivers("server_on_subpaths", DRIVERS, subpaths);
+    scenarios.extend(on_subpaths.into_iter().map(|it| it.since(Version::V26_1, "volume-subpath")));
     scenarios.push(Scenario::new("status_shows_the_cluster", cluster_in_status));
     scenarios
 }
