@@ -2,7 +2,8 @@
 # Builds both plugins and installs them on the engine that `docker` points at. Where one is there
 # already it is upgraded in place, which takes about a second: containers run on, volumes, settings and
 # logs stay, and what is logged meanwhile arrives. During that second no container can be started
-# with the plugin, and one that is stopped waits.
+# with the plugin, and one that is stopped waits. A version that does not start is taken back.
+# Where the engine is of this machine, `docker pgvol` and `docker pglog` are installed too.
 #
 # usage: install.sh [--restart-containers]
 #   --restart-containers   where an upgrade in place cannot be (without docker-registry, or on an
@@ -10,10 +11,8 @@
 #                          and made again: stop the containers that use it, and start them afterwards
 #   PACKAGES=DIR           take what package.sh has laid out there and build nothing
 set -euo pipefail
-# shellcheck source=scripts/registry.sh
-. "$(dirname "$0")/registry.sh"
-# shellcheck source=scripts/lib.sh
-. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/upgrade.sh
+. "$(dirname "$0")/upgrade.sh"
 
 restart_containers=
 case ${1:-} in
@@ -22,142 +21,81 @@ case ${1:-} in
     *) die "usage: install.sh [--restart-containers]" ;;
 esac
 work=$(mktemp -d)
-# The plugin that is out of service, to be put back whatever happens.
-down=
 
+# Whatever happens, what was taken out of service is put back.
 finish() {
-    if [ -n "$down" ]; then
-        docker plugin enable --timeout 0 "$down" >/dev/null ||
-            say "$down is disabled: docker plugin enable --timeout 0 $down"
+    if [ -n "$down" ] && ! enable "$down"; then
+        say "$down is disabled: docker plugin enable --timeout 0 $down; $(why_not "$down")"
     fi
+    [ "${#stopped[@]}" = 0 ] || docker start "${stopped[@]}" >/dev/null || :
     stop_registry
     rm -rf "$work"
 }
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-field() { docker plugin inspect -f "$2" "$1"; }
-
-# state_source NAME: the directory of the host that the plugin's state is kept below. The engine uses
-# what .Config says; after an upgrade .Settings still shows what was there before.
-state_source() { field "$1" '{{range .Config.Mounts}}{{if eq .Name "state"}}{{.Source}}{{end}}{{end}}'; }
-
-# enable NAME: without a limit on a call's time, by which every `docker logs --follow` would end.
-enable() {
-    docker plugin enable --timeout 0 "$1" >/dev/null ||
-        die "$1 does not start; the reason is in the engine's log, a line that says plugin=$(field "$1" '{{.Id}}')"
-    down=
-}
-
-# create NAME DIRECTORY: a plugin out of its package. An engine takes no content that it has already,
-# be it of a plugin that somebody only looked at; it forgets that when it removes any plugin.
-create() {
-    local said
-    said=$(docker plugin create "$1" "$2" 2>&1) && return
-    [[ $said == *"content sha256:"*"already exists"* ]] || die "$said"
-    mkdir -p "$work/scratch/rootfs"
-    echo '{"entrypoint": ["/none"]}' >"$work/scratch/config.json"
-    docker plugin create "${0##*/}-scratch" "$work/scratch" >/dev/null
-    docker plugin rm "${0##*/}-scratch" >/dev/null
-    said=$(docker plugin create "$1" "$2" 2>&1) || die "$said"
+# engine_is_here: whether the engine's files are this machine's. A socket may be that of another
+# machine, handed on by ssh, or the host's within a container.
+engine_is_here() {
+    local endpoint
+    endpoint=${DOCKER_HOST:-$(docker context inspect -f '{{.Endpoints.docker.Host}}')}
+    [[ $endpoint == unix://* ]] && [ "$(docker info -f '{{.Name}}')" = "$(uname -n)" ]
 }
 
 # check_formats NAME: refuses state that a newer version has written, while nothing is changed yet. The
-# first line of what the plugins keep says `KIND VERSION`. On an engine elsewhere, with its files out of
-# reach, the plugin refuses by itself, in each call.
+# first line of what the plugins keep says `KIND VERSION`.
 check_formats() {
-    local source newer
+    local known source newer
+    known=$(as_root chroot "$packages/$1/rootfs" "/$1" formats) ||
+        die "the $1 of this package does not run on this machine; nothing is changed"
     source=$(state_source "$1" 2>/dev/null) || source=$(jq -r '.mounts[0].source' "$packages/$1/config.json")
     # shellcheck disable=SC2016 # for awk
-    newer=$({ as_root chroot "$packages/$1/rootfs" "/$1" formats
+    newer=$({ echo "$known"
         as_root find "$source/$1" -maxdepth 2 \( -name format -o -name '*.record' -o -path '*/streams/*' \) \
             -type f -exec awk 'FNR == 1 { print $1, $2, FILENAME }' {} + 2>/dev/null || :
     } | awk 'NF == 2 { known[$1] = $2 } NF > 2 && $1 in known && $2 > known[$1] { print "  " $3 ": format " $2 }')
     [ -z "$newer" ] || die "$1: a newer version has written these files, and this one cannot read them:"$'\n'"$newer"
 }
 
-# publish NAME: into the registry; sets $reference. Fails where the engine does not reach it.
-publish() {
-    local pushed=yes
-    [ -n "${registry:-}" ] || start_registry "$work" || return
-    reference=$registry/$1:latest
-    create "$reference" "$packages/$1"
-    docker plugin push "$reference" >"$work/push" 2>&1 || pushed=
-    docker plugin rm "$reference" >/dev/null
-    [ -n "$pushed" ] || say "the engine cannot push to $registry: $(tail -n 1 "$work/push")"
-    [ -n "$pushed" ]
-}
-
-# upgrade NAME: in place. Forced, since every volume and every stream counts as a use: running
-# containers have mounts and pipes of their own, which do not end with the plugin.
-upgrade() {
-    local enabled source
-    enabled=$(field "$1" '{{.Enabled}}')
-    source=$(state_source "$1")
-    if [ "$enabled" = true ]; then
-        down=$1
-        docker plugin disable --force "$1" >/dev/null
-    fi
-    docker plugin upgrade --grant-all-permissions --skip-remote-check "$1" "$reference" >"$work/upgrade" 2>&1 ||
-        die "$(<"$work/upgrade")"
-    # Docker keeps settings over an upgrade, except this one.
-    [ "$(state_source "$1")" = "$source" ] || docker plugin set "$1" "state.source=$source"
-    if [ "$enabled" = true ]; then enable "$1"; else say "$1 was disabled and still is"; fi
-    say "$1 is upgraded"
-}
-
-# users NAME: the running containers that have a volume or their log with the plugin, by name.
-users() {
-    local volume
-    {
-        docker volume ls -q -f "driver=$1:latest" -f "driver=$1" | while read -r volume; do
-            docker ps -f "volume=$volume" --format '{{.Names}}'
-        done
-        docker ps -q | xargs -r "${docker_command[@]}" inspect -f '{{.HostConfig.LogConfig.Type}} {{.Name}}' |
-            sed -nE "s,^$1(:latest)? /,,p"
-    } | sort -u
-}
-
-# replace NAME: removed and made again, with its settings; volumes and journals are on the host.
-replace() {
-    local containers settings setting enabled
-    mapfile -t containers < <(users "$1")
-    if [ "${#containers[@]}" != 0 ] && [ -z "$restart_containers" ]; then
-        say "$1 cannot be upgraded in place here, and these containers use it:"
-        printf '  %s\n' "${containers[@]}" >&2
-        die "nothing is changed; with --restart-containers they are stopped and started again"
-    fi
-    enabled=$(field "$1" '{{.Enabled}}')
-    mapfile -t settings < <(field "$1" '{{range .Settings.Env}}{{println .}}{{end}}' | sed '/^$/d')
-    settings+=("state.source=$(state_source "$1")")
-    [ "${#containers[@]}" = 0 ] || docker stop "${containers[@]}" >/dev/null
-    docker plugin rm --force "$1" >/dev/null
-    create "$1" "$packages/$1"
-    for setting in "${settings[@]}"; do
-        docker plugin set "$1" "$setting" || say "$1 has no longer what was set by $setting"
-    done
-    [ "$enabled" != true ] || enable "$1"
-    [ "${#containers[@]}" = 0 ] || docker start "${containers[@]}" >/dev/null
-    say "$1 is replaced; restarted: ${containers[*]:-nothing}"
-}
-
 install_plugin() {
-    if ! docker plugin inspect "$1" >/dev/null 2>&1; then
+    if ! installed "$1"; then
         create "$1" "$packages/$1"
-        enable "$1"
+        if ! enable "$1"; then
+            say "$1 does not start; $(why_not "$1")"
+            again docker plugin rm --force "$1" >/dev/null
+            die "$1 is not installed"
+        fi
         say "$1 is installed"
     elif [ "$(field "$1" '{{.Config.Description}}')" = "$(jq -r .description "$packages/$1/config.json")" ]; then
-        say "$1 is up to date"
-    elif publish "$1"; then
+        say "$1 is up to date$(field "$1" '{{if not .Enabled}}, and disabled{{end}}')"
+    elif publish "$packages/$1" latest; then
         upgrade "$1"
     else
         replace "$1"
     fi
 }
 
+# install_client NAME: `docker NAME`, for everybody on this machine.
+install_client() {
+    local file=/usr/local/lib/docker/cli-plugins/docker-$1
+    # Packages of before there were any have none.
+    [ -e "$packages/cli-plugins/docker-$1" ] || return 0
+    ! cmp -s "$packages/cli-plugins/docker-$1" "$file" || return 0
+    as_root install -D -m 0755 "$packages/cli-plugins/docker-$1" "$file"
+    say "docker $1 is installed as $file"
+}
+
 need jq jq
 reach_engine || die "no engine answers: $(docker version 2>&1 | tail -n 1)"
 packages=${PACKAGES:-$work/packages}
 [ -n "${PACKAGES:-}" ] || "$root/scripts/package.sh" "$packages"
-for plugin in pgvol pglog; do check_formats "$plugin"; done
+local_engine=
+if engine_is_here; then
+    local_engine=yes
+else
+    say "the engine is on another machine: whether its state is of a newer version each plugin finds out by" \
+        "itself, and docker pgvol and docker pglog, which work beside the engine, are not installed here"
+fi
+for plugin in pgvol pglog; do [ -z "$local_engine" ] || check_formats "$plugin"; done
 for plugin in pgvol pglog; do install_plugin "$plugin"; done
+for plugin in pgvol pglog; do [ -z "$local_engine" ] || install_client "$plugin"; done

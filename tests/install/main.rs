@@ -9,6 +9,7 @@ mod formats;
 mod packaging;
 mod registry;
 mod replace;
+mod rollback;
 mod state;
 mod upgrade;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         registry::scenarios(),
         upgrade::scenarios(),
         replace::scenarios(),
+        rollback::scenarios(),
         formats::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())

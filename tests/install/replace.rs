@@ -12,10 +12,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 /// An engine's host without a registry, and without one to be fetched.
-fn without_registry(engine: &Engine, body: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn without_registry<T>(engine: &Engine, body: impl FnOnce() -> Result<T>) -> Result<T> {
     engine.shell("mv /usr/bin/docker-registry /tmp")?;
-    body()?;
-    engine.shell("mv /tmp/docker-registry /usr/bin").map(drop)
+    let result = body()?;
+    engine.shell("mv /tmp/docker-registry /usr/bin")?;
+    Ok(result)
 }
 
 fn replaced(stage: &Stage) -> Result<()> {

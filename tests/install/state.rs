@@ -65,6 +65,12 @@ pub(crate) fn next_version(engine: &Engine) -> Result<()> {
         .map(drop)
 }
 
+/// Changes the configuration of a package of [`next_version`] by a filter of jq.
+pub(crate) fn edit_config(engine: &Engine, plugin: &str, filter: &str) -> Result<()> {
+    let file = format!("/var/lib/two/{plugin}/config.json");
+    engine.shell(&format!("jq '{filter}' {file} >/tmp/config && cp /tmp/config {file}")).map(drop)
+}
+
 /// A field of `docker plugin inspect`, by Go template.
 pub(crate) fn inspect(engine: &Engine, plugin: &str, template: &str) -> Result<String> {
     engine.docker(&["plugin", "inspect", "--format", template, plugin])

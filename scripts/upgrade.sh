@@ -1,0 +1,104 @@
+# shellcheck shell=bash disable=SC2034
+# Another version in the place of an installed plugin: within it, or by removing and making it again;
+# and the one before back where the new one does not start. To be sourced by install.sh, which sets
+# $packages, $work and $restart_containers, and at its end enables $down and starts ${stopped[@]}.
+
+# shellcheck source=scripts/registry.sh
+. "${BASH_SOURCE[0]%/*}/registry.sh"
+# shellcheck source=scripts/plugin.sh
+. "${BASH_SOURCE[0]%/*}/plugin.sh"
+
+# Who is out of service meanwhile: a plugin, and containers.
+down='' stopped=()
+
+# keep NAME: a copy of the installed version below $work/before, laid out as package.sh does.
+keep() {
+    local before=${work:?}/before/$1 rootfs
+    mkdir -p "$before/rootfs"
+    rootfs=$(docker info -f '{{.DockerRootDir}}')/plugins/$(field "$1" '{{.Id}}')/rootfs
+    host_directory "$rootfs" 2>"$work/keep" | tar -x -C "$before/rootfs" ||
+        die "$1: no copy can be made of the version that is here, so nothing is changed: $(tail -n 1 "$work/keep")"
+    field "$1" '{{json .Config}}' >"$before/config.json"
+}
+
+# publish DIRECTORY TAG: a package into the registry; sets $reference. Fails where the engine does not
+# reach it.
+publish() {
+    local pushed=yes
+    [ -n "${registry:-}" ] || start_registry "$work" || return
+    reference=$registry/$(basename "$1"):$2
+    create "$reference" "$1"
+    docker plugin push "$reference" >"$work/push" 2>&1 || pushed=
+    docker plugin rm "$reference" >/dev/null
+    [ -n "$pushed" ] || say "the engine cannot push to $registry: $(tail -n 1 "$work/push")"
+    [ -n "$pushed" ]
+}
+
+# switch NAME SOURCE: to the content of $reference. Docker keeps settings, except the state's source.
+switch() {
+    docker plugin upgrade --grant-all-permissions --skip-remote-check "$1" "$reference" >/dev/null && set_source "$@"
+}
+
+# upgrade NAME: in place. Forced, since every volume and every stream counts as a use: running
+# containers have mounts and pipes of their own, which do not end with the plugin.
+upgrade() {
+    local enabled source
+    enabled=$(field "$1" '{{.Enabled}}')
+    source=$(state_source "$1")
+    keep "$1"
+    if [ "$enabled" = true ]; then
+        down=$1
+        docker plugin disable --force "$1" >/dev/null
+    fi
+    switch "$1" "$source"
+    if [ "$enabled" != true ]; then
+        say "$1 was disabled and still is"
+    elif ! enable "$1"; then
+        say "the new $1 does not start; $(why_not "$1")"
+        publish "$work/before/$1" before
+        again switch "$1" "$source"
+        again enable "$1"
+        down=
+        die "$1 is again what it was before"
+    fi
+    down=
+    say "$1 is upgraded"
+}
+
+# make NAME DIRECTORY SETTING...: a plugin out of its package, with those of the settings that it has.
+make() {
+    local setting
+    create "$1" "$2"
+    for setting in "${@:3}"; do
+        docker plugin set "$1" "$setting" || say "$1 has no longer what was set by $setting"
+    done
+}
+
+# replace NAME: removed and made again, with its settings; volumes and journals are on the host.
+replace() {
+    local settings enabled
+    mapfile -t stopped < <(users "$1")
+    if [ "${#stopped[@]}" != 0 ] && [ -z "$restart_containers" ]; then
+        say "$1 cannot be upgraded in place here, and these containers use it:"
+        printf '  %s\n' "${stopped[@]}" >&2
+        stopped=()
+        die "nothing is changed; with --restart-containers they are stopped and started again"
+    fi
+    enabled=$(field "$1" '{{.Enabled}}')
+    mapfile -t settings < <(field "$1" '{{range .Settings.Env}}{{println .}}{{end}}' | sed '/^$/d')
+    settings+=("state.source=$(state_source "$1")")
+    keep "$1"
+    [ "${#stopped[@]}" = 0 ] || docker stop "${stopped[@]}" >/dev/null
+    docker plugin rm --force "$1" >/dev/null
+    make "$1" "${packages:?}/$1" "${settings[@]}"
+    if [ "$enabled" = true ] && ! enable "$1"; then
+        say "the new $1 does not start; $(why_not "$1")"
+        again docker plugin rm --force "$1" >/dev/null
+        make "$1" "$work/before/$1" "${settings[@]}"
+        again enable "$1"
+        die "$1 is again what it was before; restarted: ${stopped[*]:-nothing}"
+    fi
+    [ "${#stopped[@]}" = 0 ] || docker start "${stopped[@]}" >/dev/null
+    say "$1 is replaced; restarted: ${stopped[*]:-nothing}"
+    stopped=()
+}
