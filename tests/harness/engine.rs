@@ -247,9 +247,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Puts the project's scripts below `/opt/scripts`.
+    /// Puts the project's scripts, and what of the project they read, below `/opt`.
     pub fn add_scripts(&self) -> Result<()> {
-        run(program("cp").arg("-rT").arg(root::scripts()).arg(self.path("/opt/scripts"))).map(drop)
+        let sources = root::scripts_and_sources();
+        run(program("cp").arg("-rt").arg(self.path("/opt")).args(sources)).map(drop)
     }
 
     /// Ends everything, then looks for what it should not have left. Also done on drop.

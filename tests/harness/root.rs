@@ -17,7 +17,7 @@ use crate::version::{UNSTABLE, Version};
 const IMAGE_SUITE: &str = "trixie";
 
 /// Docker as Debian ships it, and what it and the harness call.
-const ENGINE_PACKAGES: &str = "ca-certificates,docker-registry,docker.io,e2fsprogs,iproute2,iptables,jq,mount,procps,util-linux";
+const ENGINE_PACKAGES: &str = "btrfs-progs,ca-certificates,docker-registry,docker.io,e2fsprogs,iproute2,iptables,jq,mount,procps,util-linux";
 
 /// What containers run that only need a shell.
 const BASE_PACKAGES: &str = "procps";
@@ -59,8 +59,13 @@ pub fn package(binaries: &Path, target: &Path) -> Result<()> {
 }
 
 /// The project's scripts.
-pub(crate) fn scripts() -> PathBuf {
+fn scripts() -> PathBuf {
     workspace().join("scripts")
+}
+
+/// The scripts and what of the project they read, but for what is built.
+pub(crate) fn scripts_and_sources() -> [PathBuf; 3] {
+    [scripts(), workspace().join("config.json"), workspace().join("Cargo.toml")]
 }
 
 /// The top of the repository.

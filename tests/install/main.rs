@@ -7,6 +7,7 @@ use harness::{Engine, Suite};
 
 mod formats;
 mod packaging;
+mod quickstart;
 mod registry;
 mod replace;
 mod rollback;
@@ -27,6 +28,7 @@ fn images(engine: &Engine) -> Result<()> {
 fn main() -> ExitCode {
     let scenarios = [
         packaging::scenarios(),
+        quickstart::scenarios(),
         registry::scenarios(),
         upgrade::scenarios(),
         replace::scenarios(),
