@@ -29,6 +29,14 @@ impl DockerdLog {
         Ok(text.lines().filter_map(plugin_message).collect())
     }
 
+    /// What dockerd itself said after `position`, a line each.
+    pub fn own_lines(&self, position: usize) -> Result<Vec<String>> {
+        let bytes = fs::read(&self.path)?;
+        let text = String::from_utf8_lossy(bytes.get(position..).unwrap_or_default());
+        let own = text.lines().filter(|line| plugin_message(line).is_none());
+        Ok(own.map(str::to_owned).collect())
+    }
+
     /// Lines after `position` by which a plugin says that something is wrong, less those that
     /// contain one of `tolerated`. A line that is not one of its JSON lines counts (a panic).
     pub fn complaints(&self, position: usize, tolerated: &[&str]) -> Result<Vec<String>> {
@@ -40,9 +48,7 @@ impl DockerdLog {
 
     /// The last lines that are dockerd's own.
     pub(crate) fn tail(&self, count: usize) -> Result<String> {
-        let bytes = fs::read(&self.path)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let own: Vec<&str> = text.lines().filter(|line| plugin_message(line).is_none()).collect();
+        let own = self.own_lines(0)?;
         Ok(own[own.len().saturating_sub(count)..].join("\n"))
     }
 

@@ -47,6 +47,12 @@ impl Plugin {
         Ok(plugin)
     }
 
+    /// One that is installed and enabled already; [`Plugin::create`] would give it no settings.
+    pub fn installed(engine: &Arc<Engine>, name: &'static str) -> Self {
+        let engine = Arc::clone(engine);
+        Self { engine, name, settings: &[], last_start: Mutex::new(Instant::now()) }
+    }
+
     /// Creates it again after [`Plugin::remove`].
     pub fn create(&self) -> Result<()> {
         let source = format!("/srv/{}", self.name);
