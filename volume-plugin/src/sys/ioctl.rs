@@ -1,4 +1,4 @@
-//! The ioctls, and with them all `unsafe` of the crate.
+//! The ioctls.
 #![expect(unsafe_code, reason = "ioctl takes untyped arguments; each wrapper here types one")]
 
 use std::fs::File;

@@ -27,8 +27,7 @@ pub fn make_private(target: &Path) -> io::Result<()> {
 }
 
 /// Mounts made at and below `target` reach other namespaces, as below the engine's directory.
-#[cfg(test)]
-pub(crate) fn make_shared(target: &Path) -> io::Result<()> {
+pub fn make_shared(target: &Path) -> io::Result<()> {
     Ok(mount(NOTHING, target, NOTHING, MsFlags::MS_SHARED | MsFlags::MS_REC, NOTHING)?)
 }
 

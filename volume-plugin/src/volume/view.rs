@@ -15,7 +15,10 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{
+    self,
+    ErrorKind::{NotFound, PermissionDenied},
+};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +26,7 @@ use crate::name::VolumeName;
 use crate::sys::beneath::Dir;
 use crate::sys::mountinfo::{self, Mount, Place};
 use crate::sys::namespace::{self, MountNamespace, Others};
-use crate::sys::{Doing, SysError, mount};
+use crate::sys::{Doing, SysError, mount, tree};
 
 /// Mounts that may be stacked on one view before its removal gives up.
 const STACKED: usize = 16;
@@ -75,9 +78,8 @@ impl Views {
     /// Makes the view unless it stands already, as after a crash of this plugin.
     pub(super) fn ensure(&self, volume: &VolumeName, plan: &ViewPlan) -> Result<PathBuf, SysError> {
         let view = self.path(volume);
+        let elsewhere = self.elsewhere()?;
         let mounts = own_mounts()?;
-        let elsewhere = Elsewhere::of(&self.root)?;
-        elsewhere.refuse_if_hidden()?;
         if mountinfo::at(&mounts, &view).is_some() {
             if stands(&mounts, &view, plan) && elsewhere.all_see(volume) {
                 seclude(&view, volume, &elsewhere)?;
@@ -100,6 +102,49 @@ impl Views {
         }
     }
 
+    /// Who sees the views; the engine among them, whatever it has done.
+    fn elsewhere(&self) -> Result<Elsewhere, SysError> {
+        let elsewhere = Elsewhere::of(&self.root)?;
+        if !elsewhere.is_out_of_touch() {
+            return Ok(elsewhere);
+        }
+        tracing::info!("the engine does not see what is mounted here: joining it again");
+        self.rejoin(&elsewhere)?;
+        Elsewhere::of(&self.root)
+    }
+
+    /// Makes the directory of the views a peer of the engine's again. An engine that was killed
+    /// without live-restore ends its plugins when it is started again, and starts them anew while
+    /// it still unmounts what the old ones had. When it takes away the mount that it has just
+    /// given to the new one, nothing reaches it any more: a container would get the empty
+    /// directory below the view, and a server would initialise a new cluster there.
+    fn rejoin(&self, elsewhere: &Elsewhere) -> Result<(), SysError> {
+        let doing = || format!("join the engine at {}", self.root.display());
+        let place = mountinfo::place(&own_mounts()?, &self.root);
+        let place = place.ok_or(NotFound).doing(doing)?;
+        // Where we may not look at every process, the engine may be among the others.
+        let nowhere = || if elsewhere.denied { PermissionDenied } else { NotFound };
+        let point_in = |namespace: &MountNamespace| {
+            let mounts = &namespace.mounts;
+            mountinfo::points_of(mounts, &place)
+                .find(|point| mountinfo::place(mounts, point).as_ref() == Some(&place))
+        };
+        // In the order of processes: the first one's namespace is that of the host.
+        let found = elsewhere.namespaces.iter().find_map(|one| Some((one, point_in(one)?)));
+        let (namespace, point) = found.ok_or_else(nowhere).doing(doing)?;
+        let copied = namespace.enter(|| {
+            // As the engine does it.
+            if mountinfo::at(&namespace.mounts, &point).is_none() {
+                mount::bind_tree(&point, &point)?;
+            }
+            mount::make_shared(&point)?;
+            tree::clone_of(&point)
+        });
+        let copy = copied.doing(doing)?;
+        mount::detach(&self.root).doing(doing)?;
+        tree::attach(&copy, &self.root).doing(doing)
+    }
+
     /// Takes the view away, here and wherever it was propagated to. Containers keep theirs.
     pub(super) fn drop(&self, volume: &VolumeName) -> Result<(), SysError> {
         let view = self.path(volume);
@@ -115,7 +160,7 @@ impl Views {
                 // Somebody wrote below the view while it was away: that stays, and so do the
                 // copies that no path leads to.
                 tracing::warn!(volume = %volume, %error, "the mount point cannot be removed");
-                for (namespace, root) in Elsewhere::of(&self.root)?.roots() {
+                for (namespace, root) in self.elsewhere()?.roots() {
                     let copy = root.join(volume.as_str());
                     namespace.enter(|| mount::detach(&copy)).doing(doing)?;
                 }
@@ -131,7 +176,7 @@ impl Views {
         volume: &VolumeName,
         places: &[Place],
     ) -> Result<Vec<User>, SysError> {
-        let elsewhere = Elsewhere::of(&self.root)?;
+        let elsewhere = self.elsewhere()?;
         let mut users = Vec::new();
         for namespace in &elsewhere.namespaces {
             for mount in &namespace.mounts {
@@ -244,13 +289,9 @@ impl Elsewhere {
         Ok(Self { namespaces, roots, group: own.and_then(|own| own.shared), denied })
     }
 
-    /// Refuses when what we mount goes somewhere that we may not look at.
-    fn refuse_if_hidden(&self) -> Result<(), SysError> {
-        if self.group.is_some() && self.denied && self.roots.is_empty() {
-            let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-            return Err(denied).doing(|| "look into the engine's mount namespace".to_owned());
-        }
-        Ok(())
+    /// Whether what we mount should go somewhere, and goes nowhere that we know of.
+    fn is_out_of_touch(&self) -> bool {
+        self.group.is_some() && self.roots.is_empty()
     }
 
     /// Whether the view is there for everybody who gets ours; the engine may have unmounted it.

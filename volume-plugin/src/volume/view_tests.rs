@@ -66,6 +66,8 @@ impl World {
     fn new() -> Self {
         namespace::isolate();
         let dir = Scratch::new();
+        // Nobody but the engine is to see any of it.
+        mount::private_tmpfs(dir.path()).unwrap();
         let path = |name: &str| dir.path().join(name);
         for name in ["views", "staging", "root/data", "root/wal", "other/wal", "c"] {
             durable::create_dir(&path(name), 0o755).unwrap();
@@ -168,6 +170,29 @@ fn a_view_that_the_engine_unmounted_is_made_again() {
     assert!(engine.has_file(&view.join("wal/segment")));
     // Nothing of all this reaches the shares.
     assert!(!world.dir.path().join("root/wal/segment").exists());
+}
+
+/// As after a kill of the engine that unmounts what it gives the plugin while it gives it.
+#[test]
+fn whoever_is_cut_off_from_the_engine_joins_it_again() {
+    for host in [mount::make_shared, mount::leave_group] {
+        let world = World::new();
+        let engine = &world.engine;
+        let root = world.dir.path().join("views");
+        engine.namespace().enter(|| mount::detach(&root)).unwrap();
+        engine.namespace().enter(|| host(world.dir.path())).unwrap();
+        mount::leave_group(&root).unwrap();
+        mount::make_shared(&root).unwrap();
+        let view = world.ensure();
+        assert!(engine.has_file(&view.join("wal/segment")));
+        assert!(!Elsewhere::of(&root).unwrap().is_out_of_touch());
+        // Of the mounts that were nobody's business none is left.
+        let points = mountinfo::own().unwrap();
+        let here = points.iter().filter(|mount| mount.point == root).count();
+        assert_eq!(here, 1);
+        world.views.drop(&world.volume).unwrap();
+        assert_eq!(engine.sees(&view), None);
+    }
 }
 
 #[test]
