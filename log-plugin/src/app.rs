@@ -16,15 +16,20 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Logs};
 use crate::ingest::Streams;
 use crate::journal::Journals;
-use crate::sys;
+use crate::sink::{Host, Sinks};
+use crate::sys::{self, HostRoot};
 
 /// What the directory's own record says it is, and in which format what lies in it is.
 const KIND: &str = "pglog-state";
 const VERSION: u32 = 1;
 
 /// What the state directory holds, in the formats that this program writes and the newest it reads.
-pub const FORMATS: [record::Format; 2] =
-    [(KIND, VERSION), (crate::ingest::RECORD_KIND, crate::ingest::RECORD_VERSION)];
+pub const FORMATS: [record::Format; 4] = [
+    (KIND, VERSION),
+    (crate::ingest::RECORD_KIND, crate::ingest::RECORD_VERSION),
+    (crate::sink::RECORD_KIND, crate::sink::RECORD_VERSION),
+    (crate::sink::LEDGER_KIND, crate::sink::LEDGER_VERSION),
+];
 
 /// How long after a failure the state is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -39,12 +44,30 @@ pub struct Paths {
     pub state: PathBuf,
     /// The socket on which dockerd calls.
     pub socket: PathBuf,
+    /// Files of the host.
+    pub host: Host,
+}
+
+/// The threads that streams and sinks have for themselves.
+#[derive(Debug, Clone)]
+pub struct Runtimes {
+    /// Where FIFOs are read.
+    pub ingest: Handle,
+    /// Where logs are delivered.
+    pub sinks: Handle,
 }
 
 impl Default for Paths {
     /// As config.json has them.
     fn default() -> Self {
-        Self { state: "/host/state/pglog".into(), socket: "/run/docker/plugins/pglog.sock".into() }
+        Self {
+            state: "/host/state/pglog".into(),
+            socket: "/run/docker/plugins/pglog.sock".into(),
+            host: Host {
+                root: HostRoot::new("/proc/1/root"),
+                log_directory: "/var/log/pglog".into(),
+            },
+        }
     }
 }
 
@@ -70,22 +93,27 @@ pub struct App {
 }
 
 impl App {
-    /// Listens, then takes up the streams of the last process on the runtime `ingest`. Must be
-    /// called inside the runtime that will answer calls.
+    /// Listens, then takes up the streams and sinks of the last process on their `runtimes`. Must
+    /// be called inside the runtime that will answer calls.
     ///
     /// A state directory that cannot be used does not end the process: dockerd disables a plugin
     /// that ends twice within a second, and then every container with a full pipe waits. Calls
     /// are told why, and it is tried again.
     pub fn start(
         paths: &Paths,
-        ingest: Handle,
+        runtimes: Runtimes,
         shutdown: CancellationToken,
     ) -> Result<Self, BindError> {
         let server = Server::bind(&paths.socket)?;
         let interrupt = CancellationToken::new();
-        let opener = Opener { state: paths.state.clone(), ingest, interrupt };
+        let opener = Opener { paths: paths.clone(), runtimes, interrupt };
         let (logs, lock) = settle(opener.open(), None);
         Ok(Self { server, opener, logs: watch::Sender::new(logs), lock, shutdown })
+    }
+
+    /// What calls work on, as it changes.
+    pub fn logs(&self) -> watch::Receiver<Result<Logs, String>> {
+        self.logs.subscribe()
     }
 
     /// Answers calls until the shutdown. Streams are left as they are, for the next process, but
@@ -114,10 +142,12 @@ impl App {
         });
         interrupt.cancel();
         let opened = logs.borrow().clone();
-        if let Ok(Logs { streams, .. }) = opened
-            && tokio::time::timeout(END, streams.ended()).await.is_err()
+        if let Ok(Logs { streams, sinks, .. }) = opened
+            && tokio::time::timeout(END, async { tokio::join!(streams.ended(), sinks.ended()) })
+                .await
+                .is_err()
         {
-            tracing::warn!("streams still busy at the end");
+            tracing::warn!("streams or sinks still busy at the end");
         }
     }
 }
@@ -141,8 +171,8 @@ fn settle(
 /// Opens the state directory.
 #[derive(Debug, Clone)]
 struct Opener {
-    state: PathBuf,
-    ingest: Handle,
+    paths: Paths,
+    runtimes: Runtimes,
     interrupt: CancellationToken,
 }
 
@@ -153,7 +183,7 @@ impl Opener {
     }
 
     fn try_open(&self) -> Result<(Logs, sys::Lock), StateError> {
-        let path = &self.state;
+        let path = &self.paths.state;
         let unusable = |source| StateError::Unusable { path: path.clone(), source };
         durable::create_dir(path, 0o700).map_err(unusable)?;
         let lock = File::create(path.join("lock")).map_err(unusable)?;
@@ -161,12 +191,18 @@ impl Opener {
             sys::lock(lock).map_err(|source| StateError::Locked { path: path.clone(), source })?;
         check_format(path)?;
         let journals = Arc::new(Journals::new(path.join("journals")));
-        let (ingest, interrupt) = (self.ingest.clone(), self.interrupt.clone());
-        let streams = Streams::open(path.join("streams"), Arc::clone(&journals), ingest, interrupt)
+        let (runtimes, interrupt) = (self.runtimes.clone(), self.interrupt.clone());
+        let streams = path.join("streams");
+        let streams =
+            Streams::open(streams, Arc::clone(&journals), runtimes.ingest, interrupt.clone())
+                .map_err(unusable)?;
+        let (directory, host) = (path.join("sinks"), self.paths.host.clone());
+        let sinks = Sinks::open(directory, host, Arc::clone(&journals), runtimes.sinks, interrupt)
             .map_err(unusable)?;
         let taken_up = streams.take_up().map_err(unusable)?;
-        tracing::info!(op = "serve", streams = taken_up);
-        Ok((Logs { streams, journals }, lock))
+        let delivering = sinks.take_up().map_err(unusable)?;
+        tracing::info!(op = "serve", streams = taken_up, sinks = delivering);
+        Ok((Logs { streams, journals, sinks }, lock))
     }
 }
 

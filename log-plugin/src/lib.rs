@@ -4,10 +4,13 @@
 //! without looking at it, and [`history`] is `docker logs` out of that journal. What outlives the
 //! process lies on disk before dockerd hears of it, so the plugin may be killed at any instant.
 //!
-//! Arrows: `api -> history, ingest -> journal -> frame, sys`, never back.
+//! A [`sink`] is one more reader of the journal.
+//!
+//! Arrows: `api -> history, ingest, sink -> journal -> frame, sys`, never back.
 
 pub mod api;
 pub mod app;
+pub mod container;
 pub mod frame;
 pub mod history;
 pub mod ingest;
@@ -15,8 +18,10 @@ pub mod journal;
 pub mod names;
 pub mod options;
 pub mod settings;
+pub mod sink;
 pub mod sys;
 mod tag;
+pub mod template;
 
 #[cfg(test)]
 mod tests;

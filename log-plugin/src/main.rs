@@ -1,7 +1,7 @@
 //! The plugin's process: settings, runtimes, streams taken up, calls answered, end.
 
 use anyhow::{Context, Result, bail};
-use pglog::app::{App, FORMATS, Paths};
+use pglog::app::{App, FORMATS, Paths, Runtimes};
 use pglog::settings::Settings;
 use plugin_sdk::{record, shutdown, sys, telemetry};
 use tokio::runtime::{Builder, Runtime};
@@ -19,16 +19,20 @@ fn main() -> Result<()> {
     if let Err(error) = sys::raise_open_files() {
         tracing::warn!(%error, "limit on open files");
     }
-    // Two runtimes: a disk that makes a stream wait keeps no call waiting.
-    let (ingest, calls) = (runtime("ingest")?, runtime("calls")?);
+    let mut paths = Paths::default();
+    paths.host.log_directory = settings.log_directory.0;
+    // Three runtimes: what makes a stream or a sink wait keeps nothing else waiting.
+    let (ingest, sinks, calls) = (runtime("ingest")?, runtime("sinks")?, runtime("calls")?);
+    let runtimes = Runtimes { ingest: ingest.handle().clone(), sinks: sinks.handle().clone() };
     let served = calls.block_on(async {
         let shutdown = shutdown::token().context("catch signals")?;
-        let app = App::start(&Paths::default(), ingest.handle().clone(), shutdown)?;
+        let app = App::start(&paths, runtimes, shutdown)?;
         app.run().await;
         Ok(())
     });
     calls.shutdown_background();
     ingest.shutdown_background();
+    sinks.shutdown_background();
     served.inspect_err(|error: &anyhow::Error| tracing::error!("{error:#}"))
 }
 

@@ -1,5 +1,8 @@
 //! Plugin settings.
 
+use std::path::PathBuf;
+use std::str::FromStr;
+
 use plugin_sdk::settings::{BadSettings, Reader, Setting};
 use plugin_sdk::telemetry::Level;
 
@@ -9,14 +12,35 @@ const LOG_LEVEL: Setting = Setting {
     default: "info",
 };
 
+const LOG_DIR: Setting = Setting {
+    name: "LOG_DIR",
+    description: "directory of the host below which the file sink writes",
+    default: "/var/log/pglog",
+};
+
 /// Every setting, as config.json declares them.
-pub const SETTINGS: &[Setting] = &[LOG_LEVEL];
+pub const SETTINGS: &[Setting] = &[LOG_LEVEL, LOG_DIR];
 
 /// What the plugin was told by `docker plugin set`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How much the plugin logs of its own doing.
     pub log_level: Level,
+    /// Where on the host the file sink writes.
+    pub log_directory: HostPath,
+}
+
+/// An absolute path of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPath(pub PathBuf);
+
+impl FromStr for HostPath {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let path = PathBuf::from(text);
+        if path.is_absolute() { Ok(Self(path)) } else { Err("allowed is an absolute path") }
+    }
 }
 
 impl Settings {
@@ -25,7 +49,8 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, BadSettings> {
         let mut reader = Reader::new(environment);
-        let settings = Self { log_level: reader.read(&LOG_LEVEL) };
+        let settings =
+            Self { log_level: reader.read(&LOG_LEVEL), log_directory: reader.read(&LOG_DIR) };
         reader.finish().map(|()| settings)
     }
 }
@@ -36,6 +61,15 @@ mod tests {
 
     #[test]
     fn defaults_parse() {
-        assert_eq!(Settings::read([]).unwrap(), Settings { log_level: Level::Info });
+        let log_directory = HostPath("/var/log/pglog".into());
+        let defaults = Settings { log_level: Level::Info, log_directory };
+        assert_eq!(Settings::read([]).unwrap(), defaults);
+    }
+
+    #[test]
+    fn the_log_directory_is_a_path_of_the_host() {
+        let read = |path: &str| Settings::read([("LOG_DIR".to_owned(), path.to_owned())]);
+        assert!(read("logs").unwrap_err().to_string().contains("LOG_DIR=logs"));
+        assert_eq!(read("/a/b").unwrap().log_directory, HostPath("/a/b".into()));
     }
 }

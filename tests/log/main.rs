@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use harness::{Engine, Suite};
 
 mod crashes;
+mod files;
 mod lines;
 mod options;
 mod pressure;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         reading::scenarios(),
         options::scenarios(),
         retention::scenarios(),
+        files::scenarios(),
         crashes::scenarios(),
         pressure::scenarios(),
     ];

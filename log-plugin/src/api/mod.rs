@@ -18,7 +18,9 @@ use self::wire::{Capabilities, Empty, ReadLogs, StartLogging, StopLogging, Unit}
 use crate::history::History;
 use crate::ingest::{StreamRecord, Streams};
 use crate::journal::Journals;
-use crate::names::ContainerId;
+use crate::names::{ContainerId, StreamId};
+use crate::options::LogSpec;
+use crate::sink::{Sinks, Targets};
 
 /// What the calls work on, once the state directory can be used.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub struct Logs {
     pub streams: Arc<Streams>,
     /// The logs that are stored.
     pub journals: Arc<Journals>,
+    /// Where they go from there.
+    pub sinks: Arc<Sinks>,
 }
 
 /// The calls.
@@ -57,16 +61,23 @@ impl Api {
     }
 
     async fn start_logging(self, request: StartLogging) -> Result<Unit, Refusal> {
+        let container = request.info.container();
         let record = StreamRecord {
             file: request.file,
-            container: request.info.container_id,
-            name: request.info.container_name,
-            options: request.info.config,
+            container: container.id.clone(),
+            name: container.name.clone(),
+            options: container.options.clone(),
             started: i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX),
         };
-        let Logs { streams, .. } = self.logs()?;
+        let Logs { streams, sinks, .. } = self.logs()?;
         tokio::task::spawn_blocking(move || {
+            StreamId::of_fifo(&record.file)?;
+            let targets = Targets::of(&LogSpec::parse(&record.options)?, &container)?;
+            let id = ContainerId::parse(&record.container)?;
+            sinks.check(&id, &targets)?;
             streams.start(&record)?;
+            // After the stream: a sink whose log has ended ends too.
+            sinks.begin(&id, &record.name, &targets);
             tracing::info!(
                 op = "start",
                 container = record.container,

@@ -9,6 +9,7 @@ use plugin_sdk::router::Refusal;
 use plugin_sdk::wire::null_as_default;
 use serde::{Deserialize, Serialize};
 
+use crate::container::Container;
 use crate::history::Query;
 
 /// A request whose content does not matter.
@@ -87,6 +88,42 @@ pub(super) struct Info {
     /// The name, with a slash in front.
     #[serde(rename = "ContainerName", deserialize_with = "null_as_default")]
     pub(super) container_name: String,
+    #[serde(rename = "ContainerEntrypoint", deserialize_with = "null_as_default")]
+    entrypoint: String,
+    #[serde(rename = "ContainerArgs", deserialize_with = "null_as_default")]
+    arguments: Vec<String>,
+    #[serde(rename = "ContainerImageID", deserialize_with = "null_as_default")]
+    image_id: String,
+    #[serde(rename = "ContainerImageName", deserialize_with = "null_as_default")]
+    image_name: String,
+    #[serde(rename = "ContainerCreated", deserialize_with = "null_as_default")]
+    created: String,
+    /// The image's environment and the user's, secrets included.
+    #[serde(rename = "ContainerEnv", deserialize_with = "null_as_default")]
+    environment: Vec<String>,
+    #[serde(rename = "ContainerLabels", deserialize_with = "null_as_default")]
+    labels: BTreeMap<String, String>,
+    #[serde(rename = "DaemonName", deserialize_with = "null_as_default")]
+    daemon_name: String,
+}
+
+impl Info {
+    /// The container that it describes.
+    pub(super) fn container(self) -> Container {
+        Container {
+            id: self.container_id,
+            name: self.container_name,
+            entrypoint: self.entrypoint,
+            arguments: self.arguments,
+            image_id: self.image_id,
+            image_name: self.image_name,
+            created: self.created,
+            environment: self.environment,
+            labels: self.labels,
+            options: self.config,
+            daemon_name: self.daemon_name,
+        }
+    }
 }
 
 /// What of the log.

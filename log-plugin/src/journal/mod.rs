@@ -12,11 +12,13 @@
 //!
 //! The lock is held for moments and never across a system call: draining waits for nobody.
 
+mod held;
+mod reader;
 mod removed;
 mod segment;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use held::{Held, Queue};
+pub use reader::{Batch, Dropped, Position, Reader};
 pub use removed::Follower;
 use removed::Removed;
 pub use segment::Limits;
@@ -48,6 +52,9 @@ struct State {
     /// The highest sequence ever given out.
     last: u64,
     removed: Removed,
+    /// The sinks that read this journal.
+    readers: BTreeMap<u64, Arc<Queue>>,
+    next_reader: u64,
 }
 
 #[derive(Debug)]
@@ -148,6 +155,48 @@ impl Journal {
             }
         }
         Ok(None)
+    }
+
+    /// Notes a sink's reader; tells the highest sequence too.
+    fn register(&self) -> (u64, Arc<Queue>, u64) {
+        let mut state = self.state();
+        let (id, queue) = (state.next_reader, Arc::<Queue>::default());
+        state.next_reader += 1;
+        state.readers.insert(id, Arc::clone(&queue));
+        (id, queue, state.last)
+    }
+
+    fn unregister(&self, reader: u64) {
+        let queue = self.state().readers.remove(&reader);
+        // Outside the lock: it may be what keeps removed segments open.
+        drop(queue);
+    }
+
+    /// What a sink has not heard of: the removed segments in its `queue`, and the numbers of those
+    /// after `sequence` that have a name, both at the same moment.
+    fn news(&self, queue: &Queue, sequence: u64) -> (VecDeque<Held>, Vec<u64>) {
+        let state = self.state();
+        let named = state.segments.range(sequence.saturating_add(1)..).map(|(&at, _)| at).collect();
+        (queue.take(), named)
+    }
+
+    /// How many bytes are stored that come after `position`.
+    pub fn unread(&self, position: &Position) -> u64 {
+        let state = self.state();
+        let unread = |(sequence, segment): (&u64, &Segment)| match position.open.get(sequence) {
+            Some(offset) => segment.size.saturating_sub(*offset),
+            None if *sequence > position.newest => segment.size,
+            None => 0,
+        };
+        state.segments.iter().map(unread).sum()
+    }
+
+    /// Opens a segment that has a name.
+    fn open_named(&self, sequence: u64) -> io::Result<Option<File>> {
+        if !self.state().segments.contains_key(&sequence) {
+            return Ok(None);
+        }
+        self.open_segment(sequence)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

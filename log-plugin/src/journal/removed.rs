@@ -27,7 +27,7 @@ pub(super) struct Removed {
 struct Held {
     sequence: u64,
     size: u64,
-    file: File,
+    file: Arc<File>,
 }
 
 /// Files to be closed outside the lock: closing the last descriptor of one frees its space.
@@ -45,7 +45,7 @@ impl Removed {
     /// The segment numbered `sequence`, if it is held.
     pub(super) fn open(&self, sequence: u64) -> io::Result<Option<File>> {
         let held = self.held.iter().find(|held| held.sequence == sequence);
-        held.map(|held| held.file.try_clone()).transpose()
+        held.map(|held| held.file.as_ref().try_clone()).transpose()
     }
 
     /// Whether somebody has yet to come to `sequence`.
@@ -54,7 +54,7 @@ impl Removed {
     }
 
     /// Holds the segment numbered `sequence`, which is called `file` no more.
-    pub(super) fn hold(&mut self, sequence: u64, size: u64, file: File) -> LetGo {
+    pub(super) fn hold(&mut self, sequence: u64, size: u64, file: Arc<File>) -> LetGo {
         self.held.push_back(Held { sequence, size, file });
         self.let_go()
     }

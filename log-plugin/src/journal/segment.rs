@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use plugin_sdk::durable;
 
@@ -156,9 +157,18 @@ impl Journal {
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(segment.path(&self.dir))?;
+            .open(segment.path(&self.dir))
+            .inspect_err(|_| self.not_begun(sequence))?;
         self.state().segments.insert(sequence, segment);
         Ok(Opened { sequence, file, size: 0, scan: Scan::default(), missing: 0 })
+    }
+
+    /// Takes a number back that no segment got: to a sink a missing one is a loss.
+    fn not_begun(&self, sequence: u64) {
+        let mut state = self.state();
+        if state.last == sequence {
+            state.last -= 1;
+        }
     }
 
     /// A container that crashes and restarts must not leave a file for each of its lives, so a
@@ -221,15 +231,21 @@ impl Journal {
     pub(super) fn remove(&self, sequence: u64) -> io::Result<()> {
         let Some(segment) = self.state().segments.get(&sequence).cloned() else { return Ok(()) };
         let path = segment.path(&self.dir);
-        let wanted = self.state().removed.is_wanted(sequence);
-        let file = wanted.then(|| File::open(&path).ok()).flatten();
+        let (wanted, read) = {
+            let state = self.state();
+            (state.removed.is_wanted(sequence), !state.readers.is_empty())
+        };
+        let file = (wanted || read).then(|| File::open(&path).ok()).flatten().map(Arc::new);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut state = self.state();
         state.segments.remove(&sequence);
-        let let_go = file.map(|file| state.removed.hold(sequence, segment.size, file));
+        let let_go = file.map(|file| {
+            state.readers.values().for_each(|queue| queue.push(sequence, Arc::clone(&file)));
+            state.removed.hold(sequence, segment.size, file)
+        });
         drop(state);
         drop(let_go);
         Ok(())
@@ -286,7 +302,9 @@ mod tests {
 
     #[test]
     fn limits_are_the_options_product() {
-        let limits = |max_size, max_file| Limits::from(&LogSpec { max_size, max_file });
+        let limits = |max_size, max_file| {
+            Limits::from(&LogSpec { max_size, max_file, ..LogSpec::default() })
+        };
         assert_eq!(limits(1, 3), Limits { segment: 1, full: 1, total: 3 });
         assert_eq!(limits(80, 3), Limits { segment: 70, full: 80, total: 240 });
         let (segment, full) = (LARGEST - LAST_FRAME, LARGEST);

@@ -2,6 +2,8 @@
 //!
 //! Each function is one call, typed in and out; none keeps state.
 
+mod host;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,6 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, SpliceFFlags, fcntl, splice, tee};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+pub use host::{HostDir, HostRoot};
 
 /// What a FIFO offers its reader right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +101,15 @@ pub fn set_pipe_size(fifo: impl AsFd, size: usize) -> io::Result<()> {
     let size = i32::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
     fcntl(fifo, FcntlArg::F_SETPIPE_SZ(size))?;
     Ok(())
+}
+
+/// Flags for opening a file of somebody else's directory: no link in its place is followed, and
+/// nothing is waited for, should it be a FIFO.
+pub const NO_FOLLOW: i32 = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).bits();
+
+/// The name of this machine; empty where it cannot be told. A plugin has the host's.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
 /// A lock on a file, given back when dropped or when the process ends, however it ends.

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::frame::testing::{entries, frames, line};
 use crate::frame::{Probe, probe};
 use crate::history::{Chunk, History, Query};
-use crate::journal::{Filled, Journal, Limits, Writer};
+use crate::journal::{Dropped, Filled, Journal, Limits, Position, Reader, Writer};
 use crate::names::StreamId;
 use crate::options::LogSpec;
 use crate::sys;
@@ -32,6 +32,10 @@ enum Action {
     Kill,
     /// StopLogging, and the container starts again.
     Restart,
+    /// A sink takes a batch of so many bytes.
+    Take(u16),
+    /// A sink that cannot deliver counts what was removed.
+    LetGo,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -40,6 +44,8 @@ fn action() -> impl Strategy<Value = Action> {
         8 => (1..4000_u16).prop_map(Action::Write),
         1 => Just(Action::Kill),
         1 => Just(Action::Restart),
+        6 => (1..3000_u16).prop_map(Action::Take),
+        1 => Just(Action::LetGo),
     ]
 }
 
@@ -54,6 +60,9 @@ struct World {
     streams: u32,
     follower: History,
     followed: Vec<i64>,
+    reader: Reader,
+    taken: Vec<i64>,
+    dropped: Dropped,
     /// Bytes that dockerd has not written yet, a frame each.
     unwritten: VecDeque<(i64, Vec<u8>)>,
     /// How much of the first of them is written.
@@ -71,6 +80,7 @@ impl World {
         journal.attach(&stream);
         let writer = Some(Writer::new(Arc::clone(&journal), stream.clone(), limits));
         let follower = follow(&journal);
+        let reader = Reader::open(&journal, &Position::default());
         Self {
             dir,
             limits,
@@ -82,6 +92,9 @@ impl World {
             streams: 0,
             follower,
             followed: Vec::new(),
+            reader,
+            taken: Vec::new(),
+            dropped: Dropped::default(),
             unwritten: VecDeque::new(),
             begun: 0,
             written: Vec::new(),
@@ -105,7 +118,9 @@ impl World {
             Action::Kill => {
                 // The rest of what the follower would have seen is seen by the next one.
                 self.writer = None;
+                let position = self.reader.position();
                 self.journal = Arc::new(Journal::open(&self.dir.path().join("journal")));
+                self.reader = Reader::open(&self.journal, &position);
                 self.journal.attach(&self.stream);
                 self.writer = Some(self.new_writer());
                 self.follower = follow(&self.journal);
@@ -125,7 +140,21 @@ impl World {
                 self.journal.attach(&self.stream);
                 self.writer = Some(self.new_writer());
             }
+            Action::Take(limit) => {
+                self.take(limit.into());
+            }
+            Action::LetGo => {
+                self.reader.let_go().unwrap();
+                self.dropped.add(self.reader.take_dropped());
+            }
         }
+    }
+
+    fn take(&mut self, limit: u64) -> bool {
+        let batch = self.reader.read(limit).unwrap();
+        self.taken.extend(batch.entries.iter().map(|entry| entry.time_nano));
+        self.dropped.add(self.reader.take_dropped());
+        !batch.entries.is_empty()
     }
 
     fn new_writer(&self) -> Writer {
@@ -175,6 +204,21 @@ impl World {
         assert_eq!(ever, expected);
         assert_eq!(self.followed.len(), expected.len(), "doubled");
         self.check_files();
+        self.check_sink(&expected);
+    }
+
+    /// Every line was taken once and in order, or is counted.
+    fn check_sink(&mut self, expected: &[i64]) {
+        while self.take(1000) {}
+        let missing = expected.len() - self.taken.len();
+        let mut ordered = self.taken.clone();
+        ordered.sort_unstable();
+        ordered.dedup();
+        assert_eq!(self.taken, ordered);
+        assert!(self.taken.iter().all(|number| expected.contains(number)));
+        let Dropped { lines, uncounted } = self.dropped;
+        assert!(missing as u64 == lines || uncounted, "{missing} missing, {lines} counted");
+        assert!(lines <= missing as u64);
     }
 
     fn check_files(&self) {
@@ -244,7 +288,7 @@ proptest! {
         max_size in 100..5000_u64,
         max_file in 1..6_u32,
     ) {
-        let mut world = World::new(Limits::from(&LogSpec { max_size, max_file }));
+        let mut world = World::new(Limits::from(&LogSpec { max_size, max_file, ..LogSpec::default() }));
         for action in &actions {
             world.act(action);
         }

@@ -1,5 +1,6 @@
 //! The plugin as dockerd sees it, in one process: its socket, real FIFOs, and ends of every kind.
 
+mod files;
 mod journal_model;
 mod lifecycle;
 mod read_back;
@@ -10,21 +11,28 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plugin_sdk::client::Client;
+use plugin_sdk::durable;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, Paths};
+use crate::api::Logs;
+use crate::app::{App, Paths, Runtimes};
 use crate::frame::LogEntry;
 use crate::frame::testing::entries;
+use crate::sink::{Host, SinkStatus};
+use crate::sys::HostRoot;
 use crate::sys::testing::fifo;
 
 /// A running plugin.
 struct Plugin {
     calls: Runtime,
     ingest: Runtime,
+    sinks: Runtime,
+    logs: watch::Receiver<Result<Logs, String>>,
     client: Client,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
@@ -40,19 +48,27 @@ impl Plugin {
     }
 
     fn start_on(dir: &Path, socket: &str) -> Self {
-        let paths = Paths { state: dir.join("state"), socket: dir.join(socket) };
-        let (calls, ingest) = (runtime(), runtime());
+        let paths = Paths {
+            state: dir.join("state"),
+            socket: dir.join(socket),
+            host: Host { root: HostRoot::new(dir.join("host")), log_directory: "/logs".into() },
+        };
+        durable::create_dir(&dir.join("host"), 0o755).unwrap();
+        let (calls, ingest, sinks) = (runtime(), runtime(), runtime());
+        let runtimes = Runtimes { ingest: ingest.handle().clone(), sinks: sinks.handle().clone() };
         let shutdown = CancellationToken::new();
         let app = {
             let _entered = calls.enter();
-            App::start(&paths, ingest.handle().clone(), shutdown.clone()).unwrap()
+            App::start(&paths, runtimes, shutdown.clone()).unwrap()
         };
+        let logs = app.logs();
         let serving = calls.spawn(app.run());
-        Self { calls, ingest, client: Client::new(&paths.socket), shutdown, serving }
+        Self { calls, ingest, sinks, logs, client: Client::new(&paths.socket), shutdown, serving }
     }
 
     /// As kill -9: every task is dropped where it stands.
     fn kill(self) {
+        self.sinks.shutdown_timeout(Duration::from_secs(5));
         self.ingest.shutdown_timeout(Duration::from_secs(5));
         self.calls.shutdown_timeout(Duration::from_secs(5));
     }
@@ -86,6 +102,12 @@ impl Plugin {
     fn stop_logging(&self, file: &Path) {
         let answer = self.call("/LogDriver.StopLogging", &json!({"File": file}));
         assert_eq!(answer, json!({"Err": ""}));
+    }
+
+    /// The sinks at work.
+    fn sinks(&self) -> Vec<SinkStatus> {
+        let logs = self.logs.borrow();
+        logs.as_ref().unwrap().sinks.status()
     }
 
     /// What `docker logs` would get, and the time it took.

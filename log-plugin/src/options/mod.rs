@@ -5,11 +5,16 @@
 //! of Docker's `local` driver, its syntax is that driver's: dockerd may parse the same map for its
 //! cache.
 
+mod file;
+mod value;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use regex_syntax::ast::parse::Parser;
 
+pub use self::file::{FileFormat, FileSpec};
 use crate::tag;
 
 /// What a container's log options ask for.
@@ -19,11 +24,13 @@ pub struct LogSpec {
     pub max_size: u64,
     /// How many times `max_size` the journal may hold.
     pub max_file: u32,
+    /// The sink that writes a file.
+    pub file: Option<FileSpec>,
 }
 
 impl Default for LogSpec {
     fn default() -> Self {
-        Self { max_size: 20 << 20, max_file: 5 }
+        Self { max_size: 20 << 20, max_file: 5, file: None }
     }
 }
 
@@ -51,7 +58,7 @@ pub enum BadOption {
         /// Its value.
         value: String,
         /// What the key takes.
-        allowed: &'static str,
+        allowed: Cow<'static, str>,
     },
 }
 
@@ -112,6 +119,10 @@ enum Kind {
     Regex,
     /// A boolean of which only `false` can be had.
     OnlyFalse,
+    /// `sinks`.
+    Sinks,
+    /// An option of the file sink.
+    File(file::Key),
     /// Known by name; taken only with this value, which asks for nothing.
     NotBuilt(Option<&'static str>),
 }
@@ -132,7 +143,13 @@ const KEYS: &[(&str, Kind)] = &[
     ("cache-*", Kind::Any),
     ("max-age", Kind::NotBuilt(None)),
     ("sync", Kind::NotBuilt(Some("none"))),
-    ("sinks", Kind::NotBuilt(Some(""))),
+    ("sinks", Kind::Sinks),
+    ("file-path", Kind::File(file::Key::Path)),
+    ("file-format", Kind::File(file::Key::Format)),
+    ("file-max-size", Kind::File(file::Key::MaxSize)),
+    ("file-max-files", Kind::File(file::Key::MaxFiles)),
+    ("file-mode", Kind::File(file::Key::Mode)),
+    ("file-owner", Kind::File(file::Key::Owner)),
     ("file-*", Kind::NotBuilt(None)),
     ("syslog-*", Kind::NotBuilt(None)),
     ("fluentd-*", Kind::NotBuilt(None)),
@@ -164,8 +181,8 @@ impl LogSpec {
             Kind::Any => Ok(()),
             Kind::Mode if matches!(&*value, "" | "blocking" | "non-blocking") => Ok(()),
             Kind::Mode => Err("blocking or non-blocking"),
-            Kind::Size => parse_size(&value).map(drop).ok_or(A_SIZE),
-            Kind::MaxSize => parse_size(&value)
+            Kind::Size => value::size(&value).map(drop).ok_or(value::A_SIZE),
+            Kind::MaxSize => value::size(&value)
                 .filter(|&size| size > 0)
                 .map(|size| self.max_size = size)
                 .ok_or("a size above 0 such as 500k, 10m or 1g"),
@@ -175,74 +192,57 @@ impl LogSpec {
             Kind::Regex => {
                 Parser::new().parse(&value).map(drop).map_err(|_| "a regular expression")
             }
-            Kind::MaxFile => parse_max_file(&value)
+            Kind::MaxFile => value::count(&value)
                 .map(|count| self.max_file = count)
                 .ok_or("a whole number from 1 on"),
-            Kind::OnlyFalse => match parse_bool(&value) {
+            Kind::OnlyFalse => match value::boolean(&value) {
                 Some(false) => Ok(()),
                 Some(true) => {
                     return Err(BadOption::NotBuilt { key, value, instead: Some("false") });
                 }
                 None => Err("true or false"),
             },
+            Kind::Sinks => match self.take_sinks(&value) {
+                Err(Fault::NotBuilt(instead)) => {
+                    return Err(BadOption::NotBuilt { key, value, instead });
+                }
+                Err(Fault::Malformed(allowed)) => Err(allowed),
+                Ok(()) => Ok(()),
+            },
+            Kind::File(option) => match self.file.get_or_insert_default().take(option, &value) {
+                Err(Fault::NotBuilt(instead)) => {
+                    return Err(BadOption::NotBuilt { key, value, instead });
+                }
+                Err(Fault::Malformed(allowed)) => Err(allowed),
+                Ok(()) => Ok(()),
+            },
             Kind::NotBuilt(instead) if instead == Some(&*value) => Ok(()),
             Kind::NotBuilt(instead) => return Err(BadOption::NotBuilt { key, value, instead }),
         };
-        taken.map_err(|allowed| BadOption::Malformed { key, value, allowed })
+        taken.map_err(|allowed| BadOption::Malformed { key, value, allowed: allowed.into() })
+    }
+
+    /// Sinks by name; giving any option of one names it too.
+    fn take_sinks(&mut self, value: &str) -> Result<(), Fault> {
+        for name in value.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            match name {
+                "file" => {
+                    self.file.get_or_insert_default();
+                }
+                "syslog" | "fluentd" => return Err(Fault::NotBuilt(Some("file"))),
+                _ => return Err(Fault::Malformed("a list of sinks: `file`")),
+            }
+        }
+        Ok(())
     }
 }
 
-const A_SIZE: &str = "a size such as 500k, 10m or 1g";
-
-fn parse_max_file(text: &str) -> Option<u32> {
-    // Go's Atoi takes a sign.
-    text.parse().ok().filter(|&count| count > 0)
-}
-
-/// What Go's `strconv.ParseBool` takes.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-/// A size as Docker's `units.RAMInBytes` reads it: a number, which may have a fraction, at most
-/// one space, and a binary unit `b`, `k`, `m`, `g`, `t` or `p` in either case, which but for `b`
-/// may be followed by `b` or `ib`.
-fn parse_size(text: &str) -> Option<u64> {
-    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')? + 1;
-    let (number, unit) = text.split_at(end);
-    let number = number.strip_suffix(' ').unwrap_or(number);
-    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        return None;
-    }
-    let unit = unit.to_ascii_lowercase();
-    let mut letters = unit.chars();
-    let shift = match (letters.next(), letters.as_str()) {
-        (None, _) | (Some('b'), "") => 0,
-        (Some(letter), "" | "b" | "ib") => 10 * ("kmgtp".find(letter)? + 1),
-        _ => return None,
-    };
-    let scale = 1u64 << shift;
-    match number.parse::<u64>() {
-        Ok(whole) => whole.checked_mul(scale).filter(|&size| i64::try_from(size).is_ok()),
-        Err(_) => scaled(number.parse().ok()?, scale),
-    }
-}
-
-/// `number` times a power of two, cut to a whole number.
-fn scaled(number: f64, scale: u64) -> Option<u64> {
-    #[expect(clippy::cast_precision_loss, reason = "powers of two up to 2^50 are exact")]
-    let size = number * scale as f64;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "cut to a whole number on purpose, after a check of the range"
-    )]
-    let cut = size as u64;
-    (0.0..9.2e18).contains(&size).then_some(cut)
+/// Why a sink's option cannot be taken.
+enum Fault {
+    /// What is taken instead, if anything is.
+    NotBuilt(Option<&'static str>),
+    /// What is allowed.
+    Malformed(&'static str),
 }
 
 #[cfg(test)]
@@ -255,38 +255,10 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_docker_s() {
-        for (text, size) in [
-            ("32", 32),
-            ("32b", 32),
-            ("32 B", 32),
-            ("32k", 32 << 10),
-            ("32K", 32 << 10),
-            ("32kb", 32 << 10),
-            ("32 KiB", 32 << 10),
-            ("10m", 10 << 20),
-            ("1g", 1 << 30),
-            ("2T", 2 << 40),
-            ("1P", 1 << 50),
-            ("32.5 kb", 33_280),
-            (".5k", 512),
-            ("1.", 1),
-        ] {
-            assert_eq!(parse_size(text), Some(size), "{text}");
-        }
-        for text in [
-            "", "m", "10x", "10mbb", "10 mbib", "10bb", " 10", "10  k", "-1", "1e3", "0x10",
-            "9999p",
-        ] {
-            assert_eq!(parse_size(text), None, "{text}");
-        }
-    }
-
-    #[test]
     fn retention_is_read() {
-        assert_eq!(parse(&[]).unwrap(), LogSpec { max_size: 20 << 20, max_file: 5 });
+        assert_eq!(parse(&[]).unwrap(), LogSpec::default());
         let spec = parse(&[("max-size", "10m"), ("max-file", "3")]).unwrap();
-        assert_eq!(spec, LogSpec { max_size: 10 << 20, max_file: 3 });
+        assert_eq!(spec, LogSpec { max_size: 10 << 20, max_file: 3, file: None });
     }
 
     #[test]
@@ -338,9 +310,12 @@ mod tests {
 
     #[test]
     fn what_is_not_built_and_what_is_unknown_is_refused_by_name() {
-        for (key, value) in
-            [("compress", "true"), ("sinks", "file"), ("syslog-address", "udp://x"), ("route", "x")]
-        {
+        for (key, value) in [
+            ("compress", "true"),
+            ("sinks", "fluentd"),
+            ("syslog-address", "udp://x"),
+            ("route", "x"),
+        ] {
             let words = parse(&[(key, value)]).unwrap_err().to_string();
             assert!(words.contains(key) && words.contains("not built yet"), "{words}");
         }

@@ -1,0 +1,89 @@
+//! Values of options in Docker's syntax.
+
+/// What [`size`] takes.
+pub(super) const A_SIZE: &str = "a size such as 500k, 10m or 1g";
+
+/// How many files there may be at most.
+pub(super) fn count(text: &str) -> Option<u32> {
+    // Go's Atoi takes a sign.
+    text.parse().ok().filter(|&count| count > 0)
+}
+
+/// What Go's `strconv.ParseBool` takes.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A size as Docker's `units.RAMInBytes` reads it: a number, which may have a fraction, at most
+/// one space, and a binary unit `b`, `k`, `m`, `g`, `t` or `p` in either case, which but for `b`
+/// may be followed by `b` or `ib`.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')? + 1;
+    let (number, unit) = text.split_at(end);
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    let unit = unit.to_ascii_lowercase();
+    let mut letters = unit.chars();
+    let shift = match (letters.next(), letters.as_str()) {
+        (None, _) | (Some('b'), "") => 0,
+        (Some(letter), "" | "b" | "ib") => 10 * ("kmgtp".find(letter)? + 1),
+        _ => return None,
+    };
+    let scale = 1u64 << shift;
+    match number.parse::<u64>() {
+        Ok(whole) => whole.checked_mul(scale).filter(|&size| i64::try_from(size).is_ok()),
+        Err(_) => scaled(number.parse().ok()?, scale),
+    }
+}
+
+/// `number` times a power of two, cut to a whole number.
+fn scaled(number: f64, scale: u64) -> Option<u64> {
+    #[expect(clippy::cast_precision_loss, reason = "powers of two up to 2^50 are exact")]
+    let size = number * scale as f64;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "cut to a whole number on purpose, after a check of the range"
+    )]
+    let cut = size as u64;
+    (0.0..9.2e18).contains(&size).then_some(cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_docker_s() {
+        for (text, expected) in [
+            ("32", 32),
+            ("32b", 32),
+            ("32 B", 32),
+            ("32k", 32 << 10),
+            ("32K", 32 << 10),
+            ("32kb", 32 << 10),
+            ("32 KiB", 32 << 10),
+            ("10m", 10 << 20),
+            ("1g", 1 << 30),
+            ("2T", 2 << 40),
+            ("1P", 1 << 50),
+            ("32.5 kb", 33_280),
+            (".5k", 512),
+            ("1.", 1),
+        ] {
+            assert_eq!(size(text), Some(expected), "{text}");
+        }
+        for text in [
+            "", "m", "10x", "10mbb", "10 mbib", "10bb", " 10", "10  k", "-1", "1e3", "0x10",
+            "9999p",
+        ] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Where logs go beside `docker logs`: sinks, each a task with its own cursor on the journal.
+//!
+//! Invariants:
+//! - No sink keeps a container from starting or stopping, or its log from being stored.
+//! - What sinks a container has, and how far each is, lies on disk: the next life of the process
+//!   goes on, also for a container that has ended.
+//! - Two containers never write one file at the same time.
+
+mod delivery;
+mod file;
+mod ledger;
+mod notice;
+mod retry;
+mod status;
+mod target;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use plugin_sdk::{durable, record};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::delivery::{Delivery, DeliveryError};
+use self::file::FileOutlet;
+use self::ledger::Ledger;
+pub(crate) use self::ledger::{KIND as LEDGER_KIND, VERSION as LEDGER_VERSION};
+use self::status::Meter;
+pub use self::status::{SinkKind, SinkStatus};
+pub use self::target::{FileTarget, Targets};
+use crate::journal::{Journal, Journals, Reader};
+use crate::names::ContainerId;
+use crate::sys::HostRoot;
+
+pub(crate) const RECORD_KIND: &str = "pglog-sinks";
+pub(crate) const RECORD_VERSION: u32 = 1;
+
+/// How long a sink that ended by a failure is left before it is taken up again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A container's sinks, as they are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    container: String,
+    name: String,
+    targets: Targets,
+}
+
+/// A file is taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "log option `file-path`: {} is written for the container `{by}`; allowed is a path that no \
+     other container has, such as `{{{{.Name}}}}/{{{{.Name}}}}.log`",
+    path.display()
+)]
+pub struct Taken {
+    path: PathBuf,
+    by: String,
+}
+
+/// Where files of the host are.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The host's root, as the plugin reaches it.
+    pub root: HostRoot,
+    /// The directory of the host that files are written below.
+    pub log_directory: PathBuf,
+}
+
+/// All sinks.
+#[derive(Debug)]
+pub struct Sinks {
+    runtime: Handle,
+    directory: PathBuf,
+    host: Host,
+    journals: Arc<Journals>,
+    running: Mutex<HashMap<ContainerId, Running>>,
+    /// Held by the task that writes a file.
+    files: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
+    tasks: TaskTracker,
+    interrupt: CancellationToken,
+}
+
+/// A container whose file is being written.
+#[derive(Debug, Clone)]
+struct Running {
+    name: String,
+    target: FileTarget,
+    journal: Arc<Journal>,
+    meter: Arc<Meter>,
+    /// Another target takes its place.
+    replaced: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Sinks {
+    /// Sinks whose tasks run on `runtime` until `interrupt`, and what is kept of them below
+    /// `directory`.
+    pub fn open(
+        directory: PathBuf,
+        host: Host,
+        journals: Arc<Journals>,
+        runtime: Handle,
+        interrupt: CancellationToken,
+    ) -> io::Result<Arc<Self>> {
+        durable::create_dir(&directory, 0o700)?;
+        durable::sweep(&directory)?;
+        Ok(Arc::new(Self {
+            runtime,
+            directory,
+            host,
+            journals,
+            running: Mutex::default(),
+            files: Mutex::default(),
+            tasks: TaskTracker::new(),
+            interrupt,
+        }))
+    }
+
+    /// Whether `container`, which is about to start, may have `targets`. One that has had them
+    /// may: this could be a `docker logs` of it.
+    pub fn check(&self, container: &ContainerId, targets: &Targets) -> Result<(), Taken> {
+        let Some(file) = &targets.file else { return Ok(()) };
+        let running = self.running();
+        let other = running.iter().find(|(other, running)| {
+            *other != container && running.target.path == file.path && running.journal.is_live()
+        });
+        match other {
+            Some((_, other)) if !self.record_path(container).exists() => Err(Taken {
+                path: self.host.log_directory.join(&file.path),
+                by: other.name.trim_start_matches('/').to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins to deliver the log of `container`, one of whose streams has begun, or goes on.
+    /// Blocks while that is noted on disk.
+    pub fn begin(self: &Arc<Self>, container: &ContainerId, name: &str, targets: &Targets) {
+        let Some(file) = &targets.file else { return };
+        let record = Record {
+            container: container.to_string(),
+            name: name.to_owned(),
+            targets: targets.clone(),
+        };
+        if let Err(error) = self.keep(container, &record) {
+            // It lasts as long as this process.
+            tracing::error!(%error, %container, "the record of a container's sinks");
+        }
+        self.launch(container, name, file);
+    }
+
+    /// Takes up all sinks that an earlier process left. To be called when the streams are taken
+    /// up: what is neither live nor behind ends at once.
+    pub fn take_up(self: &Arc<Self>) -> io::Result<usize> {
+        let mut count = 0;
+        for entry in std::fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "record") {
+                continue;
+            }
+            let read = std::fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| {
+                record::decode::<Record>(RECORD_KIND, RECORD_VERSION, &bytes)
+                    .map_err(|error| error.to_string())
+            });
+            let known = read.and_then(|record| {
+                let id =
+                    ContainerId::parse(&record.container).map_err(|error| error.to_string())?;
+                Ok((id, record))
+            });
+            match known {
+                Ok((container, Record { name, targets: Targets { file: Some(file) }, .. })) => {
+                    self.launch(&container, &name, &file);
+                    count += 1;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(error, path = %path.display(), "record of sinks"),
+            }
+        }
+        Ok(count)
+    }
+
+    /// The sinks at work, in the order of their containers.
+    pub fn status(&self) -> Vec<SinkStatus> {
+        let meters: Vec<_> = self.running().values().map(|own| Arc::clone(&own.meter)).collect();
+        let mut all: Vec<_> = meters.iter().map(|meter| meter.status()).collect();
+        all.sort_by(|one, two| one.container.cmp(&two.container));
+        all
+    }
+
+    /// Waits until every task has noticed the interrupt.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn record_path(&self, container: &ContainerId) -> PathBuf {
+        self.directory.join(format!("{container}.record"))
+    }
+
+    fn keep(&self, container: &ContainerId, record: &Record) -> io::Result<()> {
+        let path = self.record_path(container);
+        let bytes =
+            record::encode(RECORD_KIND, RECORD_VERSION, record).map_err(io::Error::other)?;
+        if std::fs::read(&path).is_ok_and(|kept| kept == bytes) {
+            return Ok(());
+        }
+        durable::write(&path, &bytes)
+    }
+
+    /// Starts the task, unless it runs with this target already.
+    fn launch(self: &Arc<Self>, container: &ContainerId, name: &str, target: &FileTarget) {
+        let mut running = self.running();
+        let before = running.get(container).cloned();
+        if before.as_ref().is_some_and(|before| before.target == *target) {
+            return;
+        }
+        let journal = self.journals.get(container);
+        let meter = Arc::new(Meter::new(
+            Arc::clone(&journal),
+            container.clone(),
+            name.trim_start_matches('/').to_owned(),
+            SinkKind::File,
+            self.host.log_directory.join(&target.path),
+        ));
+        let own = Running {
+            name: name.to_owned(),
+            target: target.clone(),
+            journal,
+            meter,
+            replaced: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        };
+        running.insert(container.clone(), own.clone());
+        drop(running);
+        let (sinks, container) = (Arc::clone(self), container.clone());
+        self.tasks.spawn_on(
+            async move {
+                if let Some(before) = before {
+                    before.replaced.cancel();
+                    before.ended.cancelled().await;
+                }
+                tokio::select! {
+                    () = sinks.keep_delivering(&container, &own) => {}
+                    () = sinks.interrupt.cancelled() => {}
+                }
+                own.ended.cancel();
+            },
+            &self.runtime,
+        );
+    }
+
+    /// Delivers until the log ends, again and again if that fails.
+    async fn keep_delivering(self: &Arc<Self>, container: &ContainerId, own: &Running) {
+        let file = self.file(&own.target.path);
+        // Who has nothing more to deliver lets go of it in a moment.
+        let _alone = match tokio::time::timeout(RETRY, file.lock()).await {
+            Ok(alone) => alone,
+            Err(_elapsed) => {
+                own.meter.judge(Some("another container's log goes to the same file".to_owned()));
+                tokio::select! {
+                    alone = file.lock() => alone,
+                    () = own.replaced.cancelled() => return,
+                }
+            }
+        };
+        own.meter.judge(None);
+        loop {
+            let failed = match self.delivery(container, own).await {
+                Ok(delivery) => {
+                    let over =
+                        |changes: &watch::Receiver<()>| self.is_over(container, own, changes);
+                    let delivering = Box::pin(delivery.run(over));
+                    match delivering.await {
+                        Ok(()) | Err(DeliveryError::Replaced) => return,
+                        Err(error) => plugin_sdk::chain::chain(&error),
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            own.meter.judge(Some(failed));
+            tokio::select! {
+                () = own.replaced.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+
+    async fn delivery(
+        self: &Arc<Self>,
+        container: &ContainerId,
+        own: &Running,
+    ) -> io::Result<Delivery> {
+        let path = self.directory.join(format!("{container}.{}.cursor", SinkKind::File.name()));
+        let (host, own) = (self.host.clone(), own.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let ledger = Ledger::open(&path)?;
+            own.meter.show(&ledger.state);
+            let reader = Reader::open(&own.journal, &ledger.state.position);
+            let ledger = Arc::new(Mutex::new(ledger));
+            let Host { root, log_directory } = host;
+            let outlet =
+                FileOutlet::new(root, log_directory, own.target.clone(), Arc::clone(&ledger));
+            let (reader, outlet) = (Some(reader), Some(outlet));
+            let Running { journal, meter, replaced, .. } = own;
+            Ok(Delivery { journal, reader, outlet, ledger, meter, replaced })
+        });
+        opened.await?
+    }
+
+    /// Whether the log has really ended: a stream that begins is seen here, or sees that the task
+    /// is not there any more and starts another.
+    fn is_over(
+        &self,
+        container: &ContainerId,
+        own: &Running,
+        changes: &watch::Receiver<()>,
+    ) -> bool {
+        let mut running = self.running();
+        if own.journal.is_live() || changes.has_changed().unwrap_or(false) {
+            return false;
+        }
+        if running.get(container).is_some_and(|now| Arc::ptr_eq(&now.meter, &own.meter)) {
+            running.remove(container);
+        }
+        true
+    }
+
+    /// The lock on a file of the host.
+    fn file(&self, path: &PathBuf) -> Arc<tokio::sync::Mutex<()>> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = files.get(path).and_then(Weak::upgrade) {
+            return file;
+        }
+        files.retain(|_, file| file.strong_count() > 0);
+        let file = Arc::new(tokio::sync::Mutex::new(()));
+        files.insert(path.clone(), Arc::downgrade(&file));
+        file
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<ContainerId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

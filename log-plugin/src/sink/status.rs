@@ -1,0 +1,117 @@
+//! What is to be known of each sink, for `docker pglog status`.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::ledger::State;
+use crate::journal::Journal;
+use crate::names::ContainerId;
+
+/// Which kind of sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkKind {
+    /// A file of the host.
+    File,
+}
+
+impl SinkKind {
+    /// As it is called in options and in names of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+        }
+    }
+}
+
+/// One sink of one container, right now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SinkStatus {
+    /// The container's full id.
+    pub container: String,
+    /// The container's name.
+    pub name: String,
+    /// Which sink.
+    pub sink: SinkKind,
+    /// Where it delivers.
+    pub target: String,
+    /// Bytes of the journal that are not delivered yet.
+    pub lag_bytes: u64,
+    /// Lines delivered, over all lives of the process; of a line in pieces the last one counts.
+    pub lines: u64,
+    /// Bytes of them in the journal.
+    pub bytes: u64,
+    /// Lines that retention removed before they were delivered.
+    pub dropped_lines: u64,
+    /// Whether there were more of them, not counted.
+    pub dropped_uncounted: bool,
+    /// Why nothing is delivered right now.
+    pub error: Option<String>,
+}
+
+/// The numbers of one running sink, shared between its task and who asks.
+#[derive(Debug)]
+pub(super) struct Meter {
+    journal: Arc<Journal>,
+    container: ContainerId,
+    name: String,
+    sink: SinkKind,
+    target: PathBuf,
+    now: Mutex<(State, Option<String>)>,
+}
+
+impl Meter {
+    pub(super) fn new(
+        journal: Arc<Journal>,
+        container: ContainerId,
+        name: String,
+        sink: SinkKind,
+        target: PathBuf,
+    ) -> Self {
+        let now = Mutex::default();
+        Self { journal, container, name, sink, target, now }
+    }
+
+    /// Takes over what the sink has come to.
+    pub(super) fn show(&self, state: &State) {
+        self.lock().0 = state.clone();
+    }
+
+    /// The sink works, or does not because of `error`. A change is logged.
+    pub(super) fn judge(&self, error: Option<String>) {
+        let mut now = self.lock();
+        if now.1 == error {
+            return;
+        }
+        now.1.clone_from(&error);
+        drop(now);
+        let (container, sink) = (&self.container, self.sink.name());
+        if let Some(error) = error {
+            tracing::warn!(%container, name = self.name, sink, error, "a sink does not deliver");
+        } else {
+            tracing::info!(%container, name = self.name, sink, "a sink delivers again");
+        }
+    }
+
+    pub(super) fn status(&self) -> SinkStatus {
+        let (state, error) = self.lock().clone();
+        SinkStatus {
+            container: self.container.to_string(),
+            name: self.name.clone(),
+            sink: self.sink,
+            target: self.target.display().to_string(),
+            lag_bytes: self.journal.unread(&state.position),
+            lines: state.lines,
+            bytes: state.bytes,
+            dropped_lines: state.dropped,
+            dropped_uncounted: state.uncounted,
+            error,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (State, Option<String>)> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,158 @@
+//! The file sink: on the host, whatever happens to the plugin and to the files.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harness::{Container, Scenario, Stage, eventually, numbered};
+
+const LIMIT: Duration = Duration::from_mins(1);
+const LOGS: &str = "/var/log/pglog";
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    // A sink that does not deliver is a warning.
+    const DEAD: &[&str] = &["a sink does not deliver"];
+    vec![
+        Scenario::new("files_hold_each_line_once", each_line_once).tolerating(DEAD),
+        Scenario::new("file_as_json_file_writes_it", as_json_file),
+        Scenario::new("file_is_rotated", rotated),
+        Scenario::new("file_of_another_container_is_refused", another_container)
+            .tolerating(&["LogDriver.StartLogging"]),
+        Scenario::new("file_options_are_refused_by_name", refused)
+            .tolerating(&["LogDriver.StartLogging"]),
+    ]
+}
+
+fn run(stage: &Stage, name: &str, options: &[&str], command: &[&str]) -> Result<Container> {
+    let mut arguments = vec!["--log-driver", stage.driver("pglog")?];
+    for option in options {
+        arguments.extend(["--log-opt", option]);
+    }
+    arguments.push("base");
+    Container::run(stage.engine(), name, &[&arguments[..], command].concat())
+}
+
+fn read(stage: &Stage, path: &str) -> Result<Vec<u8>> {
+    let path = format!("{LOGS}/{path}");
+    fs::read(stage.engine().path(&path)).with_context(|| path)
+}
+
+/// The plugin is killed, the place for the files is taken away and given back, the files are
+/// moved as logrotate does, all while three containers print.
+fn each_line_once(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    let engine = stage.engine();
+    let print = |n: usize| {
+        let options = ["sinks=file", "max-size=200m"];
+        run(stage, &format!("filed{n}"), &options, &["perl", "-e", numbered::SLOWLY, "1000000000"])
+    };
+    let containers = (0..3).map(print).collect::<Result<Vec<_>>>()?;
+    plugin.kill()?;
+    eventually(LIMIT, || read(stage, "filed2/filed2.log"))?;
+    engine.shell(&format!("mv {LOGS} {LOGS}.aside; : >{LOGS}"))?;
+    plugin.kill()?;
+    engine.shell(&format!("rm {LOGS}; mv {LOGS}.aside {LOGS}"))?;
+    plugin.kill()?;
+    for container in &containers {
+        engine.docker(&["kill", "--signal", "USR1", container.name()])?;
+        ensure!(container.wait(LIMIT)? == 0, "the container failed");
+        let printed: usize = String::from_utf8(container.logs(&[])?.stderr)?.trim().parse()?;
+        let name = container.name();
+        eventually(LIMIT, || {
+            let files = [".4", ".3", ".2", ".1", ""];
+            let mut all: Vec<u8> = Vec::new();
+            for number in files {
+                all.extend(read(stage, &format!("{name}/{name}.log{number}")).unwrap_or_default());
+            }
+            // The last line, on stderr, says how many there were.
+            let lines = all.strip_suffix(format!("{printed}\n").as_bytes()).unwrap_or(&all);
+            numbered::check(lines, printed)
+        })?;
+    }
+    Ok(())
+}
+
+/// The same as Docker's own driver, but for the time.
+fn as_json_file(stage: &Stage) -> Result<()> {
+    let script = r#"printf 'a"b\\c\td\re<f>&g \377\344 utf \303\244 \342\200\250\033[1m\n'; echo
+        head -c 40000 /dev/zero | tr '\0' x; echo; printf end"#;
+    let command = ["bash", "-uc", script];
+    let options = ["file-format=json", "file-path={{.Name | upper}}.json"];
+    let own = run(stage, "as-json", &options, &command)?;
+    let theirs = [&["--log-driver", "json-file", "base"], &command[..]].concat();
+    let theirs = Container::run(stage.engine(), "json", &theirs)?;
+    ensure!(own.wait(LIMIT)? == 0 && theirs.wait(LIMIT)? == 0, "the script failed");
+    let expected = fs::read(stage.engine().path(&theirs.inspect("{{.LogPath}}")?))?;
+    let expected = without_time(&expected)?;
+    eventually(LIMIT, || {
+        let found = without_time(&read(stage, "AS-JSON.json")?)?;
+        ensure!(found == expected, "{found:#?} instead of {expected:#?}");
+        Ok(())
+    })
+}
+
+fn without_time(lines: &[u8]) -> Result<Vec<String>> {
+    let cut = |line: &str| {
+        let (before, time) = line.split_once(r#""time":""#).context("a time")?;
+        ensure!(time.ends_with("Z\"}") && time.len() <= 33, "the time {time}");
+        Ok(before.to_owned())
+    };
+    std::str::from_utf8(lines)?.lines().map(cut).collect()
+}
+
+/// By size, and by others' hands.
+fn rotated(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    let options = ["file-path=r/r.log", "file-max-size=100k", "file-max-files=3", "file-mode=0644"];
+    let container = run(stage, "rotated", &options, &["seq", "100000"])?;
+    ensure!(container.wait(LIMIT)? == 0, "seq failed");
+    eventually(LIMIT, || {
+        let last = read(stage, "r/r.log")?;
+        ensure!(last.ends_with(b"\n100000\n"), "the last line is not there yet");
+        Ok(())
+    })?;
+    let all = [read(stage, "r/r.log.2")?, read(stage, "r/r.log.1")?, read(stage, "r/r.log")?];
+    let sizes = all.each_ref().map(Vec::len);
+    ensure!(sizes[0] < 110_000 && sizes[0] >= 102_400 && sizes[1] < 110_000, "{sizes:?}");
+    let (_, last) = numbered::range(&all.concat())?;
+    ensure!(last == 100_000, "the last line is {last}");
+    ensure!(read(stage, "r/r.log.3").is_err(), "there are four files");
+    let mode = engine.shell(&format!("stat -c %a:%u {LOGS}/r/r.log"))?;
+    ensure!(mode == "644:0", "mode and owner are {mode}");
+    engine.shell(&format!("mv {LOGS}/r/r.log {LOGS}/r/moved"))?;
+    container.start()?;
+    ensure!(container.wait(LIMIT)? == 0, "seq failed");
+    eventually(LIMIT, || {
+        let last = read(stage, "r/r.log")?;
+        ensure!(last.ends_with(b"\n100000\n"), "the last line is not there yet");
+        Ok(())
+    })?;
+    ensure!(read(stage, "r/moved")? == all[2], "the moved file was written to");
+    Ok(())
+}
+
+fn another_container(stage: &Stage) -> Result<()> {
+    let options = ["file-path=shared.log"];
+    let first = run(stage, "first", &options, &["sleep", "1000"])?;
+    let words = run(stage, "second", &options, &["echo", "a"]).err().context("it started")?;
+    let words = format!("{words:#}");
+    ensure!(words.contains("shared.log") && words.contains("`first`"), "{words}");
+    first.remove(LIMIT)?;
+    // As compose does when it makes a container anew.
+    let second = run(stage, "second", &options, &["echo", "a"])?;
+    ensure!(second.wait(LIMIT)? == 0);
+    eventually(LIMIT, || {
+        ensure!(read(stage, "shared.log")? == b"a\n", "not the second one's line");
+        Ok(())
+    })
+}
+
+fn refused(stage: &Stage) -> Result<()> {
+    for option in ["file-path=../x", "file-path={{.Nick}}", "file-format=xml", "file-max-files=0"] {
+        let (key, value) = option.split_once('=').unwrap_or_default();
+        let words = run(stage, "refused", &[option], &["true"]).err().context("it started")?;
+        let words = format!("{words:#}");
+        ensure!(words.contains(key) && words.contains(value), "{option}: {words}");
+    }
+    Ok(())
+}
