@@ -6,6 +6,8 @@ use harness::{Engine, Suite};
 
 mod crashes;
 mod create;
+mod exclusive;
+mod guard;
 mod limits;
 mod mounts;
 mod options;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         crashes::scenarios(),
         removal::scenarios(),
         limits::scenarios(),
+        guard::scenarios(),
+        exclusive::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }

@@ -36,6 +36,7 @@ fn malformed(stage: &Stage) -> Result<()> {
         ("mode=0999", ["mode", "0999", ""]),
         ("mode=rwx", ["mode", "rwx", ""]),
         ("cow=maybe", ["cow", "maybe", "on"]),
+        ("access=shared", ["access", "shared", "exclusive"]),
         // A tablespace that the volume does not have.
         ("tablespace.cold.pool=default", ["tablespace.cold.pool", "cold", "tablespaces"]),
         ("label.=x", ["label.", "", ""]),
@@ -53,7 +54,6 @@ fn not_yet_built(stage: &Stage) -> Result<()> {
         "compress=zstd",
         "snapshot.schedule=0 * * * *",
         "snapshot.keep=daily=7",
-        "access=exclusive",
         "from=other",
         "sanitize=on",
     ] {

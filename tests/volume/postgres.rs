@@ -8,11 +8,11 @@ use harness::{Engine, Pg, Scenario, Stage, Version, Volume};
 const DRIVERS: &[&str] = &["local", "pgvol"];
 
 /// The whole volume at one place, roles named by their directories.
-const WHOLE: &[&str] =
+pub(crate) const WHOLE: &[&str] =
     &["-v", "db:/pg", "-e", "PGDATA=/pg/data", "-e", "POSTGRES_INITDB_WALDIR=/pg/wal"];
 
 /// Each role at a place of its own.
-const SUBPATHS: &[&str] = &[
+pub(crate) const SUBPATHS: &[&str] = &[
     "--mount",
     "type=volume,src=db,dst=/data,volume-subpath=data",
     "--mount",

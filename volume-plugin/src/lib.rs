@@ -1,10 +1,11 @@
 //! pgvol, a Docker volume plugin for PostgreSQL.
 //!
-//! Arrows: `api` -> `volume` -> `pool`, `postgres` -> `sys`, never back; `name` is the vocabulary that all
+//! Arrows: `api` -> `volume` -> `pool`, `guard` -> `postgres` -> `sys`, never back; `name` is the vocabulary that all
 //! have in common. `app` wires them; the binary beside this library is a page of prose.
 
 pub mod api;
 pub mod app;
+pub mod guard;
 pub mod name;
 pub mod pool;
 pub mod postgres;

@@ -1,3 +1,4 @@
 //! What the plugin knows of PostgreSQL.
 
 pub mod control;
+pub mod server;

@@ -43,8 +43,13 @@ impl Dir {
 
     /// Metadata of what is at `path` below this one, links not followed.
     pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        let name = OFlag::O_PATH | OFlag::O_NOFOLLOW;
-        self.resolve(path, name)?.metadata()
+        self.handle(path)?.metadata()
+    }
+
+    /// What is at `path` below this one, links not followed, to be looked at and named by
+    /// [`handle_path`]. Opens nothing: no device or FIFO is touched, and no fanotify group is asked.
+    pub fn handle(&self, path: &Path) -> io::Result<File> {
+        self.resolve(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)
     }
 
     /// Makes the directory `name` in this one and opens it; its parent must be durable first.
@@ -119,7 +124,8 @@ impl AsFd for Dir {
     }
 }
 
-fn handle_path(file: &File) -> PathBuf {
+/// A path that leads to the very file of a handle; valid in this process while it is held.
+pub(super) fn handle_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 

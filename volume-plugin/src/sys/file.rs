@@ -1,12 +1,28 @@
 //! Single files: space reserved for one, a lock on one, and what their file system has left.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
+
+/// What tells a file from every other while it is there, by whatever path it is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// The file system; on btrfs, the subvolume.
+    pub device: u64,
+    /// The file on it.
+    pub inode: u64,
+}
+
+impl FileId {
+    /// The file that was looked at.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
 
 /// What a file system holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +71,6 @@ pub fn hold(file: File) -> io::Result<Option<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_lock_excludes_and_ends_with_its_handle() {

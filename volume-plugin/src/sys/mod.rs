@@ -5,12 +5,15 @@
 
 pub mod beneath;
 pub mod btrfs;
+pub mod fanotify;
 pub mod file;
+pub mod inotify;
 mod ioctl;
 pub mod loopdev;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
+pub mod process;
 pub mod tool;
 pub mod tree;
 

@@ -54,6 +54,14 @@ pub enum VolumeError {
         /// Where.
         point: PathBuf,
     },
+    /// It is for one container alone, and another has it.
+    #[error("volume {name} has `access=exclusive` and is in use by {holder}")]
+    Exclusive {
+        /// The volume.
+        name: VolumeName,
+        /// Who has it.
+        holder: String,
+    },
     /// Nothing is created while settings are wrong.
     #[error("nothing is created until the plugin's settings are right: {0}")]
     Settings(String),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::spec::{Layout, TablespaceName, VolumeSpec};
+use super::spec::{Access, Layout, TablespaceName, VolumeSpec};
 use crate::pool::{Overwrite, Owner, PoolName};
 
 /// Docker's map, in the order of its keys.
@@ -14,10 +14,10 @@ const LONGEST_LABEL: usize = 4096;
 
 /// What an unknown key is answered with.
 const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, uid, gid, mode, \
-                     cow, label.KEY";
+                     cow, access, label.KEY";
 
 /// Options of the product that this version cannot honour.
-const NOT_BUILT: [&str; 10] = [
+const NOT_BUILT: [&str; 9] = [
     "size",
     "wal.size",
     "compress",
@@ -25,7 +25,6 @@ const NOT_BUILT: [&str; 10] = [
     "snapshot.schedule",
     "snapshot.keep",
     "consistency",
-    "access",
     "from",
     "sanitize",
 ];
@@ -72,6 +71,7 @@ pub fn parse(raw: &RawOptions, pools: &[PoolName]) -> Result<VolumeSpec, OptionE
         tablespaces: options.tablespaces(&pool)?,
         owner: options.owner()?,
         overwrite: options.overwrite()?,
+        access: options.access()?,
         labels: options.labels()?,
         pool,
     };
@@ -105,6 +105,7 @@ fn render(spec: &VolumeSpec) -> RawOptions {
         ("gid", spec.owner.gid.to_string()),
         ("mode", format!("{:04o}", spec.owner.mode)),
         ("cow", cow.to_owned()),
+        ("access", spec.access.to_string()),
     ];
     let pools = spec
         .tablespaces
@@ -146,7 +147,8 @@ impl Options<'_> {
                 _ => Err(unknown()),
             };
         }
-        let known = ["layout", "pool", "wal.pool", "tablespaces", "uid", "gid", "mode", "cow"];
+        let known =
+            ["layout", "pool", "wal.pool", "tablespaces", "uid", "gid", "mode", "cow", "access"];
         let label = key.strip_prefix("label.").is_some_and(|rest| !rest.is_empty());
         if known.contains(&key) || label { Ok(()) } else { Err(unknown()) }
     }
@@ -219,6 +221,14 @@ impl Options<'_> {
             None | Some("off") => Ok(Overwrite::InPlace),
             Some("on") => Ok(Overwrite::Copy),
             Some(value) => Err(bad("cow", value, "allowed are on and off")),
+        }
+    }
+
+    fn access(&self) -> Result<Access, OptionError> {
+        match self.get("access") {
+            None | Some("guarded") => Ok(Access::Guarded),
+            Some("exclusive") => Ok(Access::Exclusive),
+            Some(value) => Err(bad("access", value, "allowed are guarded and exclusive")),
         }
     }
 

@@ -18,6 +18,7 @@ fn nothing_asked_gives_the_defaults() {
     );
     assert_eq!(spec.owner, Owner { uid: 999, gid: 999, mode: 0o700 });
     assert_eq!(spec.overwrite, Overwrite::InPlace);
+    assert_eq!(spec.access, Access::Guarded);
     assert!(spec.tablespaces.is_empty() && spec.labels.is_empty());
 }
 
@@ -33,6 +34,7 @@ fn every_option_has_its_effect() {
         ("gid", "0"),
         ("mode", "0750"),
         ("cow", "on"),
+        ("access", "exclusive"),
         ("label.team", "db=1"),
         ("label.a.b", ""),
     ])
@@ -42,6 +44,7 @@ fn every_option_has_its_effect() {
     assert_eq!(tablespaces, ["a:wal", "b:default", "c:wal", "d:wal"]);
     assert_eq!(spec.owner, Owner { uid: 70, gid: 0, mode: 0o750 });
     assert_eq!(spec.overwrite, Overwrite::Copy);
+    assert_eq!(spec.access, Access::Exclusive);
     assert_eq!(spec.labels["team"], "db=1");
     assert_eq!(spec.labels["a.b"], "");
 }
@@ -63,6 +66,7 @@ fn a_bad_value_is_refused_with_key_value_and_what_is_allowed() {
         ("mode", "+700", "0777"),
         ("mode", "", "0777"),
         ("cow", "yes", "on and off"),
+        ("access", "shared", "guarded and exclusive"),
         ("label.x", &"x".repeat(4097), "4096"),
     ] {
         let error = try_parse(&[(key, value)]).unwrap_err().to_string();

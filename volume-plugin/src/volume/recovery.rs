@@ -1,12 +1,16 @@
 //! What is put in order at start: mount ids and views that lost each other, and operations that a
 //! killed process left half done.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::catalog::{Entry, Phase};
 use super::error::VolumeError;
 use super::service::Service;
+use super::spec::VolumeSpec;
 use crate::name::VolumeName;
+use crate::sys::{Doing, SysError, mountinfo};
 use plugin_sdk::chain::chain;
 
 impl Service {
@@ -32,6 +36,9 @@ impl Service {
                 tracing::error!(pool = %pool, error = chain(&error), "a pool cannot be opened");
             }
         }
+        if let Err(error) = self.guard_what_is_used().await {
+            tracing::error!(error = chain(&error), "running servers are not guarded");
+        }
         if let Err(error) = self.drop_views_without_ids().await {
             tracing::error!(error = chain(&error), "views that nobody asked for are left");
         }
@@ -41,6 +48,50 @@ impl Service {
             {
                 tracing::error!(volume = %name, error = chain(&error), "an interrupted operation stays unfinished");
             }
+        }
+    }
+
+    /// Containers that were there before this process are guarded from here on; what has become
+    /// of them while there was no guard is told.
+    async fn guard_what_is_used(self: &Arc<Self>) -> Result<(), VolumeError> {
+        for name in self.blocking(|service| Ok(service.used()?)).await? {
+            let _turn = self.turn(&name).await;
+            self.blocking(move |service| {
+                if let Some((root, spec)) = service.root_of(&name) {
+                    service.guard.watch(&name, root, spec.without_clusters());
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        self.blocking(|service| {
+            service.guard.examine();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Volumes that somebody has mounted, or is about to.
+    fn used(&self) -> Result<BTreeSet<VolumeName>, SysError> {
+        let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
+        let place = |name: VolumeName| {
+            let place = mountinfo::place(&own, &self.root_of(&name)?.0)?;
+            Some((name, vec![place]))
+        };
+        let places: Vec<_> =
+            self.catalog.all().into_iter().filter_map(|(name, _)| place(name)).collect();
+        let used = self.views.used(&places)?.into_iter().cloned();
+        Ok(used.chain(self.mounts.mounted()).collect())
+    }
+
+    /// Where the root of a whole volume lies, if its pool is open.
+    fn root_of(&self, name: &VolumeName) -> Option<(PathBuf, VolumeSpec)> {
+        match self.catalog.get(name)? {
+            Entry::Volume(record) if record.phase == Phase::Ready => {
+                let pool = self.pools.open_already(&record.spec.pool)?;
+                Some((pool.locate(name).ok()?, record.spec))
+            }
+            _ => None,
         }
     }
 

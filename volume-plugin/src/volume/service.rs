@@ -17,12 +17,15 @@ use super::error::VolumeError;
 use super::inspection::{Inspector, RolePlace};
 use super::mounts::{Left, Mounts};
 use super::options::{self, RawOptions};
-use super::spec::VolumeSpec;
+use super::spec::{Access, VolumeSpec};
 use super::status::{Known, Status};
 use super::view::{ViewPlan, Views};
+use crate::guard::Guard;
 use crate::name::{MountId, VolumeName};
 use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry};
-use crate::sys::{Doing, SysError, mountinfo};
+use crate::sys::mountinfo::{self, Mount, Place};
+use crate::sys::process::Process;
+use crate::sys::{Doing, SysError};
 use plugin_sdk::chain::chain;
 
 /// What the service works on.
@@ -44,6 +47,7 @@ pub struct Service {
     pub(super) mounts: Mounts,
     pub(super) pools: PoolRegistry,
     pub(super) views: Views,
+    pub(super) guard: Guard,
     inspector: Arc<Inspector>,
     bad_settings: Option<String>,
     turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
@@ -69,6 +73,7 @@ impl Service {
             mounts: parts.mounts,
             pools: parts.pools,
             views: Views::new(parts.views.0, parts.views.1),
+            guard: Guard::start(),
             inspector: Arc::default(),
             bad_settings: parts.bad_settings,
             turns: Mutex::default(),
@@ -130,6 +135,11 @@ impl Service {
         let shares = self.shares(&spec).await?;
         self.blocking(move |service| {
             let plan = plan(&name, &spec, &shares)?;
+            if spec.access == Access::Exclusive && !service.mounts.of(&name).contains_key(&id) {
+                service.refuse_if_held(&name, &shares)?;
+            }
+            // In force before anybody has the volume.
+            service.guard.watch(&name, plan.root.clone(), spec.without_clusters());
             let view = service.views.ensure(&name, &plan)?;
             if let Err(error) = service.mounts.add(&name, &id) {
                 service.drop_idle_view(&name)?;
@@ -175,6 +185,7 @@ impl Service {
         if let Entry::Volume(record) = &entry {
             let (places, trouble) = self.places(record);
             known.trouble = trouble;
+            known.outlook = self.guard.outlook(name);
             known.inspection = self.inspector.inspect(name, places).await;
         }
         Some((entry.clone(), Status::new(entry, known)))
@@ -260,6 +271,7 @@ impl Service {
             self.refuse_if_used(&name, shares)?;
             self.catalog.begin_removal(record)?;
         }
+        self.guard.forget(&name);
         self.views.drop(&name)?;
         self.mounts.clear(&name)?;
         self.inspector.forget(&name);
@@ -283,16 +295,25 @@ impl Service {
         Ok(self.catalog.forget(name)?)
     }
 
+    /// A volume for one container alone is refused while a container has it. One that has not
+    /// come far enough to show it counts as the one that asks: a container may mount it twice.
+    fn refuse_if_held(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
+        let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
+        let places = places_of(name, shares, &own)?;
+        let Some(user) = self.views.users(name, &places)?.into_iter().next() else {
+            return Ok(());
+        };
+        let container = Process::open(user.pid).and_then(|process| process.container());
+        let holder = match container {
+            Ok(Some(id)) => format!("container {id}"),
+            _ => format!("process {}, which has it mounted at {}", user.pid, user.point.display()),
+        };
+        Err(VolumeError::Exclusive { name: name.clone(), holder })
+    }
+
     fn refuse_if_used(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
         let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
-        let mut places = Vec::new();
-        for share in shares {
-            match share.pool.locate(name) {
-                Ok(path) => places.extend(mountinfo::place(&own, &path)),
-                Err(PoolError::Missing(_)) => {}
-                Err(error) => return Err(share.refused(error)),
-            }
-        }
+        let places = places_of(name, shares, &own)?;
         match self.views.users(name, &places)?.into_iter().next() {
             None => Ok(()),
             Some(user) => {
@@ -331,6 +352,23 @@ impl Service {
             Err(panic) => Err(VolumeError::Internal(panic.to_string())),
         }
     }
+}
+
+/// Where the volume's shares lie, as `mounts` have them.
+fn places_of(
+    name: &VolumeName,
+    shares: &[Share],
+    mounts: &[Mount],
+) -> Result<Vec<Place>, VolumeError> {
+    let mut places = Vec::new();
+    for share in shares {
+        match share.pool.locate(name) {
+            Ok(path) => places.extend(mountinfo::place(mounts, &path)),
+            Err(PoolError::Missing(_)) => {}
+            Err(error) => return Err(share.refused(error)),
+        }
+    }
+    Ok(places)
 }
 
 fn is_shown(entry: &Entry) -> bool {

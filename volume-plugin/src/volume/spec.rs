@@ -23,6 +23,26 @@ impl fmt::Display for Layout {
     }
 }
 
+/// Who may mount a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Any number of containers, of which one at a time runs a cluster's server.
+    #[default]
+    Guarded,
+    /// One container at a time.
+    Exclusive,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guarded => f.write_str("guarded"),
+            Self::Exclusive => f.write_str("exclusive"),
+        }
+    }
+}
+
 /// A tablespace's name: `[a-z0-9_-]{1,63}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -105,6 +125,9 @@ pub struct VolumeSpec {
     pub owner: Owner,
     /// How files are overwritten.
     pub overwrite: Overwrite,
+    /// Who may mount it; volumes of before there was a choice are guarded.
+    #[serde(default)]
+    pub access: Access,
     /// The user's own words.
     pub labels: BTreeMap<String, String>,
 }
@@ -123,6 +146,11 @@ impl VolumeSpec {
     /// Roles that live in another pool than the root, to be bound onto it.
     pub fn roles_elsewhere(&self) -> impl Iterator<Item = (Role, &PoolName)> {
         self.roles().into_iter().filter(|(_, pool)| **pool != self.pool)
+    }
+
+    /// Directories of the root that hold no cluster.
+    pub fn without_clusters(&self) -> Vec<String> {
+        vec![Role::Wal.path(), TABLESPACES.to_owned()]
     }
 
     /// The share of the volume in each pool: the root's first, with every directory, since roles

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::catalog::{Entry, Phase, Record};
 use super::inspection::Inspection;
 use super::mounts::MountIds;
-use super::spec::Layout;
+use super::spec::{Access, Layout};
+use crate::guard::{Outlook, Running};
 use crate::pool::PoolName;
 use crate::postgres::control::Cluster;
 
@@ -20,6 +21,8 @@ pub struct Known {
     pub mounts: MountIds,
     /// Why a pool of it cannot be used at present.
     pub trouble: Option<String>,
+    /// What its guard knows.
+    pub outlook: Outlook,
 }
 
 /// See the module. Fields that are not known are left out.
@@ -35,11 +38,31 @@ pub struct Status {
 #[derive(Debug, Serialize)]
 struct Volume {
     layout: Layout,
+    access: Access,
     labels: BTreeMap<String, String>,
     roles: BTreeMap<String, RoleStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    postgres: Option<Cluster>,
+    postgres: Option<Postgres>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guard: Option<Guard>,
     mounts: MountIds,
+}
+
+#[derive(Debug, Serialize)]
+struct Postgres {
+    #[serde(flatten)]
+    cluster: Option<Cluster>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    running: Vec<Running>,
+}
+
+/// Shown once there is something to tell.
+#[derive(Debug, Serialize)]
+struct Guard {
+    /// Servers that were kept from starting beside another.
+    refused: u64,
+    /// Opens that were allowed since they could not be judged.
+    unjudged: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,6 +82,7 @@ impl Status {
             }
             Entry::Volume(record) => {
                 let trouble = known.trouble.as_ref().or(known.inspection.trouble.as_ref());
+                let trouble = trouble.or(known.outlook.trouble.as_ref());
                 let state = match (record.phase, trouble) {
                     (Phase::Creating, _) => "creating",
                     (Phase::Removing, _) => "removing",
@@ -78,11 +102,16 @@ impl Volume {
             let used = known.inspection.used.get(&role).copied();
             (role.to_string(), RoleStatus { pool: pool.clone(), path: role.path(), used })
         };
+        let Outlook { running, refused, unjudged, .. } = known.outlook;
+        let cluster = known.inspection.cluster;
+        let some = cluster.is_some() || !running.is_empty();
         Self {
             layout: record.spec.layout,
+            access: record.spec.access,
             roles: record.spec.roles().into_iter().map(role).collect(),
             labels: record.spec.labels,
-            postgres: known.inspection.cluster,
+            postgres: some.then_some(Postgres { cluster, running }),
+            guard: (refused + unjudged > 0).then_some(Guard { refused, unjudged }),
             mounts: known.mounts,
         }
     }
@@ -116,13 +145,14 @@ mod tests {
         let known = Known {
             inspection: Inspection { used: [(Role::Data, 4096)].into(), ..Inspection::default() },
             mounts: [("id".parse().unwrap(), 2)].into(),
-            trouble: None,
+            ..Known::default()
         };
         assert_eq!(
             json(Entry::Volume(record(Phase::Ready)), known),
             json!({
                 "state": "ok",
                 "layout": "split",
+                "access": "guarded",
                 "labels": {"a": "b"},
                 "roles": {
                     "data": {"pool": "default", "path": "data", "used": 4096},

@@ -170,23 +170,25 @@ impl Views {
         Ok(())
     }
 
+    /// Which of the volumes, each with its places, somebody shows other than as copies of views.
+    pub(super) fn used<'a>(
+        &self,
+        volumes: &'a [(VolumeName, Vec<Place>)],
+    ) -> Result<Vec<&'a VolumeName>, SysError> {
+        let elsewhere = self.elsewhere()?;
+        let used = |(volume, places): &&(VolumeName, Vec<Place>)| {
+            elsewhere.users(volume, places).next().is_some()
+        };
+        Ok(volumes.iter().filter(used).map(|(volume, _)| volume).collect())
+    }
+
     /// Who shows one of `places` other than as a copy of this volume's view.
     pub(super) fn users(
         &self,
         volume: &VolumeName,
         places: &[Place],
     ) -> Result<Vec<User>, SysError> {
-        let elsewhere = self.elsewhere()?;
-        let mut users = Vec::new();
-        for namespace in &elsewhere.namespaces {
-            for mount in &namespace.mounts {
-                let used = places.iter().any(|place| mount.shows(place));
-                if used && !elsewhere.is_copy(volume, &mount.point) {
-                    users.push(User { pid: namespace.pid, point: mount.point.clone() });
-                }
-            }
-        }
-        Ok(users)
+        Ok(self.elsewhere()?.users(volume, places).collect())
     }
 }
 
@@ -310,6 +312,23 @@ impl Elsewhere {
 
     fn roots(&self) -> impl Iterator<Item = (&MountNamespace, &Path)> {
         self.roots.iter().map(|(index, root)| (&self.namespaces[*index], root.as_path()))
+    }
+
+    fn users<'a>(
+        &'a self,
+        volume: &'a VolumeName,
+        places: &'a [Place],
+    ) -> impl Iterator<Item = User> + 'a {
+        let shown = self
+            .namespaces
+            .iter()
+            .flat_map(|namespace| namespace.mounts.iter().map(|mount| (namespace.pid, mount)));
+        let used = |mount: &Mount| {
+            places.iter().any(|place| mount.shows(place)) && !self.is_copy(volume, &mount.point)
+        };
+        shown
+            .filter(move |(_, mount)| used(mount))
+            .map(|(pid, mount)| User { pid, point: mount.point.clone() })
     }
 
     /// Whether `point` is the view or inside, below whatever root it may be shown: a container may

@@ -1,0 +1,198 @@
+//! Finds the directories that are or may become those of clusters, when a volume begins to be
+//! guarded and when directories appear in it. A bounded look: what lies in a volume is hostile.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::table::{Added, Table};
+use super::watched::Watched;
+use crate::name::VolumeName;
+use crate::sys::beneath::Dir;
+use crate::sys::fanotify::Group;
+use crate::sys::file::FileId;
+use crate::sys::inotify::{NewDirectories, News, Number};
+use plugin_sdk::chain::chain;
+
+/// Directories inside each other that are looked into: `data/17/main` is three.
+const DEEPEST: usize = 5;
+
+/// Directories of a volume that are watched.
+const MOST_DIRECTORIES: usize = 256;
+
+/// Names that are looked at in one directory.
+const MOST_NAMES: usize = 4096;
+
+/// How long a busy volume is left alone between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long the thread sleeps when nothing appears.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Scout {
+    table: Arc<Table>,
+    /// `None` where the kernel gives none: then all is looked at once a second.
+    appearing: Option<NewDirectories>,
+    volumes: Mutex<HashMap<Number, VolumeName>>,
+}
+
+/// A directory to look at.
+struct Place {
+    dir: Dir,
+    path: PathBuf,
+    depth: usize,
+}
+
+impl Scout {
+    pub(super) fn new(table: Arc<Table>) -> Self {
+        let appearing = NewDirectories::new();
+        if let Err(error) = &appearing {
+            tracing::warn!(%error, "new directories are looked for once a second");
+        }
+        Self { table, appearing: appearing.ok(), volumes: Mutex::default() }
+    }
+
+    /// Looks wherever a directory appears, until `stop`; `group` is the group of the moment.
+    pub(super) fn run(&self, stop: impl Fn() -> bool, group: impl Fn() -> Option<Group>) {
+        while !stop() {
+            let news = self.wait();
+            let mut changed = HashSet::new();
+            for one in news {
+                match one {
+                    News::In(number) => changed.extend(self.volumes().get(&number).cloned()),
+                    News::Gone(number) => drop(self.volumes().remove(&number)),
+                    News::Lost => changed.extend(self.table.volumes()),
+                }
+            }
+            for volume in &changed {
+                self.look(volume, group().as_ref());
+            }
+            if !changed.is_empty() {
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    fn wait(&self) -> Vec<News> {
+        let news = self.appearing.as_ref().map(|appearing| appearing.read(IDLE));
+        if let Some(Ok(news)) = news {
+            return news;
+        }
+        if let Some(Err(error)) = news {
+            tracing::error!(%error, "new directories are not seen");
+        }
+        std::thread::sleep(IDLE);
+        vec![News::Lost]
+    }
+
+    /// Watches what is in `volume` now and no longer what is not.
+    pub(super) fn look(&self, volume: &VolumeName, group: Option<&Group>) {
+        let Some(entry) = self.table.entry(volume) else { return };
+        let trouble = match self.walk(volume, &entry.root, &entry.except, group) {
+            Ok(Seen { ids, complete }) => {
+                for gone in self.table.keep(volume, |watched| {
+                    let held = watched.holder().is_some_and(|holder| holder.is_alive());
+                    ids.contains(&watched.id) || held
+                }) {
+                    if let Some(group) = group {
+                        gone.end(group);
+                    }
+                }
+                let too_many = || format!("only {MOST_DIRECTORIES} directories are watched");
+                (!complete).then(too_many)
+            }
+            Err(error) => Some(chain(&error)),
+        };
+        if let Some(trouble) = &trouble {
+            tracing::warn!(volume = %volume, trouble, "not all of a volume is guarded");
+        }
+        self.table.set_trouble(volume, trouble);
+    }
+
+    /// Forgets the numbers of `volume`.
+    pub(super) fn forget(&self, volume: &VolumeName) {
+        let mut volumes = self.volumes();
+        let numbers: Vec<_> =
+            volumes.iter().filter(|(_, of)| *of == volume).map(|(number, _)| *number).collect();
+        for number in numbers {
+            volumes.remove(&number);
+            if let Some(appearing) = &self.appearing {
+                appearing.unwatch(number);
+            }
+        }
+    }
+
+    fn walk(
+        &self,
+        volume: &VolumeName,
+        root: &Path,
+        except: &[String],
+        group: Option<&Group>,
+    ) -> io::Result<Seen> {
+        let mut seen = Seen { ids: HashSet::new(), complete: true };
+        let first = Place { dir: Dir::open(root)?, path: PathBuf::new(), depth: 0 };
+        let mut places = VecDeque::from([first]);
+        while let Some(Place { dir, path, depth }) = places.pop_front() {
+            if seen.ids.len() == MOST_DIRECTORIES {
+                seen.complete = false;
+                break;
+            }
+            // Before its content is looked at, so that nothing appears unseen.
+            if let Some(appearing) = &self.appearing {
+                let number = appearing.watch(&dir.handle(Path::new("."))?)?;
+                self.volumes().insert(number, volume.clone());
+            }
+            let below = fs::read_dir(dir.path())?.take(MOST_NAMES);
+            let names: Vec<_> = below
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.file_name())
+                .collect();
+            let children: Vec<_> = names
+                .iter()
+                .filter(|name| depth > 0 || !except.iter().any(|except| *name == except.as_str()))
+                // Gone meanwhile, or no directory any more.
+                .filter_map(|name| Some((name, dir.open_dir(Path::new(name)).ok()?)))
+                .map(|(name, dir)| Place { dir, path: path.join(name), depth: depth + 1 })
+                .collect();
+            let watched = Watched::new(volume.clone(), path, dir)?;
+            seen.ids.insert(watched.id);
+            // Nothing is left to be watched of a volume that is being forgotten.
+            let Some((watched, added)) = self.table.add(watched) else { break };
+            if let Some(group) = group {
+                self.begin(&watched, added, group)?;
+            }
+            if depth < DEEPEST && !watched.is_cluster() {
+                places.extend(children);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn begin(&self, watched: &Arc<Watched>, added: Added, group: &Group) -> io::Result<()> {
+        let control = match added {
+            Added::Now => watched.begin(group)?,
+            Added::Before => watched.look(group)?,
+        };
+        if let Some(control) = control {
+            self.table.index(watched, control);
+        }
+        Ok(())
+    }
+
+    fn volumes(&self) -> MutexGuard<'_, HashMap<Number, VolumeName>> {
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a walk has seen.
+struct Seen {
+    ids: HashSet<FileId>,
+    /// Whether that was all.
+    complete: bool,
+}
