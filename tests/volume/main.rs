@@ -22,6 +22,7 @@ const SMOKE: &[&str] = &[
     "subpath_is_not_known::pgvol",
     "plugin_killed_under_a_server",
     "live_restore::pgvol",
+    "guard::beside_a_running_server",
 ];
 
 const SUITE: Suite = Suite {
