@@ -145,7 +145,7 @@ fn listing(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     let recording = rig.record()?;
     let said = engine.refused(&["volume", "inspect", "nothing"])?;
-    ensure!(said.contains("no such volume"), "{said}");
+    ensure!(said.to_lowercase().contains("no such volume"), "{said}");
     recording.expect(&[("Get", 1), ("Path", 0)])?;
     let volume = Volume::create(engine, "pgvol", "listed", &[])?;
     let listed = engine.docker(&["volume", "ls", "--format", "{{.Driver}} {{.Name}}"])?;
