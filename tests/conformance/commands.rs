@@ -1,7 +1,7 @@
-//! `docker plugin` with the two plugins: what it refuses, what it shows, and restarts between.
+//! `docker plugin` with the two plugins: what it refuses and what it shows.
 
 use anyhow::{Context, Result, ensure};
-use harness::{RestartMode, Scenario, Stage, Volume};
+use harness::{Scenario, Stage, Volume};
 use serde_json::Value;
 
 use crate::rig::Rig;
@@ -13,9 +13,6 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("plugin_settings", settings),
         Scenario::new("plugin_list_by_filters", filters),
         Scenario::new("volume_list_without_its_plugin", list_while_disabled),
-        Scenario::new("volumes_after_an_engine_restart", after_restart),
-        Scenario::new("plugin_is_released_after_a_restart", released_after_restart),
-        Scenario::new("engine_killed_leaves_plugins_running", engine_killed),
     ]
 }
 
@@ -120,72 +117,4 @@ fn list_while_disabled(stage: &Stage) -> Result<()> {
     let listed = listed?;
     ensure!(listed == "other", "{listed}");
     other.remove()
-}
-
-/// What was in them, and what dockerd itself keeps about them.
-fn after_restart(stage: &Stage) -> Result<()> {
-    let engine = stage.engine();
-    for driver in ["local", "pgvol"] {
-        let driver = stage.driver(driver)?;
-        let labelled = ["volume", "create", "--driver", driver, "--label", "team=blue"];
-        let option = if driver == "pgvol" { &["--opt", "uid=1000"][..] } else { &[] };
-        engine.docker(&[&labelled[..], option, &[driver]].concat())?;
-        let volume = format!("{driver}:/data");
-        let write = ["run", "--rm", "-v", &volume, "base", "sh", "-c", "echo kept >/data/file"];
-        engine.docker(&write)?;
-    }
-    let shown = || engine.docker(&["volume", "inspect", "local", "pgvol"]);
-    let before = shown()?;
-    engine.stop_daemon()?;
-    engine.start_daemon(RestartMode::Plain)?;
-    ensure!(shown()? == before, "{} instead of {before}", shown()?);
-    ensure!(before.contains("blue") && before.contains("1000"), "{before}");
-    for driver in ["local", "pgvol"] {
-        let volume = format!("{driver}:/data");
-        let said = engine.docker(&["run", "--rm", "-v", &volume, "base", "cat", "/data/file"])?;
-        ensure!(said == "kept", "{driver}: {said}");
-        engine.docker(&["volume", "rm", driver])?;
-    }
-    Ok(())
-}
-
-/// A volume holds its plugin over a restart, and no longer than it is there; a plugin that was
-/// off stays off.
-fn released_after_restart(stage: &Stage) -> Result<()> {
-    let rig = Rig::new(stage)?;
-    let engine = rig.engine();
-    let volume = Volume::create(engine, "pgvol", "holds", &[])?;
-    engine.docker(&["plugin", "disable", "pglog"])?;
-    engine.stop_daemon()?;
-    engine.start_daemon(RestartMode::Plain)?;
-    let enabled =
-        |plugin: &str| engine.docker(&["plugin", "inspect", "--format", "{{.Enabled}}", plugin]);
-    ensure!(enabled("pgvol")? == "true" && enabled("pglog")? == "false");
-    rig.pglog.enable()?;
-    let said = engine.refused(&["plugin", "disable", "pgvol"])?;
-    ensure!(said.contains("in use"), "{said}");
-    volume.remove()?;
-    engine.docker(&["plugin", "disable", "pgvol"])?;
-    engine.docker(&["plugin", "rm", "pgvol"])?;
-    rig.pgvol.create()?;
-    rig.pgvol.enable()
-}
-
-fn engine_killed(stage: &Stage) -> Result<()> {
-    let rig = Rig::new(stage)?;
-    let engine = rig.engine();
-    let pids = [rig.pgvol.pid()?, rig.pglog.pid()?];
-    engine.kill_daemon()?;
-    for pid in pids {
-        engine.shell(&format!("kill -0 {pid}"))?;
-    }
-    engine.start_daemon(RestartMode::Plain)?;
-    rig.pgvol.wait_listening()?;
-    rig.pglog.wait_listening()?;
-    // The next engine does not take them over, but starts them anew.
-    for pid in pids {
-        let old = engine.shell(&format!("kill -0 {pid} 2>&1 || :"))?;
-        ensure!(old.contains("No such process"), "the old process {pid} runs beside the new one");
-    }
-    Ok(())
 }

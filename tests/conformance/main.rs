@@ -8,11 +8,14 @@ use harness::Suite;
 mod call;
 mod commands;
 mod counts;
+mod discovery;
 mod golden;
 mod logs;
+mod restarts;
 mod rig;
 mod subpaths;
 mod traces;
+mod transport;
 mod volumes;
 
 const SMOKE: &[&str] = &[
@@ -34,6 +37,9 @@ fn main() -> ExitCode {
         subpaths::scenarios(),
         logs::scenarios(),
         commands::scenarios(),
+        restarts::scenarios(),
+        transport::scenarios(),
+        discovery::scenarios(),
         traces::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())

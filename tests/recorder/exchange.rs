@@ -41,13 +41,15 @@ impl Exchange {
                 self.journal.answer(&number, *status, body.as_bytes())?;
                 return made_up(connection, *status, body);
             }
+            Some(Fault::Hold(time)) => thread::sleep(*time),
             Some(Fault::HangUpAfter) | None => {}
         }
         let mut plugin = UnixStream::connect(&self.plugin)?;
         plugin.write_all(&request.bytes())?;
         let (forth, back) = (plugin.try_clone()?, BufReader::new(plugin));
         thread::spawn(move || pass_on(&mut reader, &forth));
-        let done = self.answer(&number, back, fault.is_none().then_some(&connection));
+        let done =
+            self.answer(&number, back, (fault != Some(Fault::HangUpAfter)).then_some(&connection));
         // Ends the other direction as well.
         connection.shutdown(Shutdown::Both).ok();
         done

@@ -1,13 +1,14 @@
 //! Misbehaviour on order: what a plugin is made to do to dockerd that it would not do by itself.
 //!
 //! An order is a file `faults/PLUGIN/CALL` such as `faults/pgvol/VolumeDriver.Mount`, JSON:
-//! `answer` with `status` and `body` instead of the plugin's, or `hang_up`, `before` or `after` the
-//! plugin has acted. `times` says for how many calls it holds; without it, until the file is gone.
+//! `answer` with `status` and `body` instead of the plugin's, `hang_up`, `before` or `after` the
+//! plugin has acted, or `hold_ms`, for so long before the plugin is asked. `times` says for how many calls it holds; without it, until the file is gone.
 //! Being a file it holds over a restart and can be there before the plugin is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ pub(crate) enum Fault {
     HangUpBefore,
     /// Have the plugin act and close the connection in place of its answer.
     HangUpAfter,
+    /// Ask the plugin only after this time.
+    Hold(Duration),
 }
 
 /// The orders for one plugin.
@@ -45,6 +48,9 @@ impl Faults {
             // Seen by whoever waits for it to be used up.
             if times == 1 { fs::remove_file(&file) } else { fs::write(&file, order.to_string()) }
                 .ok()?;
+        }
+        if let Some(time) = order["hold_ms"].as_u64() {
+            return Some(Fault::Hold(Duration::from_millis(time)));
         }
         match order["hang_up"].as_str() {
             Some("before") => Some(Fault::HangUpBefore),
@@ -72,11 +78,14 @@ mod tests {
         let order = r#"{"times": 2, "answer": {"status": 500, "body": "no"}}"#;
         fs::write(directory.join("VolumeDriver.Get"), order).unwrap();
         fs::write(directory.join("VolumeDriver.List"), r#"{"hang_up": "before"}"#).unwrap();
+        fs::write(directory.join("VolumeDriver.Path"), r#"{"hold_ms": 7}"#).unwrap();
         for _ in 0..2 {
             let expected = Fault::Answer(500, "no".to_owned());
             assert_eq!(faults.take("VolumeDriver.Get"), Some(expected));
             assert_eq!(faults.take("VolumeDriver.List"), Some(Fault::HangUpBefore));
         }
+        let hold = Fault::Hold(Duration::from_millis(7));
+        assert_eq!(faults.take("VolumeDriver.Path"), Some(hold));
         assert_eq!(faults.take("VolumeDriver.Get"), None);
         assert_eq!(faults.take("VolumeDriver.List"), Some(Fault::HangUpBefore));
     }
