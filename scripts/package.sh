@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Builds both plugins and lays them out for `docker plugin create`: OUTDIR/pgvol and OUTDIR/pglog, each
 # with its part of the top-level config.json and a root that holds the binary, the libraries it is
-# linked to and, for pgvol, the btrfs tools out of Debian's btrfs-progs: nothing else.
+# linked to and, for pgvol, the btrfs tools out of Debian's btrfs-progs: nothing else. The same two
+# programs are Docker's client plugins, as OUTDIR/cli-plugins/docker-pgvol and docker-pglog: for the host,
+# so without the libraries, which are libc's alone. To install them:
+#   install -D -t /usr/local/lib/docker/cli-plugins OUTDIR/cli-plugins/*
 # The same files make the same layer: dockerd takes names, owners, modes and times (in whole seconds)
 # as they are here, sorts by name and adds nothing. Owners are root's where root packages.
 #
@@ -87,3 +90,9 @@ binaries=${BIN_DIR:-$(build)}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml")
 package pgvol 40 mkfs.btrfs btrfs
 package pglog 15
+rm -rf "$out/cli-plugins"
+for name in pgvol pglog; do
+    install -D -m 0755 "$binaries/$name" "$out/cli-plugins/docker-$name"
+done
+settle "$out/cli-plugins"
+

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use plugin_sdk::router::Refusal;
 use plugin_sdk::server::{BindError, Server};
+use plugin_sdk::settings::InForce;
 use plugin_sdk::{durable, record};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Logs};
-use crate::ingest::Streams;
-use crate::journal::Journals;
+use crate::ingest::{self, Streams};
+use crate::journal::{self, Journals};
 use crate::sink::{Host, Sinks};
 use crate::sys::{self, HostRoot};
 
@@ -24,11 +25,12 @@ const KIND: &str = "pglog-state";
 const VERSION: u32 = 1;
 
 /// What the state directory holds, in the formats that this program writes and the newest it reads.
-pub const FORMATS: [record::Format; 4] = [
+pub const FORMATS: [record::Format; 5] = [
     (KIND, VERSION),
-    (crate::ingest::RECORD_KIND, crate::ingest::RECORD_VERSION),
+    (ingest::RECORD_KIND, ingest::RECORD_VERSION),
     (crate::sink::RECORD_KIND, crate::sink::RECORD_VERSION),
     (crate::sink::LEDGER_KIND, crate::sink::LEDGER_VERSION),
+    (journal::ABOUT_KIND, journal::ABOUT_VERSION),
 ];
 
 /// How long after a failure the state is tried again.
@@ -89,6 +91,7 @@ pub struct App {
     opener: Opener,
     logs: watch::Sender<Result<Logs, String>>,
     lock: Option<sys::Lock>,
+    settings: InForce,
     shutdown: CancellationToken,
 }
 
@@ -108,7 +111,20 @@ impl App {
         let interrupt = CancellationToken::new();
         let opener = Opener { paths: paths.clone(), runtimes, interrupt };
         let (logs, lock) = settle(opener.open(), None);
-        Ok(Self { server, opener, logs: watch::Sender::new(logs), lock, shutdown })
+        Ok(Self {
+            server,
+            opener,
+            logs: watch::Sender::new(logs),
+            lock,
+            settings: InForce::new(),
+            shutdown,
+        })
+    }
+
+    /// With the settings that it goes by, for whoever asks.
+    #[must_use]
+    pub fn with_settings(self, settings: InForce) -> Self {
+        Self { settings, ..self }
     }
 
     /// What calls work on, as it changes.
@@ -119,8 +135,14 @@ impl App {
     /// Answers calls until the shutdown. Streams are left as they are, for the next process, but
     /// only when no call can be waiting for the end of one.
     pub async fn run(self) {
-        let Self { server, opener, logs, mut lock, shutdown } = self;
-        let router = Api { logs: logs.subscribe(), shutdown: shutdown.clone() }.router();
+        let Self { server, opener, logs, mut lock, settings, shutdown } = self;
+        let api = Api {
+            logs: logs.subscribe(),
+            state_directory: opener.paths.state.clone(),
+            settings: Arc::new(settings),
+            shutdown: shutdown.clone(),
+        };
+        let router = api.router();
         let interrupt = opener.interrupt.clone();
         let reopen = async {
             while lock.is_none() {

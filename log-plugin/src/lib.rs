@@ -6,10 +6,12 @@
 //!
 //! A [`sink`] is one more reader of the journal.
 //!
-//! Arrows: `api -> history, ingest, sink -> journal -> frame, sys`, never back.
+//! Arrows: `api -> history, ingest, sink -> journal -> frame, sys`, never back. `client` is the other end of
+//! the admin calls: `docker pglog`, a process of its own, which knows of the rest only their answers.
 
 pub mod api;
 pub mod app;
+pub mod client;
 pub mod container;
 pub mod frame;
 pub mod history;

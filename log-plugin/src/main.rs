@@ -1,20 +1,39 @@
-//! The plugin's process: settings, runtimes, streams taken up, calls answered, end.
+//! The plugin's process: settings, runtimes, streams taken up, calls answered, end. Called by any other
+//! word than dockerd's it is the client, `docker pglog`.
 
-use anyhow::{Context, Result, bail};
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
 use pglog::app::{App, FORMATS, Paths, Runtimes};
+use pglog::client::Pglog;
 use pglog::settings::Settings;
-use plugin_sdk::{record, shutdown, sys, telemetry};
+use plugin_sdk::{cli, record, shutdown, sys, telemetry};
 use tokio::runtime::{Builder, Runtime};
 
-fn main() -> Result<()> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    if arguments == ["formats"] {
-        return record::print(&FORMATS).context("print");
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let done = if arguments == ["serve"] {
+        serve()
+    } else if arguments == ["formats"] {
+        record::print(&FORMATS).context("print")
+    } else {
+        return cli::main::<Pglog>(arguments);
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody to tell when standard error is gone.
+            drop(writeln!(io::stderr(), "pglog: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
-    if arguments != ["serve"] {
-        bail!("usage: pglog serve|formats");
-    }
-    let settings = Settings::read(std::env::vars())?;
+}
+
+fn serve() -> Result<()> {
+    let settings = Settings::read(env::vars())?;
     let _telemetry = telemetry::start(settings.log_level);
     if let Err(error) = sys::raise_open_files() {
         tracing::warn!(%error, "limit on open files");
@@ -27,7 +46,7 @@ fn main() -> Result<()> {
     let served = calls.block_on(async {
         let shutdown = shutdown::token().context("catch signals")?;
         let app = App::start(&paths, runtimes, shutdown)?;
-        app.run().await;
+        app.with_settings(settings.in_force).run().await;
         Ok(())
     });
     calls.shutdown_background();

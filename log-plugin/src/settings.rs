@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use plugin_sdk::settings::{BadSettings, Reader, Setting};
+use plugin_sdk::settings::{BadSettings, InForce, Reader, Setting};
 use plugin_sdk::telemetry::Level;
 
 const LOG_LEVEL: Setting = Setting {
@@ -28,6 +28,8 @@ pub struct Settings {
     pub log_level: Level,
     /// Where on the host the file sink writes.
     pub log_directory: HostPath,
+    /// All of them in words, for who asks.
+    pub in_force: InForce,
 }
 
 /// An absolute path of the host.
@@ -49,8 +51,8 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, BadSettings> {
         let mut reader = Reader::new(environment);
-        let settings =
-            Self { log_level: reader.read(&LOG_LEVEL), log_directory: reader.read(&LOG_DIR) };
+        let (log_level, log_directory) = (reader.read(&LOG_LEVEL), reader.read(&LOG_DIR));
+        let settings = Self { log_level, log_directory, in_force: reader.in_force() };
         reader.finish().map(|()| settings)
     }
 }
@@ -62,8 +64,9 @@ mod tests {
     #[test]
     fn defaults_parse() {
         let log_directory = HostPath("/var/log/pglog".into());
-        let defaults = Settings { log_level: Level::Info, log_directory };
-        assert_eq!(Settings::read([]).unwrap(), defaults);
+        let settings = Settings::read([]).unwrap();
+        assert_eq!((settings.log_level, settings.log_directory), (Level::Info, log_directory));
+        assert_eq!(settings.in_force.len(), SETTINGS.len());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! Deliberately absent: any state of a plugin, any retry, any second transport.
 
 pub mod chain;
+pub mod cli;
 pub mod client;
 pub mod durable;
 pub mod record;

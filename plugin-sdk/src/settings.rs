@@ -45,6 +45,9 @@ impl fmt::Display for BadSettings {
 
 impl std::error::Error for BadSettings {}
 
+/// The value of each setting that a process goes by, in the words it was given or the default's.
+pub type InForce = BTreeMap<&'static str, String>;
+
 /// Reads settings one after another and collects what is wrong.
 ///
 /// ```
@@ -59,12 +62,17 @@ impl std::error::Error for BadSettings {}
 pub struct Reader {
     environment: BTreeMap<String, String>,
     bad: Vec<BadSetting>,
+    in_force: InForce,
 }
 
 impl Reader {
     /// Reads out of `environment`, for a plugin [`std::env::vars`].
     pub fn new(environment: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self { environment: environment.into_iter().collect(), bad: Vec::new() }
+        Self {
+            environment: environment.into_iter().collect(),
+            bad: Vec::new(),
+            in_force: InForce::new(),
+        }
     }
 
     /// The value of `setting`; where it is bad, the default, and [`Reader::finish`] will tell.
@@ -78,7 +86,10 @@ impl Reader {
     {
         if let Some(value) = self.environment.get(setting.name) {
             match value.parse() {
-                Ok(parsed) => return parsed,
+                Ok(parsed) => {
+                    self.in_force.insert(setting.name, value.clone());
+                    return parsed;
+                }
                 Err(reason) => self.bad.push(BadSetting {
                     name: setting.name,
                     value: value.clone(),
@@ -86,10 +97,16 @@ impl Reader {
                 }),
             }
         }
+        self.in_force.insert(setting.name, setting.default.to_owned());
         setting
             .default
             .parse()
             .unwrap_or_else(|reason| panic!("the default of {}: {reason}", setting.name))
+    }
+
+    /// What was read so far.
+    pub fn in_force(&self) -> InForce {
+        self.in_force.clone()
     }
 
     /// `Ok` when every value read was good.
@@ -113,6 +130,7 @@ mod tests {
     fn a_missing_setting_has_its_default() {
         let mut reader = environment(&[("B", "7")]);
         assert_eq!((reader.read::<u8>(&A), reader.read::<u8>(&B)), (1, 7));
+        assert_eq!(reader.in_force(), InForce::from([("A", "1".into()), ("B", "7".into())]));
         assert_eq!(reader.finish(), Ok(()));
     }
 
@@ -120,6 +138,7 @@ mod tests {
     fn every_bad_one_is_reported() {
         let mut reader = environment(&[("A", "x"), ("B", "300")]);
         let _: (u8, u8) = (reader.read(&A), reader.read(&B));
+        assert_eq!(reader.in_force()["A"], "1");
         let error = reader.finish().unwrap_err().to_string();
         assert!(error.contains("A=x") && error.contains("B=300"), "{error}");
     }

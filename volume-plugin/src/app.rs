@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use plugin_sdk::settings::InForce;
 use plugin_sdk::{durable, record};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,7 @@ pub enum StateError {
 pub struct App {
     paths: Paths,
     pool_size: ImageSize,
+    settings: InForce,
     bad_settings: Option<String>,
     state: OnceCell<Open>,
 }
@@ -96,7 +98,24 @@ impl App {
     pub fn new(paths: Paths, settings: &Settings) -> Arc<Self> {
         let bad_settings = settings.bad.as_ref().map(ToString::to_string);
         let pool_size = settings.pool_size;
-        Arc::new(Self { paths, pool_size, bad_settings, state: OnceCell::new() })
+        let in_force = settings.in_force.clone();
+        Arc::new(Self {
+            paths,
+            pool_size,
+            settings: in_force,
+            bad_settings,
+            state: OnceCell::new(),
+        })
+    }
+
+    /// The plugin's directory on the host, in this mount namespace.
+    pub fn state_directory(&self) -> &Path {
+        &self.paths.state
+    }
+
+    /// The settings that this process goes by, and what is wrong with those that it was given.
+    pub fn settings(&self) -> (&InForce, Option<&str>) {
+        (&self.settings, self.bad_settings.as_deref())
     }
 
     /// The service, opened now if it is not.

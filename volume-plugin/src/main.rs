@@ -1,19 +1,30 @@
-//! pgvol: settings, listen, recover, serve, drain.
+//! pgvol: settings, listen, recover, serve, drain. Called by any other word than dockerd's it is the
+//! client, `docker pgvol`.
 
 use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use pgvol::api;
 use pgvol::app::{App, FORMATS, Paths};
+use pgvol::client::Pgvol;
 use pgvol::settings::Settings;
 use plugin_sdk::server::Server;
-use plugin_sdk::{record, shutdown, sys, telemetry};
+use plugin_sdk::{cli, record, shutdown, sys, telemetry};
 
 fn main() -> ExitCode {
-    if env::args().skip(1).eq(["formats"]) {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    if arguments == ["serve"] {
+        return serve();
+    }
+    if arguments == ["formats"] {
         return ExitCode::from(u8::from(record::print(&FORMATS).is_err()));
     }
+    cli::main::<Pgvol>(arguments)
+}
+
+fn serve() -> ExitCode {
     let settings = Settings::read(env::vars());
     let _telemetry = telemetry::start(settings.log_level);
     match run(&settings) {
@@ -26,10 +37,6 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: &Settings) -> anyhow::Result<()> {
-    let arguments: Vec<_> = env::args().skip(1).collect();
-    if arguments != ["serve"] {
-        bail!("usage: pgvol serve|formats");
-    }
     if let Err(error) = sys::raise_open_files() {
         tracing::warn!(%error, "limit on open files");
     }
@@ -37,13 +44,13 @@ fn run(settings: &Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let served = runtime.block_on(serve(settings));
+    let served = runtime.block_on(answer(settings));
     // Whatever still blocks is cut off as a kill would: the next start deals with it.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+async fn answer(settings: &Settings) -> anyhow::Result<()> {
     let shutdown = shutdown::token().context("catch signals")?;
     let paths = Paths::default();
     // First of all: dockerd gives up on a plugin that does not listen.

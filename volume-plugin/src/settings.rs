@@ -1,6 +1,6 @@
 //! The plugin's settings (`docker plugin set pgvol NAME=value`).
 
-use plugin_sdk::settings::{BadSettings, Reader, Setting};
+use plugin_sdk::settings::{BadSettings, InForce, Reader, Setting};
 use plugin_sdk::telemetry::Level;
 
 use crate::pool::ImageSize;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub log_level: Level,
     /// Size of a new image.
     pub pool_size: ImageSize,
+    /// All of them in words, for who asks.
+    pub in_force: InForce,
     /// What was wrong; each of them has its default instead.
     pub bad: Option<BadSettings>,
 }
@@ -38,7 +40,8 @@ impl Settings {
         let mut reader = Reader::new(environment);
         let log_level = reader.read(&LOG_LEVEL);
         let pool_size = reader.read(&POOL_SIZE);
-        Self { log_level, pool_size, bad: reader.finish().err() }
+        let in_force = reader.in_force();
+        Self { log_level, pool_size, in_force, bad: reader.finish().err() }
     }
 }
 

@@ -1,15 +1,18 @@
-//! dockerd's four calls: requests in, domain calls out.
+//! dockerd's four calls, and in `admin` those of our own client: requests in, domain calls out.
 
+mod admin;
+pub mod answers;
 mod reading;
 mod wire;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use plugin_sdk::router::{Refusal, Router};
+use plugin_sdk::settings::InForce;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +41,10 @@ pub struct Logs {
 pub struct Api {
     /// The logs, or in words why there are none yet.
     pub logs: watch::Receiver<Result<Logs, String>>,
+    /// Where the state is, in this mount namespace.
+    pub state_directory: PathBuf,
+    /// The settings that this process goes by.
+    pub settings: Arc<InForce>,
     /// Cancelled when the process ends; readers end with it.
     pub shutdown: CancellationToken,
 }
@@ -45,15 +52,16 @@ pub struct Api {
 impl Api {
     /// The router of all calls.
     pub fn router(self) -> Router {
-        let (start, stop, read) = (self.clone(), self.clone(), self);
+        let (start, stop, read) = (self.clone(), self.clone(), self.clone());
         let readers = TaskTracker::new();
-        Router::new(&["LogDriver"])
+        let router = Router::new(&["LogDriver"])
             .call("/LogDriver.Capabilities", |_: Empty| async { Ok(Capabilities::READ_LOGS) })
             .call("/LogDriver.StartLogging", move |request| start.clone().start_logging(request))
             .call("/LogDriver.StopLogging", move |request| stop.clone().stop_logging(request))
             .stream("/LogDriver.ReadLogs", move |request| {
                 read.clone().read_logs(request, readers.clone())
-            })
+            });
+        admin::routes(router, &self)
     }
 
     fn logs(&self) -> Result<Logs, Refusal> {

@@ -33,7 +33,7 @@ pub(crate) use record::{KIND as RECORD_KIND, VERSION as RECORD_VERSION};
 use self::pipes::Budget;
 use self::record::Records;
 use self::stream::{End, Stream};
-use crate::journal::{Journals, Limits};
+use crate::journal::{About, Journals, Limits};
 use crate::names::{BadName, ContainerId, StreamId};
 use crate::options::{BadOptions, LogSpec};
 use crate::sys;
@@ -78,6 +78,7 @@ pub struct Streams {
 
 #[derive(Debug, Clone)]
 struct Running {
+    record: Arc<StreamRecord>,
     stop: CancellationToken,
     ended: CancellationToken,
 }
@@ -169,6 +170,11 @@ impl Streams {
         }
     }
 
+    /// What every stream that runs was begun with.
+    pub fn records(&self) -> Vec<Arc<StreamRecord>> {
+        self.running().values().map(|running| Arc::clone(&running.record)).collect()
+    }
+
     /// Waits until every task has noticed the interrupt.
     pub async fn ended(&self) {
         self.tasks.close();
@@ -183,7 +189,11 @@ impl Streams {
         limits: Limits,
     ) {
         let journal = self.journals.get(container);
-        let running = Running { stop: CancellationToken::new(), ended: CancellationToken::new() };
+        let running = Running {
+            record: Arc::new(record.clone()),
+            stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        };
         match self.running().entry(id.clone()) {
             Entry::Occupied(_) => return,
             Entry::Vacant(vacant) => vacant.insert(running.clone()),
@@ -201,8 +211,12 @@ impl Streams {
         let streams = Arc::clone(self);
         self.tasks.spawn_on(
             async move {
-                streams.keep_running(stream).await;
+                let end = streams.keep_running(&stream).await;
                 running.ended.cancel();
+                // Nobody waits for it: dockerd holds the container's lock until a stream has ended.
+                if end != End::Interrupted {
+                    note(&stream, &running.record);
+                }
             },
             &self.runtime,
         );
@@ -211,7 +225,7 @@ impl Streams {
     /// Runs a stream until it ends, again and again if it fails: who does not read a FIFO stops
     /// a container. Also after StopLogging, which waits for that; when it no longer does, dockerd
     /// removes the FIFO, and that is an end.
-    async fn keep_running(&self, stream: Stream) {
+    async fn keep_running(&self, stream: &Stream) -> End {
         let end = loop {
             let task = stream.clone();
             match tokio::spawn(async move { task.run().await }).await {
@@ -225,7 +239,7 @@ impl Streams {
             }
         };
         if end == End::Interrupted {
-            return;
+            return end;
         }
         if end == End::Gone {
             // dockerd has gone and will use another FIFO; nobody else removes this one.
@@ -237,9 +251,19 @@ impl Streams {
         self.running().remove(&stream.id);
         stream.journal.detach(&stream.id);
         tracing::debug!(stream = %stream.id, ?end, "stream ended");
+        end
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<StreamId, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves word of whose log it is; a disk that is full takes it at the next stream's end.
+fn note(stream: &Stream, record: &StreamRecord) {
+    let name = record.name.trim_start_matches('/').to_owned();
+    let about = About { name, options: record.options.clone() };
+    if let Err(error) = stream.journal.note(&about) {
+        tracing::info!(%error, stream = %stream.id, "the container's name is not noted");
     }
 }

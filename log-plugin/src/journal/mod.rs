@@ -12,7 +12,9 @@
 //!
 //! The lock is held for moments and never across a system call: draining waits for nobody.
 
+mod about;
 mod held;
+mod inventory;
 mod reader;
 mod removed;
 mod segment;
@@ -27,7 +29,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use about::About;
+pub(crate) use about::{KIND as ABOUT_KIND, VERSION as ABOUT_VERSION};
+
 use held::{Held, Queue};
+pub use inventory::{Inventory, Lost, Stored};
 pub use reader::{Batch, Dropped, Position, Reader};
 pub use removed::Follower;
 use removed::Removed;
@@ -43,6 +49,7 @@ pub struct Journal {
     dir: PathBuf,
     state: Mutex<State>,
     changed: watch::Sender<()>,
+    lost: Arc<Lost>,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +92,7 @@ impl Journal {
             dir: dir.to_owned(),
             state: Mutex::new(State { segments, last, ..State::default() }),
             changed: watch::Sender::new(()),
+            lost: Arc::default(),
         }
     }
 
@@ -209,12 +217,14 @@ impl Journal {
 pub struct Journals {
     dir: PathBuf,
     open: Mutex<HashMap<ContainerId, Weak<Journal>>>,
+    /// Outlives the journals, of those that have lost anything.
+    lost: Mutex<HashMap<ContainerId, Arc<Lost>>>,
 }
 
 impl Journals {
     /// The journals below `dir`.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, open: Mutex::new(HashMap::new()) }
+        Self { dir, open: Mutex::default(), lost: Mutex::default() }
     }
 
     /// The journal of `container`, empty if nothing was ever stored.
@@ -224,7 +234,9 @@ impl Journals {
             return journal;
         }
         open.retain(|_, journal| journal.strong_count() > 0);
-        let journal = Arc::new(Journal::open(&self.dir.join(container.as_str())));
+        let lost = self.lost_of(container);
+        let journal = Journal { lost, ..Journal::open(&self.dir.join(container.as_str())) };
+        let journal = Arc::new(journal);
         open.insert(container.clone(), Arc::downgrade(&journal));
         journal
     }

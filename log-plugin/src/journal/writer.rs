@@ -207,18 +207,20 @@ impl Writer {
             Err(error) => return Err(error),
         };
         refused.carry.extend_from_slice(&chunk[..taken]);
-        let mut at = 0;
+        let (mut at, mut frames) = (0, 0);
         loop {
             match probe(&refused.carry[at..]) {
                 Probe::Frame(length) if at + length <= refused.carry.len() => {
                     at += length;
-                    refused.lost_frames += 1;
+                    frames += 1;
                 }
                 Probe::Noise(length) => at += length,
                 Probe::Frame(_) | Probe::Short(_) => break,
             }
         }
+        refused.lost_frames += frames;
         refused.lost_bytes += at as u64;
+        self.journal.lost().add(frames, at as u64);
         refused.carry.drain(..at);
         Ok(Filled::Bytes(taken))
     }

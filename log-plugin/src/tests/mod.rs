@@ -162,7 +162,9 @@ impl Rig {
         let Ok(dir) = std::fs::read_dir(self.path().join("state/journals").join(container)) else {
             return Vec::new();
         };
-        let mut segments: Vec<_> = dir.map(|entry| entry.unwrap().path()).collect();
+        let paths = dir.map(|entry| entry.unwrap().path());
+        // Only a segment's name has a dot.
+        let mut segments: Vec<_> = paths.filter(|path| path.extension().is_some()).collect();
         segments.sort();
         segments
     }

@@ -1,10 +1,12 @@
-//! Docker's VolumeDriver calls: parse -> act -> render.
+//! Docker's VolumeDriver calls, and in `admin` those of our own client: parse -> act -> render.
 //!
 //! Get and List never wait for a pool. Get is special in one more way: dockerd takes any error
 //! for "no such volume" and forgets what it knew of it. So where the truth is not known, since
 //! the state cannot be used or a retried request came without its body, a Get is not answered:
 //! the connection is closed, which dockerd takes for what it is.
 
+mod admin;
+pub mod answers;
 mod wire;
 
 use std::sync::Arc;
@@ -36,7 +38,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let path = with(app, path);
     let get = with(app, get);
     let list = with(app, list);
-    Router::new(&["VolumeDriver"])
+    let router = Router::new(&["VolumeDriver"])
         .call("/VolumeDriver.Create", create)
         .call("/VolumeDriver.Remove", remove)
         .call_with_undo("/VolumeDriver.Mount", mount)
@@ -46,7 +48,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .call("/VolumeDriver.List", list)
         .call("/VolumeDriver.Capabilities", |_: Nothing| async {
             Ok(CapabilitiesResponse::local())
-        })
+        });
+    admin::routes(router, app)
 }
 
 /// Gives `call` the app beside each request.

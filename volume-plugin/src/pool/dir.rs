@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use plugin_sdk::durable;
 
 use super::tree::{self, FileSystem};
-use super::{Directory, Pool, PoolError, erase};
+use super::{Description, Directory, Pool, PoolError, erase};
 use crate::name::VolumeName;
-use crate::sys::Doing;
 use crate::sys::beneath::Dir;
+use crate::sys::{Doing, file};
 
 /// See the module.
 #[derive(Debug)]
@@ -57,5 +57,10 @@ impl Pool for DirPool {
             other => other.doing(|| format!("delete {}", share.display()))?,
         }
         Ok(durable::sync_dir(&self.root).doing(|| format!("sync {}", self.root.display()))?)
+    }
+
+    fn describe(&self) -> Result<Description, PoolError> {
+        let space = file::space(&self.root).doing(|| format!("measure {}", self.root.display()))?;
+        Ok(Description { kind: "dir", path: self.root.clone(), device: None, space })
     }
 }

@@ -17,7 +17,7 @@ use plugin_sdk::durable;
 
 use super::image_size::ImageSize;
 use super::tree::{self, FileSystem};
-use super::{Directory, Pool, PoolError, erase};
+use super::{Description, Directory, Pool, PoolError, erase};
 use crate::name::VolumeName;
 use crate::sys::beneath::Dir;
 use crate::sys::loopdev::{self, LoopDevice};
@@ -41,8 +41,9 @@ pub struct ImagePlan {
 #[derive(Debug)]
 pub struct ImagePool {
     root: PathBuf,
+    image: PathBuf,
     _lock: File,
-    _device: LoopDevice,
+    device: LoopDevice,
 }
 
 impl ImagePool {
@@ -60,7 +61,7 @@ impl ImagePool {
         tracing::info!(
             image = %image.display(), device = %device.node().display(), "image pool is open"
         );
-        Ok(Self { root, _lock: lock, _device: device })
+        Ok(Self { root, image: image.clone(), _lock: lock, device })
     }
 }
 
@@ -95,6 +96,12 @@ impl Pool for ImagePool {
         delete().doing(|| format!("delete subvolume {}", share.display()))?;
         // Else a full pool would stay full for half a minute.
         Ok(btrfs::commit(&self.root).doing(|| format!("sync {}", self.root.display()))?)
+    }
+
+    fn describe(&self) -> Result<Description, PoolError> {
+        let space = file::space(&self.root).doing(|| format!("measure {}", self.root.display()))?;
+        let (path, device) = (self.image.clone(), Some(self.device.node()));
+        Ok(Description { kind: "image", path, device, space })
     }
 }
 

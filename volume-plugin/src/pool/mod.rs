@@ -24,6 +24,7 @@ pub use registry::{Opener, PoolRegistry};
 
 use crate::name::VolumeName;
 use crate::sys::SysError;
+use crate::sys::file::Space;
 
 /// A pool's name as options and Status give it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,6 +87,19 @@ pub struct Directory {
     pub overwrite: Overwrite,
 }
 
+/// What there is to tell of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// `image` or `dir`.
+    pub kind: &'static str,
+    /// Its image file or directory, in this process's mount namespace.
+    pub path: PathBuf,
+    /// The device that its image is attached to.
+    pub device: Option<PathBuf>,
+    /// What its file system holds.
+    pub space: Space,
+}
+
 /// What a pool cannot do.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
@@ -132,4 +146,7 @@ pub trait Pool: Send + Sync + fmt::Debug {
 
     /// Deletes the share of `volume` with all its content; none there is success.
     fn delete(&self, volume: &VolumeName) -> Result<(), PoolError>;
+
+    /// What the pool is and how full.
+    fn describe(&self) -> Result<Description, PoolError>;
 }

@@ -112,7 +112,8 @@ impl Inspector {
         Some(state.seen.get(volume).cloned().unwrap_or_default())
     }
 
-    fn last(&self, volume: &VolumeName) -> Inspection {
+    /// What was seen last.
+    pub(super) fn last(&self, volume: &VolumeName) -> Inspection {
         self.state().seen.get(volume).map(|seen| seen.inspection.clone()).unwrap_or_default()
     }
 

@@ -8,6 +8,7 @@ pub mod error;
 mod inspection;
 pub mod mounts;
 pub mod options;
+pub mod overview;
 mod recovery;
 pub mod service;
 pub mod spec;

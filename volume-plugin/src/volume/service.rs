@@ -48,7 +48,7 @@ pub struct Service {
     pub(super) pools: PoolRegistry,
     pub(super) views: Views,
     pub(super) guard: Guard,
-    inspector: Arc<Inspector>,
+    pub(super) inspector: Arc<Inspector>,
     bad_settings: Option<String>,
     turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -328,7 +328,7 @@ impl Service {
     }
 
     /// The roles in pools that are open, and what is wrong with the others.
-    fn places(&self, record: &Record) -> (Vec<RolePlace>, Option<String>) {
+    pub(super) fn places(&self, record: &Record) -> (Vec<RolePlace>, Option<String>) {
         let mut places = Vec::new();
         let mut trouble = None;
         for (role, pool_name) in record.spec.roles() {

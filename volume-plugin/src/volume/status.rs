@@ -28,9 +28,9 @@ pub struct Known {
 /// See the module. Fields that are not known are left out.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    state: &'static str,
+    pub(super) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
     #[serde(flatten)]
     volume: Option<Volume>,
 }

@@ -15,7 +15,7 @@ use super::error::VolumeError;
 use super::mounts::Mounts;
 use super::service::{Parts, Service};
 use crate::name::VolumeName;
-use crate::pool::{DirPool, Directory, Pool, PoolError, PoolName, PoolRegistry};
+use crate::pool::{Description, DirPool, Directory, Pool, PoolError, PoolName, PoolRegistry};
 use crate::scratch::Scratch;
 use crate::sys::namespace;
 
@@ -74,6 +74,10 @@ impl Pool for Faulty {
         self.inner.delete(volume)?;
         self.fuse.pass();
         Ok(())
+    }
+
+    fn describe(&self) -> Result<Description, PoolError> {
+        self.inner.describe()
     }
 }
 

@@ -1,0 +1,150 @@
+//! What the admin calls answer: written by the plugin, read by `docker pglog`, which may be older or newer.
+//! So a field that is missing has its default, and one that is not known is passed over. Times are RFC 3339.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `/Pglog.List`: every container that something is stored of or that is being logged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct List {
+    /// By id.
+    pub containers: Vec<Container>,
+}
+
+/// A container's log at a glance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// The full id.
+    pub id: String,
+    /// The name that it had at its last stream.
+    pub name: Option<String>,
+    /// How many streams dockerd has open.
+    pub streams: usize,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// In so many segments.
+    pub segments: usize,
+    /// The time of the first message.
+    pub first: Option<String>,
+    /// When something was last stored.
+    pub last: Option<String>,
+    /// What was lost since the plugin's start.
+    pub dropped: Dropped,
+}
+
+/// Messages that no disk would take, since the plugin's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dropped {
+    /// How many.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// `/Pglog.Inspect`: all that is known of a container's log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inspect {
+    /// As in the list.
+    #[serde(flatten)]
+    pub container: Container,
+    /// The log options that it was given.
+    pub options: BTreeMap<String, String>,
+    /// What they come to.
+    pub limits: Limits,
+    /// The streams that are open.
+    pub open: Vec<Stream>,
+    /// In the order of the log.
+    pub stored: Vec<Segment>,
+    /// Where the log goes beside.
+    pub sinks: Vec<Sink>,
+}
+
+/// How much is kept of a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Bytes of `max-size`.
+    pub max_size: u64,
+    /// How many times that.
+    pub max_file: u32,
+}
+
+/// A stream that dockerd has open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stream {
+    /// The FIFO, as a path in the plugin.
+    pub file: String,
+    /// When it began.
+    pub started: String,
+}
+
+/// A segment of a journal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Segment {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Whether a stream may still write to it.
+    pub growing: bool,
+}
+
+/// `/Pglog.Status`: the plugin itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The plugin's version.
+    pub version: String,
+    /// Kinds of records on disk, each with the format that is written and the newest that is read.
+    pub formats: BTreeMap<String, u32>,
+    /// The state directory, as a path in the plugin.
+    pub state_directory: String,
+    /// Why the state cannot be used; then nothing else is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The settings in force.
+    pub settings: BTreeMap<String, String>,
+    /// Streams that dockerd has open.
+    pub streams: usize,
+    /// Containers that something is stored of.
+    pub containers: usize,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// What was lost of all of them.
+    pub dropped: Dropped,
+    /// Every sink that works for a container.
+    pub sinks: Vec<Sink>,
+}
+
+/// A sink of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sink {
+    /// The container's full id.
+    pub container: String,
+    /// The container's name.
+    pub name: String,
+    /// Which sink.
+    pub sink: String,
+    /// Where it delivers.
+    pub target: String,
+    /// Bytes of the journal that are not delivered yet.
+    pub lag_bytes: u64,
+    /// Lines delivered.
+    pub lines: u64,
+    /// Bytes of them in the journal.
+    pub bytes: u64,
+    /// Lines that retention removed before they were delivered.
+    pub dropped_lines: u64,
+    /// Whether there were more of them, not counted.
+    pub dropped_uncounted: bool,
+    /// Why nothing is delivered right now.
+    pub error: Option<String>,
+}

@@ -1,0 +1,164 @@
+//! What is stored: for people who look after the host.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use prost::Message;
+
+use super::{Journal, Journals};
+use crate::frame::{LogEntry, Scan, Step};
+use crate::names::ContainerId;
+
+/// What a journal holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// In the order of the log.
+    pub segments: Vec<Stored>,
+    /// The time of the first message, in nanoseconds since 1970.
+    pub first: Option<i64>,
+    /// When something was last stored, likewise.
+    pub last: Option<i64>,
+}
+
+/// A segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Whether a stream may still write to it.
+    pub growing: bool,
+}
+
+impl Inventory {
+    /// The length of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+}
+
+/// Messages of a container that no disk would take, since the process began.
+#[derive(Debug, Default)]
+pub struct Lost {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Lost {
+    pub(super) fn add(&self, messages: u64, bytes: u64) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How many messages, and their bytes.
+    pub fn count(&self) -> (u64, u64) {
+        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl Journal {
+    /// What is stored. Reads the first message and asks for the time of the last write.
+    pub fn inventory(&self) -> Inventory {
+        let stored = |(&sequence, segment): (&u64, &super::Segment)| Stored {
+            sequence,
+            bytes: segment.size,
+            growing: segment.live,
+        };
+        let segments: Vec<_> = self.state().segments.iter().map(stored).collect();
+        let first = segments.iter().find_map(|segment| self.first_of(segment.sequence));
+        let last = segments.last().and_then(|segment| self.modified(segment.sequence));
+        Inventory { segments, first, last }
+    }
+
+    /// What was lost of this container.
+    pub fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    fn first_of(&self, sequence: u64) -> Option<i64> {
+        let file = self.open_segment(sequence).ok()??;
+        let end = file.metadata().ok()?.len();
+        let mut scan = Scan::default();
+        let Ok(Step::Frame(frame)) = scan.step(&file, end) else { return None };
+        LogEntry::decode(scan.body(&file, frame, end).ok()?).ok().map(|entry| entry.time_nano)
+    }
+
+    fn modified(&self, sequence: u64) -> Option<i64> {
+        let modified = self.open_segment(sequence).ok()??.metadata().ok()?.modified().ok()?;
+        i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
+    }
+}
+
+impl Journals {
+    /// What was lost of all containers: messages, and their bytes.
+    pub fn lost_in_all(&self) -> (u64, u64) {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.values()
+            .map(|lost| lost.count())
+            .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    pub(super) fn lost_of(&self, container: &ContainerId) -> Arc<Lost> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.retain(|_, lost| Arc::strong_count(lost) > 1 || lost.count() != (0, 0));
+        Arc::clone(lost.entry(container.clone()).or_default())
+    }
+
+    /// Every container that something is stored of.
+    pub fn stored(&self) -> io::Result<Vec<ContainerId>> {
+        let entries = match std::fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut containers = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            containers.extend(name.to_str().and_then(|name| ContainerId::parse(name).ok()));
+        }
+        containers.sort_unstable();
+        Ok(containers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::testing::{frames, line};
+    use plugin_sdk::durable;
+
+    #[test]
+    fn a_journal_tells_what_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let journals = Journals::new(dir.path().join("journals"));
+        assert_eq!(journals.stored().unwrap(), []);
+        let container = ContainerId::parse("c").unwrap();
+        assert_eq!(journals.get(&container).inventory(), Inventory::default());
+        let place = dir.path().join("journals/c");
+        durable::create_dir(&place, 0o700).unwrap();
+        // The first segment was emptied by a power cut.
+        durable::write(&place.join(format!("{:020}.a", 3)), b"").unwrap();
+        let stored = frames(&[line(5, "one"), line(6, "two")]);
+        durable::write(&place.join(format!("{:020}.a", 4)), &stored).unwrap();
+        assert!(journals.stored().unwrap().contains(&container));
+        let inventory = journals.get(&container).inventory();
+        assert_eq!((inventory.bytes(), inventory.first), (stored.len() as u64, Some(5)));
+        assert!(inventory.last.unwrap() > 1_000_000_000_000_000_000);
+        let sequences: Vec<_> = inventory.segments.iter().map(|at| at.sequence).collect();
+        assert_eq!(sequences, [3, 4]);
+    }
+
+    #[test]
+    fn what_was_lost_is_known_for_as_long_as_the_process_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let journals = Journals::new(dir.path().to_owned());
+        let container = |name: &str| ContainerId::parse(name).unwrap();
+        journals.get(&container("a")).lost().add(2, 30);
+        drop(journals.get(&container("b")));
+        assert_eq!(journals.get(&container("a")).lost().count(), (2, 30));
+        assert_eq!(journals.get(&container("b")).lost().count(), (0, 0));
+        assert_eq!(journals.lost_in_all(), (2, 30));
+    }
+}

@@ -1,0 +1,124 @@
+//! `docker pgvol` on real volumes.
+
+use anyhow::{Context, Result, ensure};
+use harness::{Container, Scenario, Stage, Volume};
+use serde_json::{Value, json as value};
+
+use crate::{ends_with, json, says};
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("volumes_are_listed", ls),
+        Scenario::new("a_volume_is_inspected", inspect),
+        Scenario::new("the_plugin_shows_itself", status),
+        Scenario::new("a_volume_that_cannot_be_read_is_shown_as_degraded", degraded)
+            .tolerating(&["a record cannot be read"]),
+    ]
+}
+
+fn ls(stage: &Stage) -> Result<()> {
+    stage.plugin()?;
+    let engine = stage.engine();
+    ensure!(
+        json(stage, &["pgvol", "ls", "--json"])? == value!({"volumes": []}),
+        "there are volumes"
+    );
+    let labels = ["label.team=billing", "label.note=two words"];
+    let appdb = Volume::create(engine, "pgvol", "appdb", &labels)?;
+    let other = Volume::create(engine, "pgvol", "other", &[])?;
+    let user = Container::run(engine, "user", &["-v", "appdb:/pg", "base", "sleep", "1000"])?;
+    let list = json(stage, &["pgvol", "ls", "--json"])?;
+    let created = appdb.inspect()?["CreatedAt"].clone();
+    ensure!(created.is_string(), "no time of creation");
+    let expected = value!({
+        "name": "appdb", "state": "ok", "layout": "split", "mounts": 1, "created": created,
+        "labels": {"team": "billing", "note": "two words"},
+    });
+    ensure!(list["volumes"][0] == expected, "{list}");
+    ensure!(list["volumes"][1]["name"] == "other" && list["volumes"][1]["mounts"] == 0, "{list}");
+    let text = engine.docker(&["pgvol", "ls"])?;
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split("   ").map(str::trim).filter(|c| !c.is_empty()).collect())
+        .collect();
+    ensure!(rows.len() == 3 && rows[0][..3] == ["NAME", "STATE", "LAYOUT"], "{text}");
+    ensure!(rows[1][..4] == ["appdb", "ok", "split", "1"], "{text}");
+    ensure!(rows[1].last() == Some(&"note=two words team=billing"), "{text}");
+    drop((user, other));
+    appdb.remove()
+}
+
+fn inspect(stage: &Stage) -> Result<()> {
+    stage.plugin()?;
+    let volume = Volume::create(stage.engine(), "pgvol", "appdb", &["tablespaces=fast"])?;
+    let docker = volume.inspect()?;
+    let shown = json(stage, &["pgvol", "inspect", "--json", "appdb"])?;
+    let Value::Object(mut fields) = shown[0].clone() else { anyhow::bail!("{shown}") };
+    ensure!(fields.remove("name") == Some(value!("appdb")), "{shown}");
+    ensure!(fields.remove("created").as_ref() == docker.get("CreatedAt"), "{shown}");
+    // The rest is what Docker shows as Status.
+    ensure!(Some(&Value::Object(fields)) == docker.get("Status"), "{shown} beside {docker}");
+    let text = stage.engine().docker(&["pgvol", "inspect", "appdb"])?;
+    says(&text, &["name: appdb", "state: ok", "  tablespace.fast:\n    path: tablespaces/fast"])?;
+    // What there is is shown, and what is missing is said.
+    let said = ends_with(stage, 1, "docker pgvol inspect gone appdb ../x")?;
+    says(
+        &said,
+        &["name: appdb", "docker pgvol: no such volume: gone", "`../x` is no volume name"],
+    )?;
+    let found = ends_with(stage, 1, "docker pgvol inspect gone appdb --json 2>/dev/null")?;
+    let found = found.strip_suffix("status 1").context("a status")?;
+    let found: Value = serde_json::from_str(found)?;
+    ensure!(found.as_array().is_some_and(|list| list.len() == 1), "{found}");
+    Ok(())
+}
+
+fn status(stage: &Stage) -> Result<()> {
+    stage.plugin()?;
+    let volume = Volume::create(stage.engine(), "pgvol", "appdb", &[])?;
+    let status = json(stage, &["pgvol", "status", "--json"])?;
+    ensure!(status["version"] == "0.1.0", "{status}");
+    ensure!(status["settings"] == value!({"LOG_LEVEL": "info", "POOL_SIZE": "1G"}), "{status}");
+    ensure!(status["volumes"] == value!({"ok": 1}), "{status}");
+    ensure!(status["state_directory"] == "/var/lib/pgvol", "{status}");
+    let pools = status["pools"].as_array().context("pools")?;
+    let paths = ["/var/lib/pgvol/pools/default.img", "/var/lib/pgvol/wal"];
+    for ((pool, (name, kind)), path) in
+        pools.iter().zip([("default", "image"), ("wal", "dir")]).zip(paths)
+    {
+        ensure!(pool["name"] == name && pool["kind"] == kind && pool["path"] == path, "{pool}");
+        ensure!(pool["state"] == "open", "{pool}");
+        let [size, used, free] = ["size", "used", "free"].map(|field| pool[field].as_u64());
+        let (size, used, free) =
+            (size.context("size")?, used.context("used")?, free.context("free")?);
+        ensure!(size == used + free && free > 0, "{pool}");
+        ensure!(name != "default" || size == 1 << 30, "{pool}");
+        // It is the host's own path.
+        stage.engine().shell(&format!("test -e {path}"))?;
+    }
+    let text = stage.engine().docker(&["pgvol", "status"])?;
+    says(
+        &text,
+        &["POOL_SIZE=1G", "volumes:    1 ok", "default   image   1.0 GiB", paths[0], "open"],
+    )?;
+    volume.remove()
+}
+
+fn degraded(stage: &Stage) -> Result<()> {
+    let plugin = stage.plugin()?;
+    let engine = stage.engine();
+    let volume = Volume::create(engine, "pgvol", "torn", &[])?;
+    engine.shell("cp /var/lib/pgvol/catalog/torn.record /tmp/whole; echo >>/var/lib/pgvol/catalog/torn.record")?;
+    plugin.kill()?;
+    let list = json(stage, &["pgvol", "ls", "--json"])?;
+    ensure!(list["volumes"][0]["state"] == "degraded", "{list}");
+    let status = json(stage, &["pgvol", "status", "--json"])?;
+    ensure!(status["degraded"][0]["name"] == "torn", "{status}");
+    let reason = status["degraded"][0]["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("damaged"), "{status}");
+    let text = ends_with(stage, 0, "docker pgvol status; docker pgvol inspect torn")?;
+    says(&text, &["1 degraded", "torn: ", "state: degraded", "reason: "])?;
+    engine.shell("mv /tmp/whole /var/lib/pgvol/catalog/torn.record")?;
+    plugin.kill()?;
+    volume.remove()
+}

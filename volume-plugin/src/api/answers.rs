@@ -1,0 +1,97 @@
+//! What the admin calls answer: written by the plugin, read by `docker pgvol`, which may be older or newer.
+//! So a field that is missing has its default, and one that is not known is passed over.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `/Pgvol.List`: every volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct List {
+    /// By name.
+    pub volumes: Vec<Volume>,
+}
+
+/// A volume at a glance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// `ok`, `creating`, `removing` or `degraded`.
+    pub state: String,
+    /// Why it is degraded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The option's word; none where the record cannot be read.
+    pub layout: Option<String>,
+    /// RFC 3339; likewise.
+    pub created: Option<String>,
+    /// How many times containers have it mounted.
+    pub mounts: usize,
+    /// The user's own words.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `/Pgvol.Status`: the plugin itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The plugin's version.
+    pub version: String,
+    /// Kinds of records on disk, each with the format that is written and the newest that is read.
+    pub formats: BTreeMap<String, u32>,
+    /// The state directory, by the host's path where that can be told.
+    pub state_directory: String,
+    /// Why the state cannot be used; then nothing else is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The settings in force.
+    pub settings: BTreeMap<String, String>,
+    /// What is wrong with those that were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings_error: Option<String>,
+    /// By name.
+    pub pools: Vec<Pool>,
+    /// How many volumes are in each state.
+    pub volumes: BTreeMap<String, usize>,
+    /// Those that are not ok.
+    pub degraded: Vec<Degraded>,
+}
+
+/// A pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// `open`, `closed` until it is first needed, or `failed`.
+    pub state: String,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// `image` or `dir`; this and the rest only of one that is open.
+    pub kind: Option<String>,
+    /// The image file or the directory, by the host's path where that can be told.
+    pub path: Option<String>,
+    /// The device of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Bytes that its file system has.
+    pub size: Option<u64>,
+    /// Bytes of these that are in use, by whatever is on that file system.
+    pub used: Option<u64>,
+    /// Bytes that can still be written.
+    pub free: Option<u64>,
+}
+
+/// A volume that is degraded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Degraded {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}

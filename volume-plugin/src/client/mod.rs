@@ -1,0 +1,50 @@
+//! `docker pgvol`: the plugin's answers to people and scripts on the engine's host.
+//!
+//! A command is a file here: a struct of its arguments, whose `run` calls the plugin and shows the answer;
+//! a new one is one more file, variant and arm.
+
+mod inspect;
+mod ls;
+mod status;
+
+use clap::Subcommand;
+use plugin_sdk::cli::{Commands, Failure, Identity, Nothing, Session};
+
+use crate::api::answers::List;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Pgvol {
+    /// List the volumes with their state
+    Ls(ls::Ls),
+    /// Show all that is known of volumes
+    Inspect(inspect::Inspect),
+    /// Show the plugin, its settings and its pools, and what is wrong
+    Status(status::Status),
+}
+
+impl Commands for Pgvol {
+    const IDENTITY: Identity = Identity {
+        name: "pgvol",
+        about: "Volumes for PostgreSQL",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+
+    fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::Ls(ls) => ls.run(session),
+            Self::Inspect(inspect) => inspect.run(session),
+            Self::Status(status) => status.run(session),
+        }
+    }
+
+    fn candidates(argument: &str, session: &Session) -> Result<Vec<String>, Failure> {
+        match argument {
+            "volumes" => {
+                let list: List = session.ask("/Pgvol.List", &Nothing {})?;
+                Ok(list.volumes.into_iter().map(|volume| volume.name).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
