@@ -4,6 +4,7 @@
 //! order changing from pair to pair, so that whatever else the machine does meets both. Judged is
 //! the median of the pairwise ratios. Nothing here fails for being slow: people compare figures.
 
+mod checkpoints;
 mod lines;
 mod machine;
 mod ratio;
@@ -24,13 +25,15 @@ const LEAST_PAIRS: usize = 5;
 
 fn main() -> Result<()> {
     let figures: Vec<String> = env::args().skip(1).collect();
-    if let Some(unknown) = figures.iter().find(|name| !["tps", "lines"].contains(&name.as_str())) {
-        bail!("no figure {unknown:?}: there are tps and lines");
+    let known = ["tps", "checkpoints", "lines"];
+    if let Some(unknown) = figures.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no figure {unknown:?}: there are {}", known.join(", "));
     }
     let wanted = |name: &str| figures.is_empty() || figures.iter().any(|figure| figure == name);
     let pairs = setting("PAIRS", 10)?;
     ensure!(pairs >= LEAST_PAIRS, "PAIRS={pairs}: at least {LEAST_PAIRS} are needed");
     let load = tps::Load { scale: setting("SCALE", 60)?, seconds: setting("TPS_SECONDS", 15)? };
+    let seconds = setting("CHECKPOINT_SECONDS", 5)?;
     let lines = setting("LOG_LINES", 3_000_000)?;
 
     let engine = Engine::start(Version::V26_1)?;
@@ -39,6 +42,12 @@ fn main() -> Result<()> {
         let ratios = tps::compare(&engine, load, pairs)?;
         let title = format!("pgbench tps, pgvol over local volume ({load})");
         report(&title, &ratios, "tps")?;
+    }
+    if wanted("checkpoints") {
+        let (checkpoints, opens) = checkpoints::compare(&engine, seconds, pairs)?;
+        let where_to = "pgvol over local volume, both on a directory of the host";
+        report(&format!("checkpoints per second, {where_to}"), &checkpoints, "/s")?;
+        report(&format!("reads of pg_control per second, {where_to}"), &opens, "/s")?;
     }
     if wanted("lines") {
         let (rate, cpu) = lines::compare(&engine, lines, pairs)?;

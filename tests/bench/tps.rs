@@ -81,7 +81,12 @@ fn serve(engine: &Arc<Engine>, driver: &str, load: Load) -> Result<Server> {
 fn run(server: &Server, load: Load) -> Result<f64> {
     let seconds = load.seconds.to_string();
     let options = ["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", &seconds];
-    let said = server.pg.pgbench(&options)?;
+    rate(&server.pg, &options)
+}
+
+/// Runs pgbench and gives its transactions per second.
+pub(crate) fn rate(pg: &Pg, options: &[&str]) -> Result<f64> {
+    let said = pg.pgbench(options)?;
     said.lines()
         .find_map(|line| line.strip_prefix("tps = ")?.split_whitespace().next()?.parse().ok())
         .with_context(|| format!("no tps in what pgbench said: {said}"))

@@ -178,8 +178,9 @@ fn pid_inside(engine: &Engine, pid: &Value) -> Result<String> {
 fn during_initdb(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     stage.plugin()?;
-    for data in ["data", "data/17/main"] {
-        let volume = volume(engine, "pgvol")?;
+    // In the image, and in a plain directory of the host.
+    for (data, pool) in [("data", "pool=default"), ("data/17/main", "pool=wal")] {
+        let volume = Volume::create(engine, "pgvol", "db", &[pool])?;
         let (first, second) = (Host::run(engine, "first")?, Host::run(engine, "second")?);
         second.shell(&format!(
             "(until [ -s /pg/{data}/global/pg_control ]; do sleep 0.01; done
@@ -205,7 +206,7 @@ fn at_the_same_instant(stage: &Stage) -> Result<()> {
     let volume = volume(engine, "pgvol")?;
     let (left, right) = (Host::run(engine, "left")?, Host::run(engine, "right")?);
     left.shell("initdb -A trust -D /pg/data")?;
-    for _ in 0..5 {
+    for _ in 0..3 {
         let begin = |name: &str| {
             format!(
                 "docker exec --user=postgres {name} bash -c 'postgres >>/tmp/log 2>&1 </dev/null &' & "

@@ -17,9 +17,6 @@ use crate::sys::process::Process;
 /// How long the thread sleeps when nothing is opened.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long an open waits to be judged before it is allowed: what the arbiter looks at may hang.
-const LONGEST_JUDGEMENT: Duration = Duration::from_secs(10);
-
 /// Failed reads in a row after which the group is given up.
 const MOST_FAILURES: u32 = 64;
 
@@ -47,6 +44,9 @@ pub(super) struct Answering {
     pub(super) group: Group,
     pub(super) table: Arc<Table>,
     pub(super) arbiter: Arbiter,
+    /// How long an open waits to be judged before it is allowed: what the arbiter looks at may
+    /// hang.
+    pub(super) patience: Duration,
     /// Opens that are being judged, oldest first.
     pub(super) pending: VecDeque<(Instant, Pending, Arc<Watched>)>,
 }
@@ -105,10 +105,7 @@ impl Answering {
         match watched.look(&self.group) {
             Ok(Some(control)) => self.table.index(&watched, control),
             Ok(None) => {}
-            Err(error) => {
-                tracing::error!(volume = %watched.volume, %error, "the control file cannot be watched");
-                watched.count_unjudged();
-            }
+            Err(error) => watched.count_unjudged(&error),
         }
         if path == VERSION_FILE { Ok(()) } else { self.decide(opening, watched) }
     }
@@ -120,8 +117,7 @@ impl Answering {
         let home = match process.namespaces() {
             Ok(home) => home,
             Err(error) => {
-                tracing::error!(volume = %watched.volume, %error, "an opener cannot be seen: it is let through");
-                watched.count_unjudged();
+                watched.count_unjudged(&error);
                 return Ok(());
             }
         };
@@ -137,7 +133,7 @@ impl Answering {
         self.pending.push_back((Instant::now(), opening.clone(), Arc::clone(&watched)));
         let question = Question { opening, watched, process, home };
         self.arbiter.ask(question).map_err(|question| {
-            question.watched.count_unjudged();
+            question.watched.count_unjudged(&Ended::Arbiter);
             Ended::Arbiter
         })
     }
@@ -146,12 +142,11 @@ impl Answering {
     fn give_up_late(&mut self) -> Result<(), Ended> {
         while let Some((since, opening, watched)) = self.pending.front() {
             if !opening.is_answered() {
-                if since.elapsed() < LONGEST_JUDGEMENT {
+                if since.elapsed() < self.patience {
                     return Ok(());
                 }
                 if let Some(late) = opening.take() {
-                    tracing::error!(volume = %watched.volume, pid = late.pid(), "an open could not be judged in time: it is allowed");
-                    watched.count_unjudged();
+                    watched.count_unjudged(&Ended::Arbiter);
                     late.answer(Answer::Allow);
                     return Err(Ended::Arbiter);
                 }

@@ -55,6 +55,13 @@ impl Arbiter {
         Ok(Self(sender))
     }
 
+    /// One that never answers, while the receiver lives.
+    #[cfg(test)]
+    pub(super) fn unheard() -> (Self, Receiver<Question>) {
+        let (sender, questions) = sync_channel(WAITING);
+        (Self(sender), questions)
+    }
+
     /// Hands the question over without waiting. Given back if there is no judge any more or it
     /// has fallen far behind.
     pub(super) fn ask(&self, question: Question) -> Result<(), Question> {
@@ -89,10 +96,7 @@ fn judge(watched: &Watched, process: Arc<Process>, home: Namespaces) -> (Arc<Pro
     let census = match Census::of(watched, &process) {
         Ok(census) => census,
         Err(error) => {
-            tracing::error!(
-                volume = %watched.volume, %error, "who serves cannot be seen: a server is let through"
-            );
-            watched.count_unjudged();
+            watched.count_unjudged(&error);
             return (process, Answer::Allow);
         }
     };

@@ -20,7 +20,11 @@ impl Census {
         for process in latest.into_iter().filter(|latest| server::is_server(latest)) {
             census.add(process);
         }
-        if let Some(initdb) = server::initdb_of(asking) {
+        // A cluster that is being made belongs to initdb, from its first server to its last.
+        if let Some(initdb) = server::initdb_of(asking)
+            && let Ok(home) = initdb.namespaces()
+        {
+            census.0.retain(|holder| holder.home != home);
             census.add(Arc::new(initdb));
         }
         Ok(census)

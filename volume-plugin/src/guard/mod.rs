@@ -47,7 +47,10 @@ use table::Table;
 use watched::{Holder, Watched};
 
 /// How long after a failure the guard is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the start of a server may be held up by a judgement.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How much of a container's identifier is shown, as Docker does.
 const SHORT_ID: usize = 12;
@@ -65,6 +68,9 @@ struct Shared {
     /// Why there is none.
     trouble: Mutex<Option<String>>,
     stop: AtomicBool,
+    /// Has the thread that answers panic once.
+    #[cfg(test)]
+    broken: AtomicBool,
 }
 
 /// What can be told of a volume's clusters.
@@ -105,6 +111,8 @@ impl Guard {
             group: Mutex::default(),
             trouble: Mutex::default(),
             stop: AtomicBool::new(false),
+            #[cfg(test)]
+            broken: AtomicBool::new(false),
         });
         shared.open();
         let (keeper, scout) = (Arc::clone(&shared), Arc::clone(&shared));
@@ -199,8 +207,14 @@ impl Shared {
     fn answer(&self, group: Group) -> Result<(), String> {
         let arbiter = Arbiter::start().map_err(|error| error.to_string())?;
         let table = Arc::clone(&self.table);
-        let answering = Answering { group, table, arbiter, pending: VecDeque::new() };
-        answering.run(|| self.stopped()).map_err(|error| chain(&error))
+        let pending = VecDeque::new();
+        let answering = Answering { group, table, arbiter, patience: PATIENCE, pending };
+        let stop = || {
+            #[cfg(test)]
+            assert!(!self.broken.swap(false, Ordering::Relaxed), "broken by a test");
+            self.stopped()
+        };
+        answering.run(stop).map_err(|error| chain(&error))
     }
 
     /// Opens a group and has it watch all that is guarded.
@@ -325,3 +339,7 @@ fn rivalry(watched: &Watched) -> Option<String> {
         format!("several servers run on {}: {}", watched.path.display(), told.join(", "))
     })
 }
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

@@ -61,7 +61,8 @@ impl Scout {
     pub(super) fn run(&self, stop: impl Fn() -> bool, group: impl Fn() -> Option<Group>) {
         while !stop() {
             let news = self.wait();
-            let mut changed = HashSet::new();
+            // What could not be watched is tried again.
+            let mut changed = if news.is_empty() { self.table.troubled() } else { HashSet::new() };
             for one in news {
                 match one {
                     News::In(number) => changed.extend(self.volumes().get(&number).cloned()),
@@ -108,7 +109,7 @@ impl Scout {
             }
             Err(error) => Some(chain(&error)),
         };
-        if let Some(trouble) = &trouble {
+        if let Some(trouble) = trouble.as_ref().filter(|_| trouble != entry.trouble) {
             tracing::warn!(volume = %volume, trouble, "not all of a volume is guarded");
         }
         self.table.set_trouble(volume, trouble);
@@ -137,41 +138,59 @@ impl Scout {
         let mut seen = Seen { ids: HashSet::new(), complete: true };
         let first = Place { dir: Dir::open(root)?, path: PathBuf::new(), depth: 0 };
         let mut places = VecDeque::from([first]);
-        while let Some(Place { dir, path, depth }) = places.pop_front() {
-            if seen.ids.len() == MOST_DIRECTORIES {
-                seen.complete = false;
-                break;
-            }
-            // Before its content is looked at, so that nothing appears unseen.
-            if let Some(appearing) = &self.appearing {
-                let number = appearing.watch(&dir.handle(Path::new("."))?)?;
-                self.volumes().insert(number, volume.clone());
-            }
-            let below = fs::read_dir(dir.path())?.take(MOST_NAMES);
-            let names: Vec<_> = below
-                .flatten()
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.file_name())
-                .collect();
-            let children: Vec<_> = names
-                .iter()
-                .filter(|name| depth > 0 || !except.iter().any(|except| *name == except.as_str()))
-                // Gone meanwhile, or no directory any more.
-                .filter_map(|name| Some((name, dir.open_dir(Path::new(name)).ok()?)))
-                .map(|(name, dir)| Place { dir, path: path.join(name), depth: depth + 1 })
-                .collect();
-            let watched = Watched::new(volume.clone(), path, dir)?;
-            seen.ids.insert(watched.id);
-            // Nothing is left to be watched of a volume that is being forgotten.
-            let Some((watched, added)) = self.table.add(watched) else { break };
-            if let Some(group) = group {
-                self.begin(&watched, added, group)?;
-            }
-            if depth < DEEPEST && !watched.is_cluster() {
-                places.extend(children);
+        while let Some(place) = places.pop_front() {
+            let except = if place.depth == 0 { except } else { &[] };
+            match self.visit(volume, place, except, group) {
+                Ok(Some((id, below))) => {
+                    seen.ids.insert(id);
+                    places.extend(below);
+                    // Each of them is open.
+                    let left = MOST_DIRECTORIES - seen.ids.len();
+                    seen.complete &= places.len() <= left;
+                    places.truncate(left);
+                }
+                // Nothing is left to be watched of a volume that is being forgotten.
+                Ok(None) => break,
+                // It was removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(seen)
+    }
+
+    /// Watches one directory; gives it and those in it that are to be visited.
+    fn visit(
+        &self,
+        volume: &VolumeName,
+        Place { dir, path, depth }: Place,
+        except: &[String],
+        group: Option<&Group>,
+    ) -> io::Result<Option<(FileId, Vec<Place>)>> {
+        // Before its content is looked at, so that nothing appears unseen.
+        if let Some(appearing) = &self.appearing {
+            let number = appearing.watch(&dir.handle(Path::new("."))?)?;
+            self.volumes().insert(number, volume.clone());
+        }
+        let names = fs::read_dir(dir.path())?
+            .take(MOST_NAMES)
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.file_name());
+        let below: Vec<_> = names
+            .filter(|name| !except.iter().any(|except| name == except.as_str()))
+            // Gone meanwhile, or no directory any more.
+            .filter_map(|name| Some((dir.open_dir(Path::new(&name)).ok()?, name)))
+            .map(|(dir, name)| Place { dir, path: path.join(name), depth: depth + 1 })
+            .take(MOST_DIRECTORIES + 1)
+            .collect();
+        let watched = Watched::new(volume.clone(), path, dir)?;
+        let Some((watched, added)) = self.table.add(watched) else { return Ok(None) };
+        if let Some(group) = group {
+            self.begin(&watched, added, group)?;
+        }
+        let ends = depth == DEEPEST || watched.is_cluster();
+        Ok(Some((watched.id, if ends { Vec::new() } else { below })))
     }
 
     fn begin(&self, watched: &Arc<Watched>, added: Added, group: &Group) -> io::Result<()> {

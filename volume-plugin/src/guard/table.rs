@@ -1,6 +1,6 @@
 //! What is watched, by volume and by control file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,6 +54,13 @@ impl Table {
 
     pub(super) fn volumes(&self) -> Vec<VolumeName> {
         self.inner().volumes.keys().cloned().collect()
+    }
+
+    /// Volumes of which not all is watched.
+    pub(super) fn troubled(&self) -> HashSet<VolumeName> {
+        let inner = self.inner();
+        let troubled = inner.volumes.iter().filter(|(_, entry)| entry.trouble.is_some());
+        troubled.map(|(volume, _)| volume.clone()).collect()
     }
 
     /// Adds a directory of a volume that has an entry, unless it is there already; gives the one

@@ -1,5 +1,6 @@
 //! A directory that is, or may become, that of a cluster, and who has the cluster.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -161,9 +162,18 @@ impl Watched {
         self.state().refused += 1;
     }
 
-    /// Counts an open that was allowed since it could not be judged.
-    pub(super) fn count_unjudged(&self) {
-        self.state().unjudged += 1;
+    /// Counts an open that was allowed since it could not be judged, and says so the first time:
+    /// whatever keeps it from being judged keeps every other.
+    pub(super) fn count_unjudged(&self, reason: &dyn Display) {
+        let count = {
+            let mut state = self.state();
+            state.unjudged += 1;
+            state.unjudged
+        };
+        if count == 1 {
+            let (volume, directory) = (&self.volume, self.path.display());
+            tracing::error!(%volume, %directory, %reason, "a server is let through unjudged");
+        }
     }
 
     /// How often a server was refused, and how often an open was allowed without a judgement.

@@ -1,10 +1,11 @@
 //! Volumes: what they are called, what they consist of, what is known of them, and what happens
 //! to them.
 //!
-//! Absent for now: snapshots, clones, limits, a trash, a guard against a second server.
+//! Absent for now: snapshots, clones, limits, a trash.
 
 pub mod catalog;
 pub mod error;
+mod holders;
 mod inspection;
 pub mod mounts;
 pub mod options;

@@ -23,9 +23,7 @@ use super::view::{ViewPlan, Views};
 use crate::guard::Guard;
 use crate::name::{MountId, VolumeName};
 use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry};
-use crate::sys::mountinfo::{self, Mount, Place};
-use crate::sys::process::Process;
-use crate::sys::{Doing, SysError};
+use crate::sys::SysError;
 use plugin_sdk::chain::chain;
 
 /// What the service works on.
@@ -54,14 +52,14 @@ pub struct Service {
 }
 
 /// A volume's share in a pool.
-struct Share {
-    pool_name: PoolName,
-    pool: Arc<dyn Pool>,
+pub(super) struct Share {
+    pub(super) pool_name: PoolName,
+    pub(super) pool: Arc<dyn Pool>,
     directories: Vec<Directory>,
 }
 
 impl Share {
-    fn refused(&self, source: PoolError) -> VolumeError {
+    pub(super) fn refused(&self, source: PoolError) -> VolumeError {
         VolumeError::Pool { pool: self.pool_name.clone(), source }
     }
 }
@@ -295,33 +293,6 @@ impl Service {
         Ok(self.catalog.forget(name)?)
     }
 
-    /// A volume for one container alone is refused while a container has it. One that has not
-    /// come far enough to show it counts as the one that asks: a container may mount it twice.
-    fn refuse_if_held(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
-        let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
-        let places = places_of(name, shares, &own)?;
-        let Some(user) = self.views.users(name, &places)?.into_iter().next() else {
-            return Ok(());
-        };
-        let container = Process::open(user.pid).and_then(|process| process.container());
-        let holder = match container {
-            Ok(Some(id)) => format!("container {id}"),
-            _ => format!("process {}, which has it mounted at {}", user.pid, user.point.display()),
-        };
-        Err(VolumeError::Exclusive { name: name.clone(), holder })
-    }
-
-    fn refuse_if_used(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
-        let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
-        let places = places_of(name, shares, &own)?;
-        match self.views.users(name, &places)?.into_iter().next() {
-            None => Ok(()),
-            Some(user) => {
-                Err(VolumeError::InUse { name: name.clone(), pid: user.pid, point: user.point })
-            }
-        }
-    }
-
     /// Takes the view away if nobody has it mounted.
     pub(super) fn drop_idle_view(&self, name: &VolumeName) -> Result<(), SysError> {
         if self.mounts.of(name).is_empty() { self.views.drop(name) } else { Ok(()) }
@@ -352,23 +323,6 @@ impl Service {
             Err(panic) => Err(VolumeError::Internal(panic.to_string())),
         }
     }
-}
-
-/// Where the volume's shares lie, as `mounts` have them.
-fn places_of(
-    name: &VolumeName,
-    shares: &[Share],
-    mounts: &[Mount],
-) -> Result<Vec<Place>, VolumeError> {
-    let mut places = Vec::new();
-    for share in shares {
-        match share.pool.locate(name) {
-            Ok(path) => places.extend(mountinfo::place(mounts, &path)),
-            Err(PoolError::Missing(_)) => {}
-            Err(error) => return Err(share.refused(error)),
-        }
-    }
-    Ok(places)
 }
 
 fn is_shown(entry: &Entry) -> bool {
