@@ -4,6 +4,8 @@
 
 # shellcheck source=scripts/engine.sh
 . "${BASH_SOURCE[0]%/*}/engine.sh"
+# shellcheck source=scripts/plugin.sh
+. "${BASH_SOURCE[0]%/*}/plugin.sh"
 
 name=pgvol-quickstart # of the container, the volume and the image
 
@@ -32,37 +34,36 @@ remove_image() {
     [ ! -e "$state/pulled-image" ] || docker image rm postgres:17 >/dev/null 2>&1 || :
 }
 
-# install_plugins: out of the package. One that something else uses stays as it is.
+# install_plugins: as on any engine, and notes what was not there before: that is --clean's to remove.
 install_plugins() {
     local plugin
     for plugin in pgvol pglog; do
-        remove_plugin "$plugin" || continue
-        # Its directory on the host is --clean's to remove only if it was not there before.
-        [ -e "/var/lib/$plugin" ] || touch "$state/own-$plugin"
-        docker plugin create "$plugin" "$state/package/$plugin" >/dev/null
-        # No limit on a call's time: with one, every `docker logs --follow` would end by it.
-        docker plugin enable --timeout 0 "$plugin"
+        docker plugin inspect "$plugin" >/dev/null 2>&1 || touch "$state/own-$plugin"
+        as_root test -e "/var/lib/$plugin" || touch "$state/own-$plugin-state"
+        [ -e "$client_plugins/docker-$plugin" ] || touch "$state/own-$plugin-client"
     done
+    PACKAGES=$state/package "$root/scripts/install.sh"
 }
 
-# remove_plugin NAME: unless a volume or a running container that is not ours needs it.
-remove_plugin() {
-    local enabled
-    enabled=$(docker plugin inspect -f '{{.Enabled}}' "$1" 2>/dev/null) || return 0
-    if [ -n "$(docker volume ls -q -f "driver=$1:latest")" ] ||
-        { [ "$enabled" = true ] && ! docker plugin disable "$1" >/dev/null; }; then
-        say "$1 is in use by volumes or containers that are not quickstart's: it stays as it is"
-        return 1
-    fi
-    docker plugin rm "$1" >/dev/null
-}
-
-# clean_plugin NAME: also with what it keeps on the host, where that began with quickstart.
+# clean_plugin NAME: what install_plugins noted, unless a volume or a running container that is not ours
+# needs it.
 clean_plugin() {
-    remove_plugin "$1" || return 0
+    local others
+    [ ! -e "$state/own-$1-client" ] || as_root rm -f "$client_plugins/docker-$1"
     [ -e "$state/own-$1" ] || return 0
-    if [ -n "$(as_root ls -A "/var/lib/$1/catalog" 2>/dev/null)" ]; then
-        say "/var/lib/$1 holds other volumes: it stays"
+    if installed "$1"; then
+        if [ -n "$(docker volume ls -q -f "driver=$1:latest")" ] ||
+            { [ "$(docker plugin inspect -f '{{.Enabled}}' "$1")" = true ] && ! docker plugin disable "$1" >/dev/null; }; then
+            say "$1 is in use by volumes or containers that are not quickstart's: it stays as it is"
+            return
+        fi
+        docker plugin rm "$1" >/dev/null
+    fi
+    [ -e "$state/own-$1-state" ] || return 0
+    others=$(as_root find "/var/lib/$1/catalog" "/var/lib/$1/journals" -mindepth 1 -maxdepth 1 2>/dev/null |
+        grep -vFf "$state/containers") || :
+    if [ -n "$others" ]; then
+        say "/var/lib/$1 holds what is not quickstart's: it stays"
     else
         as_root rm -rf "/var/lib/${1:?}"
     fi
@@ -72,7 +73,7 @@ start_postgres() {
     docker volume create -d pgvol -o tablespaces=fast "$name"
     docker run -d --name "$name" --shm-size 256m --log-driver pglog --log-opt max-size=20m \
         -v "$name:/pg" -e PGDATA=/pg/data -e POSTGRES_INITDB_WALDIR=/pg/wal \
-        -e POSTGRES_PASSWORD=quickstart "$image" >/dev/null
+        -e POSTGRES_PASSWORD=quickstart "$image" >>"$state/containers"
     wait_for_postgres
 }
 

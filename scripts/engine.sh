@@ -17,10 +17,12 @@ ensure_engine() {
             # Newer releases have the client in a package of its own. Without AppArmor's tools no
             # container starts on a kernel that has AppArmor.
             mapfile -t client < <(apt-cache search --names-only '^docker-cli$' | cut -d' ' -f1)
-            install_packages docker.io "${client[@]}" iptables apparmor ca-certificates
+            # And iproute2 is for the end: dockerd leaves its bridge.
+            install_packages docker.io "${client[@]}" iptables iproute2 apparmor ca-certificates
         fi
         start_engine
     fi
+    engine_is_here || die "the engine is on another machine: install.sh installs the plugins there"
     say "engine $(docker version --format '{{.Server.Version}}'), client $(docker version --format '{{.Client.Version}}')"
 }
 

@@ -34,14 +34,6 @@ finish() {
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-# engine_is_here: whether the engine's files are this machine's. A socket may be that of another
-# machine, handed on by ssh, or the host's within a container.
-engine_is_here() {
-    local endpoint
-    endpoint=${DOCKER_HOST:-$(docker context inspect -f '{{.Endpoints.docker.Host}}')}
-    [[ $endpoint == unix://* ]] && [ "$(docker info -f '{{.Name}}')" = "$(uname -n)" ]
-}
-
 # check_formats NAME: refuses state that a newer version has written, while nothing is changed yet. The
 # first line of what the plugins keep says `KIND VERSION`.
 check_formats() {
@@ -77,7 +69,7 @@ install_plugin() {
 
 # install_client NAME: `docker NAME`, for everybody on this machine.
 install_client() {
-    local file=/usr/local/lib/docker/cli-plugins/docker-$1
+    local file=$client_plugins/docker-$1
     # Packages of before there were any have none.
     [ -e "$packages/cli-plugins/docker-$1" ] || return 0
     ! cmp -s "$packages/cli-plugins/docker-$1" "$file" || return 0

@@ -26,6 +26,18 @@ reach_engine() {
     [ "$(id -u)" != 0 ] && docker_command=(sudo docker) && docker version >/dev/null 2>&1
 }
 
+# engine_is_here: whether the engine's files are this machine's. A socket may be that of another
+# machine, handed on by ssh, or the host's within a container.
+engine_is_here() {
+    local endpoint
+    endpoint=${DOCKER_HOST:-$(docker context inspect -f '{{.Endpoints.docker.Host}}')}
+    [[ $endpoint == unix://* ]] && [ "$(docker info -f '{{.Name}}')" = "$(uname -n)" ]
+}
+
+# Where the client looks for what everybody on this machine may call as `docker NAME`.
+# shellcheck disable=SC2034 # for those who source this
+client_plugins=/usr/local/lib/docker/cli-plugins
+
 # as_root COMMAND...: through sudo where that is needed.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi

@@ -10,34 +10,54 @@
 #
 # usage: package.sh OUTDIR
 #   SOURCE_DATE_EPOCH=0   the time that every file gets
+#   ARCH=arm64    for another architecture than this machine's: built in a Debian root (see cross.sh)
 #   PROFILE=dev   another cargo profile than release
 #   BIN_DIR=DIR   take pgvol and pglog from there and build nothing
 set -euo pipefail
 umask 022
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/cross.sh
+. "$(dirname "$0")/cross.sh"
 
 out=${1:?usage: package.sh OUTDIR}
 profile=${PROFILE:-release}
+# Where the libraries and tools of the plugins are: this machine's, or those of a root.
+sysroot=
+
+# profile_directory PROFILE: dev is the one that is not named like its directory.
+profile_directory() { if [ "$1" = dev ]; then echo debug; else echo "$1"; fi; }
 
 # build: prints the directory that holds the two binaries.
 build() {
+    local flags=() target
     need_cargo
-    local flags=()
+    target=$(cd "$root" && cargo metadata --format-version 1 --no-deps | jq -r .target_directory)
+    if [ -n "$sysroot" ]; then
+        cross_build "$profile" "$target/$arch"
+        return
+    fi
     [ "$profile" != release ] || flags=("${release_flags[@]}")
     (cd "$root" && cargo build --locked --profile "$profile" -p pgvol -p pglog "${flags[@]}" >&2)
-    # The profile dev is the one that is not named like its directory.
-    (cd "$root" && cargo metadata --format-version 1 --no-deps) |
-        jq -r --arg profile "$profile" '.target_directory + "/" + ({dev: "debug"}[$profile] // $profile)'
+    echo "$target/$(profile_directory "$profile")"
+}
+
+# linked FILE: what it is linked to. A static one has nothing, which ldd calls an error.
+linked() {
+    if [ -n "$sysroot" ]; then cross_linked "$1"; else ldd "$1" 2>/dev/null || :; fi
 }
 
 # add ROOTFS FILE TARGET: the file, and the libraries and the loader that it needs.
 add() {
     install -D -m 0755 "$2" "$1/$3"
     local library
-    # A static binary has none, which ldd calls an error.
-    { ldd "$2" || :; } 2>/dev/null | awk '/=> \// { print $3 } $1 ~ /^\// { print $1 }' |
-        while read -r library; do install -D -m 0755 "$library" "$1$library"; done
+    linked "$2" | awk '/=> \// { print $3 } $1 ~ /^\// { print $1 }' |
+        while read -r library; do install -D -m 0755 "$sysroot$library" "$1$library"; done
+}
+
+# tool NAME: where it is.
+tool() {
+    if [ -z "$sysroot" ]; then command -v "$1"; else ls "$sysroot"/usr/*bin/"$1"; fi
 }
 
 # skeleton ROOTFS: the directories that Docker and the plugins mount on, and the least of /etc.
@@ -64,19 +84,22 @@ settle() {
 
 # package NAME LIMIT_MB TOOL...: one plugin.
 package() {
-    local name=$1 limit=$2 rootfs=$out/$1/rootfs tool size digest
+    local name=$1 limit=$2 rootfs=$out/$1/rootfs tool size digest release
     rm -rf "${out:?}/$name"
     install -d -m 0755 "$out/$name"
     skeleton "$rootfs"
     add "$rootfs" "$binaries/$name" "$name"
     for tool in "${@:3}"; do
-        add "$rootfs" "$(command -v "$tool")" "usr/sbin/$tool"
+        add "$rootfs" "$(tool "$tool")" "usr/sbin/$tool"
     done
     # The digest is of all that makes the plugin, in the one field that `docker plugin inspect` shows of
-    # any text: by it install.sh knows whether an engine has just this plugin.
+    # any text: by it install.sh knows whether an engine has just this plugin. It is in the root too, for
+    # an engine takes the same root only once, and another configuration alone would not be an upgrade.
     digest=$({ jq -S ".$name" "$root/config.json"; contents "$rootfs"; } | sha256sum)
-    jq --arg name "$name" --arg version "$version, ${digest:0:12}" \
-        '.[$name] | .description += " (" + $version + ")"' "$root/config.json" >"$out/$name/config.json"
+    release="$version, ${digest:0:12}"
+    echo "$release" >"$rootfs/etc/release"
+    jq --arg name "$name" --arg release "$release" \
+        '.[$name] | .description += " (" + $release + ")"' "$root/config.json" >"$out/$name/config.json"
     settle "$out/$name"
     size=$(du -sm --apparent-size "$rootfs" | cut -f1)
     say "$out/$name: $size MB unpacked (at most $limit)"
@@ -85,7 +108,8 @@ package() {
 }
 
 need jq jq
-need mkfs.btrfs btrfs-progs
+arch=${ARCH:-$(host_architecture)}
+if [ "$arch" = "$(host_architecture)" ]; then need mkfs.btrfs btrfs-progs; else cross_root "$arch"; fi
 binaries=${BIN_DIR:-$(build)}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml")
 package pgvol 40 mkfs.btrfs btrfs

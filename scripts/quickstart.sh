@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows both plugins at work on a machine where nothing need be installed: brings an engine if none
-# answers, builds and installs pgvol and pglog, starts PostgreSQL on a pgvol volume with its log in
-# pglog, loads data, restarts it and checks that all is there. It can be run again at any time.
+# answers, builds pgvol and pglog, installs them by install.sh, starts PostgreSQL on a pgvol volume with
+# its log in pglog, loads data, restarts it and checks that all is there. It can be run again at any time.
 #
 # usage: quickstart.sh            do all that
 #        quickstart.sh --clean    remove everything that it made and installed
@@ -29,6 +29,7 @@ clean() {
 }
 
 mkdir -p "$state"
+touch "$state/containers"
 case ${1:-} in
     --clean)
         step "Removing what quickstart made" clean

@@ -11,6 +11,7 @@ mod quickstart;
 mod registry;
 mod replace;
 mod rollback;
+mod settings;
 mod state;
 mod upgrade;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         upgrade::scenarios(),
         replace::scenarios(),
         rollback::scenarios(),
+        settings::scenarios(),
         formats::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())

@@ -13,7 +13,6 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("install_script_on_a_bare_engine", bare),
         Scenario::new("upgraded_under_a_running_server", under_load),
-        Scenario::new("settings_stay_over_an_upgrade", settings),
     ]
 }
 
@@ -86,28 +85,5 @@ fn under_load(stage: &Stage) -> Result<()> {
             Ok(())
         })?;
         volume.remove()
-    })
-}
-
-/// What was set stays, the mount too, which Docker resets; a new setting can be set afterwards.
-fn settings(stage: &Stage) -> Result<()> {
-    let engine = stage.engine();
-    on_bare(engine, || {
-        engine.shell("mkdir /var/lib/elsewhere")?;
-        create(engine, "pgvol", &[POOL, "LOG_LEVEL=debug", "state.source=/var/lib/elsewhere"])?;
-        create(engine, "pglog", &["LOG_LEVEL=warn", "state.source=/var/lib/elsewhere"])?;
-        next_version(engine)?;
-        engine.docker(&["plugin", "disable", "pglog"])?;
-        let said = installed(engine, "/var/lib/two", "")?;
-        ensure!(said.contains("pglog was disabled and still is"), "{said}");
-        for (plugin, kept) in [("pgvol", "LOG_LEVEL=debug"), ("pglog", "LOG_LEVEL=warn")] {
-            let settings = inspect(engine, plugin, "{{json .Settings}}")?;
-            ensure!(settings.contains(kept), "{settings}");
-            ensure!(settings.contains(r#""Source":"/var/lib/elsewhere""#), "{settings}");
-        }
-        let none = engine.shell("ls -d /var/lib/pgvol /var/lib/pglog 2>/dev/null || :")?;
-        ensure!(none.is_empty(), "state at the default place: {none}");
-        engine.docker(&["plugin", "set", "pglog", "NEXT=2"])?;
-        engine.docker(&["plugin", "enable", "pglog"]).map(drop)
     })
 }
