@@ -136,15 +136,19 @@ impl Recording {
         Ok(self.events()?.into_iter().filter_map(call).collect())
     }
 
-    /// Waits until the calls of a volume driver are as many as `counts` says.
+    /// Waits until the calls of a volume driver are as many as `counts` says, and stay so.
     pub(crate) fn expect(&self, counts: &[(&str, usize)]) -> Result<()> {
-        eventually(LIMIT, || {
+        let check = || {
             let mut found = Vec::new();
             for (name, _) in counts {
                 found.push((*name, self.calls(&format!("VolumeDriver.{name}"))?.len()));
             }
             ensure!(found == counts, "calls are {found:?} instead of {counts:?}");
             Ok(())
-        })
+        };
+        eventually(LIMIT, check)?;
+        // What follows a command comes soon, or it would be seen by chance only.
+        thread::sleep(QUIET);
+        check()
     }
 }

@@ -62,8 +62,6 @@ fn released_after_restart(stage: &Stage) -> Result<()> {
     ensure!(said.contains("in use"), "{said}");
     volume.remove()?;
     engine.docker(&["plugin", "disable", "pgvol"])?;
-    engine.docker(&["plugin", "rm", "pgvol"])?;
-    rig.pgvol.create()?;
     rig.pgvol.enable()
 }
 

@@ -20,8 +20,6 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             body(&mut trace)?;
             trace.end()
         })
-        // It says so when it finds FIFOs without a writer, and when it is cut off.
-        .tolerating(&["writer", "lost"])
     };
     vec![
         scenario("trace_a_run", "a", run),
