@@ -4,7 +4,7 @@
 # Ends with a line "total: N passed, N failed"; a missing means is a failure, never a skip.
 #
 # usage: test.sh [all|style|unit]
-#        test.sh e2e|spikes|volume|log|client|install|conformance [FILTER]   the scenarios of all suites or of one
+#        test.sh e2e|spikes|volume|log|client|install|conformance|lifecycle|swarm [FILTER]   the scenarios of all suites or of one
 #   ENGINES="26.1 20.10:smoke 28.5:smoke"   versions of Docker that the scenarios run on, each with all
 #                 that applies to it or a selection of minutes; "all" is all of them whole
 #   PROFILE=dev   packages the plugins of another cargo profile than release
@@ -83,10 +83,10 @@ for package in shellcheck jq; do need $package $package; done
 need mkfs.btrfs btrfs-progs
 need losetup mount
 case $part in
-    all) style; unit; e2e spikes volume log client install conformance ;;
+    all) style; unit; e2e spikes volume log client install conformance lifecycle swarm ;;
     style | unit) "$part" ;;
-    e2e) e2e spikes volume log client install conformance ;;
-    spikes | volume | log | client | install | conformance) e2e "$part" ;;
-    *) die "unknown part $part: all, style, unit, e2e, spikes, volume, log, client, install or conformance" ;;
+    e2e) e2e spikes volume log client install conformance lifecycle swarm ;;
+    spikes | volume | log | client | install | conformance | lifecycle | swarm) e2e "$part" ;;
+    *) die "unknown part $part: all, style, unit, e2e, spikes, volume, log, client, install, conformance, lifecycle or swarm" ;;
 esac
 [ "$failed_steps" = 0 ] && ! grep -q '^test result: FAILED' "$results"

@@ -14,7 +14,7 @@ use crate::dockerd_log::DockerdLog;
 use crate::namespace::Namespace;
 use crate::process::{LineStream, output, program, run};
 use crate::version::Version;
-use crate::{leaks, root, wait::eventually};
+use crate::{leaks, reboot, root, wait::eventually};
 
 /// How long a docker command may take where the scenario does not say.
 const COMMAND_LIMIT: Duration = Duration::from_secs(90);
@@ -65,8 +65,7 @@ impl Engine {
             #[expect(clippy::disallowed_methods, reason = "it is removed with the engine")]
             fs::create_dir(work.path().join(name))?;
         }
-        let plugins = root::plugins().unwrap_or_default();
-        let namespace = Namespace::start(&root, work.path(), &plugins)?;
+        let namespace = boot(&root, work.path())?;
         let group = work.path().file_name().context("a name")?.to_string_lossy().into_owned();
         let engine = Arc::new(Self {
             version,
@@ -225,6 +224,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Ends the whole machine at once, as [`reboot`](crate::reboot) says, and starts it again.
+    pub fn reboot(&self, mode: RestartMode) -> Result<()> {
+        self.end()?;
+        *self.namespace() = boot(&root::engine(self.version)?, self.work.path())?;
+        reboot::change_boot_id(self)?;
+        self.start_daemon(mode)
+    }
+
     /// Makes the image `base` (Debian with a shell) unless it is there.
     pub fn add_base_image(&self) -> Result<()> {
         let tar = File::open(root::base_image()?)?;
@@ -299,6 +306,11 @@ impl Engine {
     fn daemon(&self) -> MutexGuard<'_, Option<Child>> {
         self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The namespaces on the engine's directory, which holds what an earlier boot has left.
+fn boot(root: &Path, work: &Path) -> Result<Namespace> {
+    Namespace::start(root, work, &root::plugins().unwrap_or_default())
 }
 
 impl Drop for Engine {

@@ -19,7 +19,7 @@ mount --bind "$work/var-lib" "$new/var/lib"
 if [ -d "$plugins" ]; then
   mount --bind -o ro "$plugins" "$new/srv"
 fi
-mkdir "$new/old"
+mkdir -p "$new/old"
 cd "$new"
 pivot_root . old
 umount -l /old

@@ -8,21 +8,26 @@
 //! Missing means (a privilege, a package, a plugin that is not packaged) are failures, never skips.
 //! Waiting is always for a state with a limit ([`eventually`]), never for a time to pass.
 
+mod census;
 mod container;
 mod dockerd_log;
 mod engine;
 mod leaks;
 mod namespace;
 pub mod numbered;
+pub mod packages;
 mod pg;
 mod plugin;
+pub mod printer;
 mod process;
+mod reboot;
 mod root;
 mod scenario;
 mod suite;
 mod version;
 mod wait;
 
+pub use census::Census;
 pub use container::{Container, Volume};
 pub use dockerd_log::DockerdLog;
 pub use engine::{Engine, Outcome, RestartMode};

@@ -76,15 +76,20 @@ impl Pg {
         self.wait_ready()
     }
 
-    /// Starts to insert numbers into a new table, one transaction each.
+    /// Starts to insert numbers into the new table `numbers`, one transaction each.
     pub fn writer(&self) -> Result<Writer> {
         self.psql("CREATE TABLE numbers (n bigint PRIMARY KEY)")?;
-        Writer::start(&self.engine, self.container.name())
+        Writer::start(&self.engine, self.container.name(), "numbers")
     }
 
     /// Fails when a number up to `last` is missing: acknowledged and lost.
     pub fn check_numbers(&self, last: u64) -> Result<()> {
-        let found = self.psql(&format!("SELECT count(*) FROM numbers WHERE n <= {last}"))?;
+        self.check_numbers_in("numbers", last)
+    }
+
+    /// The same for the table of a [`Writer`] that was started with another one.
+    pub fn check_numbers_in(&self, table: &str, last: u64) -> Result<()> {
+        let found = self.psql(&format!("SELECT count(*) FROM {table} WHERE n <= {last}"))?;
         ensure!(found == last.to_string(), "{last} inserts were acknowledged, {found} are there");
         Ok(())
     }
@@ -106,7 +111,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    fn start(engine: &Arc<Engine>, container: &str) -> Result<Self> {
+    /// Starts to write into `table`, which has a column `n`, on the server in `container`.
+    pub fn start(engine: &Arc<Engine>, container: &str, table: &str) -> Result<Self> {
         let psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1"];
         let named = format!("PGAPPNAME={WRITER}");
         let prefix = ["exec", "--interactive", "--user", "postgres", "--env", &named, container];
@@ -116,7 +122,8 @@ impl Writer {
         let stdin = acknowledged.take_stdin()?;
         let stopped = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopped);
-        thread::spawn(move || insert(stdin, &stop));
+        let table = table.to_owned();
+        thread::spawn(move || insert(stdin, &table, &stop));
         let engine = Arc::clone(engine);
         Ok(Self { engine, container: container.to_owned(), acknowledged, stopped, last: 0 })
     }
@@ -158,11 +165,11 @@ impl Drop for Writer {
 }
 
 /// Writes inserts until told to stop or until nobody reads them any more.
-fn insert(mut stdin: ChildStdin, stopped: &AtomicBool) {
+fn insert(mut stdin: ChildStdin, table: &str, stopped: &AtomicBool) {
     let mut number = 0_u64;
     let mut written = Ok(());
     while written.is_ok() && !stopped.load(Ordering::Relaxed) {
         number += 1;
-        written = writeln!(stdin, "INSERT INTO numbers VALUES ({number}) RETURNING n;");
+        written = writeln!(stdin, "INSERT INTO {table} VALUES ({number}) RETURNING n;");
     }
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::{Container, RestartMode, Scenario, Stage, eventually, numbered};
+use harness::{Container, RestartMode, Scenario, Stage, eventually, numbered, printer};
 
 const KILLS: usize = 10;
 const ENDLESS: &str = "1000000000";
@@ -27,21 +27,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     scenarios
 }
 
-/// A container that prints numbered lines; with room for all of them, however slow the machine.
 fn printing(stage: &Stage, driver: &'static str, name: &str, lines: &str) -> Result<Container> {
-    let options = ["--log-driver", driver, "--log-opt", "max-size=200m", "--log-opt", "max-file=5"];
-    let command = ["base", "perl", "-e", numbered::SLOWLY, lines];
-    Container::run(stage.engine(), name, &[&options[..], &command].concat())
-}
-
-/// Tells the container to end and compares what it printed with what is in the log.
-fn check_to_the_end(stage: &Stage, container: &Container) -> Result<()> {
-    // Not by `docker exec`, which can hang for ever when the container ends at the same time.
-    stage.engine().docker(&["kill", "--signal", "USR1", container.name()])?;
-    ensure!(container.wait(Duration::from_mins(1))? == 0, "the container failed");
-    let logs = container.logs(&[])?;
-    let printed = String::from_utf8(logs.stderr)?.trim().parse()?;
-    numbered::check(&logs.stdout, printed)
+    printer::run(stage.engine(), name, &["--log-driver", driver], &[lines])
 }
 
 fn killed_during_lines(stage: &Stage) -> Result<()> {
@@ -50,7 +37,7 @@ fn killed_during_lines(stage: &Stage) -> Result<()> {
     for _ in 0..KILLS {
         plugin.kill()?;
     }
-    check_to_the_end(stage, &container)
+    printer::check_to_the_end(stage.engine(), &container)
 }
 
 /// The connection of a follower dies with the plugin; that one sees a gapless beginning, and the
@@ -121,7 +108,7 @@ fn live_restore(stage: &Stage) -> Result<()> {
     let container = printing(stage, "pglog", "live", ENDLESS)?;
     engine.kill_daemon()?;
     engine.start_daemon(RestartMode::LiveRestore)?;
-    check_to_the_end(stage, &container)?;
+    printer::check_to_the_end(stage.engine(), &container)?;
     drop(container);
     engine.stop_daemon()?;
     engine.start_daemon(RestartMode::Plain)
