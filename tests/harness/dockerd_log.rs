@@ -53,7 +53,7 @@ impl DockerdLog {
     }
 
     /// The last lines that plugins printed.
-    pub(crate) fn plugin_tail(&self, count: usize) -> Result<String> {
+    pub fn plugin_tail(&self, count: usize) -> Result<String> {
         let lines = self.plugin_lines(0)?;
         Ok(lines[lines.len().saturating_sub(count)..].join("\n"))
     }

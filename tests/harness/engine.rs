@@ -238,6 +238,12 @@ impl Engine {
         run(self.tied(&["import", "-", "base"]).stdin(tar)).map(drop)
     }
 
+    /// Makes the image `name` of Debian with `packages`, separated by commas.
+    pub fn add_image(&self, name: &str, packages: &str) -> Result<()> {
+        let tar = File::open(root::image(name, packages)?)?;
+        run(self.tied(&["import", "-", name]).stdin(tar)).map(drop)
+    }
+
     /// Makes the image `postgres:17`.
     pub fn add_postgres_image(&self) -> Result<()> {
         let tar = self.work.path().join("postgres.tar");

@@ -30,7 +30,12 @@ pub(crate) fn engine(version: Version) -> Result<PathBuf> {
 
 /// The tar file of the image for containers that only need a shell.
 pub(crate) fn base_image() -> Result<PathBuf> {
-    debian("base", IMAGE_SUITE, BASE_PACKAGES, ".tar")
+    image("base", BASE_PACKAGES)
+}
+
+/// The tar file of an image of Debian with `packages`, separated by commas.
+pub(crate) fn image(name: &str, packages: &str) -> Result<PathBuf> {
+    debian(name, IMAGE_SUITE, packages, ".tar")
 }
 
 /// The tar file of the PostgreSQL image, by the project's own script, which keeps its last result.

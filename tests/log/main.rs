@@ -11,6 +11,7 @@ mod options;
 mod pressure;
 mod reading;
 mod retention;
+mod syslog;
 
 const SMOKE: &[&str] = &[
     "several_runs_of_a_container::pglog",
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         options::scenarios(),
         retention::scenarios(),
         files::scenarios(),
+        syslog::scenarios(),
         crashes::scenarios(),
         pressure::scenarios(),
     ];

@@ -79,7 +79,6 @@ fn not_yet_built(stage: &Stage) -> Result<()> {
         "sync=always",
         "sinks=fluentd",
         "file-max-age=7d",
-        "syslog-address=udp://127.0.0.1:514",
         "fluentd-address=127.0.0.1:24224",
         "postgres=on",
         "log-line-prefix=%m",

@@ -6,6 +6,7 @@
 //! cache.
 
 mod file;
+mod syslog;
 mod value;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use std::fmt;
 use regex_syntax::ast::parse::Parser;
 
 pub use self::file::{FileFormat, FileSpec};
+pub use self::syslog::{Address, Framing, SyslogFormat, SyslogSpec, TlsSpec};
 use crate::tag;
 
 /// What a container's log options ask for.
@@ -26,11 +28,15 @@ pub struct LogSpec {
     pub max_file: u32,
     /// The sink that writes a file.
     pub file: Option<FileSpec>,
+    /// The sink that sends to syslog servers.
+    pub syslog: Option<SyslogSpec>,
+    /// The template for what records are marked with.
+    pub tag: Option<String>,
 }
 
 impl Default for LogSpec {
     fn default() -> Self {
-        Self { max_size: 20 << 20, max_file: 5, file: None }
+        Self { max_size: 20 << 20, max_file: 5, file: None, syslog: None, tag: None }
     }
 }
 
@@ -123,6 +129,8 @@ enum Kind {
     Sinks,
     /// An option of the file sink.
     File(file::Key),
+    /// An option of the syslog sink.
+    Syslog(syslog::Key),
     /// Known by name; taken only with this value, which asks for nothing.
     NotBuilt(Option<&'static str>),
 }
@@ -151,6 +159,15 @@ const KEYS: &[(&str, Kind)] = &[
     ("file-mode", Kind::File(file::Key::Mode)),
     ("file-owner", Kind::File(file::Key::Owner)),
     ("file-*", Kind::NotBuilt(None)),
+    ("syslog-address", Kind::Syslog(syslog::Key::Address)),
+    ("syslog-facility", Kind::Syslog(syslog::Key::Facility)),
+    ("syslog-format", Kind::Syslog(syslog::Key::Format)),
+    ("syslog-framing", Kind::Syslog(syslog::Key::Framing)),
+    ("syslog-tls-ca-cert", Kind::Syslog(syslog::Key::CaCert)),
+    ("syslog-tls-cert", Kind::Syslog(syslog::Key::Cert)),
+    ("syslog-tls-key", Kind::Syslog(syslog::Key::TlsSecret)),
+    ("syslog-tls-skip-verify", Kind::Syslog(syslog::Key::SkipVerify)),
+    ("syslog-tls-server-name", Kind::Syslog(syslog::Key::ServerName)),
     ("syslog-*", Kind::NotBuilt(None)),
     ("fluentd-*", Kind::NotBuilt(None)),
     ("postgres", Kind::NotBuilt(Some("off"))),
@@ -163,8 +180,12 @@ impl LogSpec {
     /// Reads the options of a container; on failure says all that is wrong.
     pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, BadOptions> {
         let mut spec = Self::default();
-        let bad: Vec<_> =
+        let mut bad: Vec<_> =
             options.iter().filter_map(|(key, value)| spec.take(key, value).err()).collect();
+        if let Some((key, allowed)) = spec.syslog.as_ref().and_then(SyslogSpec::conflict) {
+            let (key, value) = (key.to_owned(), options.get(key).cloned().unwrap_or_default());
+            bad.push(BadOption::Malformed { key, value, allowed: allowed.into() });
+        }
         if bad.is_empty() { Ok(spec) } else { Err(BadOptions(bad)) }
     }
 
@@ -187,7 +208,7 @@ impl LogSpec {
                 .map(|size| self.max_size = size)
                 .ok_or("a size above 0 such as 500k, 10m or 1g"),
             Kind::Tag => tag::is_valid(&value)
-                .then_some(())
+                .then(|| self.tag = Some(value.clone()).filter(|value| !value.is_empty()))
                 .ok_or("a template such as `{{.Name}}/{{.ID}}`, as Docker's drivers take it"),
             Kind::Regex => {
                 Parser::new().parse(&value).map(drop).map_err(|_| "a regular expression")
@@ -202,14 +223,7 @@ impl LogSpec {
                 }
                 None => Err("true or false"),
             },
-            Kind::Sinks => match self.take_sinks(&value) {
-                Err(Fault::NotBuilt(instead)) => {
-                    return Err(BadOption::NotBuilt { key, value, instead });
-                }
-                Err(Fault::Malformed(allowed)) => Err(allowed),
-                Ok(()) => Ok(()),
-            },
-            Kind::File(option) => match self.file.get_or_insert_default().take(option, &value) {
+            Kind::Sinks | Kind::File(_) | Kind::Syslog(_) => match self.take_sink(kind, &value) {
                 Err(Fault::NotBuilt(instead)) => {
                     return Err(BadOption::NotBuilt { key, value, instead });
                 }
@@ -222,6 +236,15 @@ impl LogSpec {
         taken.map_err(|allowed| BadOption::Malformed { key, value, allowed: allowed.into() })
     }
 
+    /// An option that concerns sinks.
+    fn take_sink(&mut self, kind: Kind, value: &str) -> Result<(), Fault> {
+        match kind {
+            Kind::File(key) => self.file.get_or_insert_default().take(key, value),
+            Kind::Syslog(key) => self.syslog.get_or_insert_default().take(key, value),
+            _ => self.take_sinks(value),
+        }
+    }
+
     /// Sinks by name; giving any option of one names it too.
     fn take_sinks(&mut self, value: &str) -> Result<(), Fault> {
         for name in value.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -229,8 +252,11 @@ impl LogSpec {
                 "file" => {
                     self.file.get_or_insert_default();
                 }
-                "syslog" | "fluentd" => return Err(Fault::NotBuilt(Some("file"))),
-                _ => return Err(Fault::Malformed("a list of sinks: `file`")),
+                "syslog" => {
+                    self.syslog.get_or_insert_default();
+                }
+                "fluentd" => return Err(Fault::NotBuilt(Some("file,syslog"))),
+                _ => return Err(Fault::Malformed("a list of sinks: `file`, `syslog`")),
             }
         }
         Ok(())
@@ -258,7 +284,7 @@ mod tests {
     fn retention_is_read() {
         assert_eq!(parse(&[]).unwrap(), LogSpec::default());
         let spec = parse(&[("max-size", "10m"), ("max-file", "3")]).unwrap();
-        assert_eq!(spec, LogSpec { max_size: 10 << 20, max_file: 3, file: None });
+        assert_eq!(spec, LogSpec { max_size: 10 << 20, max_file: 3, ..LogSpec::default() });
     }
 
     #[test]
@@ -310,12 +336,9 @@ mod tests {
 
     #[test]
     fn what_is_not_built_and_what_is_unknown_is_refused_by_name() {
-        for (key, value) in [
-            ("compress", "true"),
-            ("sinks", "fluentd"),
-            ("syslog-address", "udp://x"),
-            ("route", "x"),
-        ] {
+        for (key, value) in
+            [("compress", "true"), ("sinks", "fluentd"), ("fluentd-address", "x"), ("route", "x")]
+        {
             let words = parse(&[(key, value)]).unwrap_err().to_string();
             assert!(words.contains(key) && words.contains("not built yet"), "{words}");
         }

@@ -4,6 +4,7 @@
 //! ends. While nothing can be delivered, what retention removes is counted and let go, so that a
 //! dead sink holds one batch in memory and nothing of the disk beyond the container's share.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +16,13 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::file::{FileError, FileOutlet};
+use super::file::FileError;
 use super::ledger::Ledger;
+use super::outlet::Outlet;
 use super::retry::Backoff;
 use super::status::Meter;
-use crate::journal::{Batch, Dropped, Journal, Reader};
+use super::syslog::SyslogError;
+use crate::journal::{Batch, Dropped, Journal, Position, Reader};
 
 /// Frames of one batch.
 const BATCH: u64 = 256 * 1024;
@@ -35,7 +38,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) enum DeliveryError {
     /// The file.
     #[error(transparent)]
-    File(#[from] FileError),
+    File(FileError),
+    /// The syslog servers.
+    #[error(transparent)]
+    Syslog(SyslogError),
     /// The journal.
     #[error("read the journal")]
     Journal(#[source] io::Error),
@@ -55,11 +61,25 @@ pub(super) enum DeliveryError {
 pub(super) struct Delivery {
     pub(super) journal: Arc<Journal>,
     pub(super) reader: Option<Reader>,
-    pub(super) outlet: Option<FileOutlet>,
+    pub(super) outlet: Option<Outlet>,
+    /// Batches that were delivered and might have to be delivered again.
+    pub(super) marks: VecDeque<Mark>,
     pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) meter: Arc<Meter>,
     /// Ends the task where nothing is half done.
     pub(super) replaced: CancellationToken,
+    pub(super) backoff: Backoff,
+}
+
+/// A batch that was delivered.
+#[derive(Debug)]
+pub(super) struct Mark {
+    /// After it; none when the ledger is beyond that already.
+    position: Option<Position>,
+    /// What it said of missing lines.
+    saying: Dropped,
+    lines: u64,
+    bytes: u64,
 }
 
 /// What [`Delivery::turn`] came to.
@@ -86,26 +106,50 @@ impl Delivery {
             if self.turn().await? == Turn::Delivered {
                 continue;
             }
-            if !live && is_over(&changes) {
-                let mut ledger = self.lock();
-                ledger.state.receipt.close();
-                return ledger.keep().map_err(DeliveryError::Ledger);
+            let settled = self.outlet.as_ref().is_none_or(|outlet| !outlet.is_unsettled());
+            if !live && settled && is_over(&changes) {
+                return self.end().await;
             }
-            tokio::select! {
-                () = self.replaced.cancelled() => return Err(DeliveryError::Replaced),
-                // The journal lasts as long as its users, and this is one.
-                told = changes.changed() => if told.is_err() { return Ok(()) },
-            }
+            self.wait(&mut changes).await?;
             if live {
                 tokio::time::sleep(GATHER).await;
             }
         }
     }
 
+    /// Waits for the journal, and meanwhile for what was delivered to be settled.
+    async fn wait(&mut self, changes: &mut watch::Receiver<()>) -> Result<(), DeliveryError> {
+        let Some(outlet) = &mut self.outlet else { return Ok(()) };
+        let failed = tokio::select! {
+            () = self.replaced.cancelled() => return Err(DeliveryError::Replaced),
+            // The journal lasts as long as its users, and this is one.
+            told = changes.changed() => return told.map_err(|_| DeliveryError::Replaced),
+            settled = outlet.settle(), if outlet.is_unsettled() => settled.err(),
+        };
+        self.meter.judge(failed.as_ref().map(|error| chain(error)));
+        if failed.is_some() {
+            tokio::time::sleep(self.backoff.next()).await;
+        } else {
+            self.backoff = Backoff::default();
+        }
+        self.keep_settled(0);
+        Ok(())
+    }
+
+    /// The log has ended and all of it is delivered.
+    async fn end(&mut self) -> Result<(), DeliveryError> {
+        if let Some(outlet) = self.outlet.take() {
+            outlet.close().await;
+        }
+        let mut ledger = self.lock();
+        ledger.state.receipt.close();
+        ledger.keep().map_err(DeliveryError::Ledger)
+    }
+
     /// Delivers the next batch, if there is one.
     async fn turn(&mut self) -> Result<Turn, DeliveryError> {
         let batch = self.read().await?;
-        let saying = self.lock().state.unsaid();
+        let saying = self.unsaid();
         if batch.entries.is_empty() && !saying.any() {
             return Ok(Turn::Idle);
         }
@@ -132,7 +176,7 @@ impl Delivery {
         let lines = batch.entries.iter().filter(|entry| !entry.continues()).count() as u64;
         let Some(outlet) = self.outlet.take() else { return Ok(()) };
         let (meter, replaced) = (Arc::clone(&self.meter), self.replaced.clone());
-        let task = write_until_done(outlet, Arc::clone(&batch), saying, meter, replaced);
+        let task = outlet.deliver(Arc::clone(&batch), saying, meter, replaced);
         let mut writing = pin!(task);
         let patience = Instant::now() + PATIENCE;
         let outlet = loop {
@@ -147,24 +191,48 @@ impl Delivery {
                 () = stuck => self.let_go(lines).await?,
             }
         };
-        let kept = {
-            let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = &mut ledger.state;
-            if let Some(reader) = &self.reader {
-                state.position = reader.position();
-            }
-            state.receipt = outlet.receipt();
-            state.say(saying);
-            state.at_risk = 0;
-            state.lines += lines;
-            state.bytes += batch.bytes;
-            let kept = ledger.keep();
-            self.meter.show(&ledger.state);
-            kept
-        };
         self.outlet = Some(outlet);
-        self.meter.judge(kept.err().map(|error| chain(&DeliveryError::Ledger(error))));
+        let position = self.reader.as_ref().map(Reader::position);
+        self.marks.push_back(Mark { position, saying, lines, bytes: batch.bytes });
+        self.keep_settled(1);
         Ok(())
+    }
+
+    /// Notes what need not be delivered again, now that so many more batches are `delivered`.
+    fn keep_settled(&mut self, delivered: usize) {
+        let Some(outlet) = &mut self.outlet else { return };
+        let settled = outlet.take_settled(delivered).min(self.marks.len());
+        if settled == 0 {
+            return;
+        }
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut ledger.state;
+        state.receipt = outlet.receipt();
+        for mark in self.marks.drain(..settled) {
+            if let Some(position) = mark.position {
+                state.position = position;
+            }
+            state.say(mark.saying);
+            state.at_risk = 0;
+            state.lines += mark.lines;
+            state.bytes += mark.bytes;
+        }
+        let kept = ledger.keep();
+        self.meter.show(&ledger.state);
+        drop(ledger);
+        if let Err(error) = kept {
+            self.meter.judge(Some(chain(&DeliveryError::Ledger(error))));
+        }
+    }
+
+    /// What was dropped and no batch speaks of yet.
+    fn unsaid(&self) -> Dropped {
+        let Dropped { mut lines, mut uncounted } = self.lock().state.unsaid();
+        for mark in &self.marks {
+            lines = lines.saturating_sub(mark.saying.lines);
+            uncounted &= !mark.saying.uncounted;
+        }
+        Dropped { lines, uncounted }
     }
 
     /// Retention has removed something while the batch of `lines` waits: counts what it was and
@@ -181,6 +249,8 @@ impl Delivery {
         self.reader = Some(reader);
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         if dropped.any() {
+            // What is in the ledger now is after them.
+            self.marks.iter_mut().for_each(|mark| mark.position = None);
             let state = &mut ledger.state;
             state.drop_lines(dropped);
             state.position = position;
@@ -201,40 +271,5 @@ impl Delivery {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Writes `batch` on threads for blocking work, and tries again after every failure.
-async fn write_until_done(
-    mut outlet: FileOutlet,
-    batch: Arc<Batch>,
-    saying: Dropped,
-    meter: Arc<Meter>,
-    replaced: CancellationToken,
-) -> Result<FileOutlet, DeliveryError> {
-    let mut backoff = Backoff::default();
-    let mut accepted = false;
-    loop {
-        let batch = Arc::clone(&batch);
-        let attempt = tokio::task::spawn_blocking(move || {
-            if !accepted {
-                outlet.accept(&batch.entries, saying);
-            }
-            let written = outlet.write();
-            (outlet, written)
-        });
-        let (returned, written) = attempt.await?;
-        (outlet, accepted) = (returned, true);
-        match written {
-            Ok(()) => {
-                meter.judge(None);
-                return Ok(outlet);
-            }
-            Err(error) => meter.judge(Some(chain(&DeliveryError::File(error)))),
-        }
-        tokio::select! {
-            () = replaced.cancelled() => return Err(DeliveryError::Replaced),
-            () = tokio::time::sleep(backoff.next()) => {}
-        }
     }
 }

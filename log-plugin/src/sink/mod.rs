@@ -10,11 +10,13 @@ mod delivery;
 mod file;
 mod ledger;
 mod notice;
+mod outlet;
 mod retry;
 mod status;
+mod syslog;
 mod target;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -31,9 +33,13 @@ use self::delivery::{Delivery, DeliveryError};
 use self::file::FileOutlet;
 use self::ledger::Ledger;
 pub(crate) use self::ledger::{KIND as LEDGER_KIND, VERSION as LEDGER_VERSION};
+use self::outlet::Outlet;
+use self::retry::Backoff;
 use self::status::Meter;
 pub use self::status::{SinkKind, SinkStatus};
-pub use self::target::{FileTarget, Targets};
+use self::syslog::SyslogOutlet;
+use self::target::Target;
+pub use self::target::{FileTarget, SyslogTarget, Targets};
 use crate::journal::{Journal, Journals, Reader};
 use crate::names::ContainerId;
 use crate::sys::HostRoot;
@@ -80,18 +86,21 @@ pub struct Sinks {
     directory: PathBuf,
     host: Host,
     journals: Arc<Journals>,
-    running: Mutex<HashMap<ContainerId, Running>>,
+    running: Mutex<HashMap<Key, Running>>,
     /// Held by the task that writes a file.
     files: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
     tasks: TaskTracker,
     interrupt: CancellationToken,
 }
 
-/// A container whose file is being written.
+/// Which sink of which container.
+type Key = (ContainerId, SinkKind);
+
+/// A sink at work.
 #[derive(Debug, Clone)]
 struct Running {
     name: String,
-    target: FileTarget,
+    target: Target,
     journal: Arc<Journal>,
     meter: Arc<Meter>,
     /// Another target takes its place.
@@ -128,8 +137,9 @@ impl Sinks {
     pub fn check(&self, container: &ContainerId, targets: &Targets) -> Result<(), Taken> {
         let Some(file) = &targets.file else { return Ok(()) };
         let running = self.running();
-        let other = running.iter().find(|(other, running)| {
-            *other != container && running.target.path == file.path && running.journal.is_live()
+        let other = running.iter().find(|((other, _), running)| {
+            let same = matches!(&running.target, Target::File(own) if own.path == file.path);
+            other != container && same && running.journal.is_live()
         });
         match other {
             Some((_, other)) if !self.record_path(container).exists() => Err(Taken {
@@ -143,7 +153,9 @@ impl Sinks {
     /// Begins to deliver the log of `container`, one of whose streams has begun, or goes on.
     /// Blocks while that is noted on disk.
     pub fn begin(self: &Arc<Self>, container: &ContainerId, name: &str, targets: &Targets) {
-        let Some(file) = &targets.file else { return };
+        if targets.each().next().is_none() {
+            return;
+        }
         let record = Record {
             container: container.to_string(),
             name: name.to_owned(),
@@ -153,7 +165,7 @@ impl Sinks {
             // It lasts as long as this process.
             tracing::error!(%error, %container, "the record of a container's sinks");
         }
-        self.launch(container, name, file);
+        targets.each().for_each(|target| self.launch(container, name, target));
     }
 
     /// Takes up all sinks that an earlier process left. To be called when the streams are taken
@@ -175,11 +187,10 @@ impl Sinks {
                 Ok((id, record))
             });
             match known {
-                Ok((container, Record { name, targets: Targets { file: Some(file) }, .. })) => {
-                    self.launch(&container, &name, &file);
+                Ok((container, Record { name, targets, .. })) => {
+                    targets.each().for_each(|target| self.launch(&container, &name, target));
                     count += 1;
                 }
-                Ok(_) => {}
                 Err(error) => tracing::error!(error, path = %path.display(), "record of sinks"),
             }
         }
@@ -190,7 +201,7 @@ impl Sinks {
     pub fn status(&self) -> Vec<SinkStatus> {
         let meters: Vec<_> = self.running().values().map(|own| Arc::clone(&own.meter)).collect();
         let mut all: Vec<_> = meters.iter().map(|meter| meter.status()).collect();
-        all.sort_by(|one, two| one.container.cmp(&two.container));
+        all.sort_by(|one, two| (&one.container, one.sink).cmp(&(&two.container, two.sink)));
         all
     }
 
@@ -215,10 +226,11 @@ impl Sinks {
     }
 
     /// Starts the task, unless it runs with this target already.
-    fn launch(self: &Arc<Self>, container: &ContainerId, name: &str, target: &FileTarget) {
+    fn launch(self: &Arc<Self>, container: &ContainerId, name: &str, target: Target) {
+        let key = (container.clone(), target.kind());
         let mut running = self.running();
-        let before = running.get(container).cloned();
-        if before.as_ref().is_some_and(|before| before.target == *target) {
+        let before = running.get(&key).cloned();
+        if before.as_ref().is_some_and(|before| before.target == target) {
             return;
         }
         let journal = self.journals.get(container);
@@ -226,20 +238,20 @@ impl Sinks {
             Arc::clone(&journal),
             container.clone(),
             name.trim_start_matches('/').to_owned(),
-            SinkKind::File,
-            self.host.log_directory.join(&target.path),
+            target.kind(),
+            self.shown(&target),
         ));
         let own = Running {
             name: name.to_owned(),
-            target: target.clone(),
+            target,
             journal,
             meter,
             replaced: CancellationToken::new(),
             ended: CancellationToken::new(),
         };
-        running.insert(container.clone(), own.clone());
+        running.insert(key.clone(), own.clone());
         drop(running);
-        let (sinks, container) = (Arc::clone(self), container.clone());
+        let sinks = Arc::clone(self);
         self.tasks.spawn_on(
             async move {
                 if let Some(before) = before {
@@ -247,7 +259,7 @@ impl Sinks {
                     before.ended.cancelled().await;
                 }
                 tokio::select! {
-                    () = sinks.keep_delivering(&container, &own) => {}
+                    () = sinks.keep_delivering(&key, &own) => {}
                     () = sinks.interrupt.cancelled() => {}
                 }
                 own.ended.cancel();
@@ -256,11 +268,20 @@ impl Sinks {
         );
     }
 
-    /// Delivers until the log ends, again and again if that fails.
-    async fn keep_delivering(self: &Arc<Self>, container: &ContainerId, own: &Running) {
-        let file = self.file(&own.target.path);
+    /// `target` as people write it.
+    fn shown(&self, target: &Target) -> String {
+        match target {
+            Target::File(file) => self.host.log_directory.join(&file.path).display().to_string(),
+            Target::Syslog(target) => syslog::shown(&target.addresses),
+        }
+    }
+
+    /// Delivers until the log ends, once nobody else writes to the same file.
+    async fn keep_delivering(self: &Arc<Self>, key: &Key, own: &Running) {
+        let Target::File(target) = &own.target else { return self.keep_on(key, own).await };
+        let file = self.file(&target.path);
         // Who has nothing more to deliver lets go of it in a moment.
-        let _alone = match tokio::time::timeout(RETRY, file.lock()).await {
+        let alone = match tokio::time::timeout(RETRY, file.lock()).await {
             Ok(alone) => alone,
             Err(_elapsed) => {
                 own.meter.judge(Some("another container's log goes to the same file".to_owned()));
@@ -271,11 +292,16 @@ impl Sinks {
             }
         };
         own.meter.judge(None);
+        self.keep_on(key, own).await;
+        drop(alone);
+    }
+
+    /// Delivers until the log ends, again and again if that fails.
+    async fn keep_on(self: &Arc<Self>, key: &Key, own: &Running) {
         loop {
-            let failed = match self.delivery(container, own).await {
+            let failed = match self.delivery(key, own).await {
                 Ok(delivery) => {
-                    let over =
-                        |changes: &watch::Receiver<()>| self.is_over(container, own, changes);
+                    let over = |changes: &watch::Receiver<()>| self.is_over(key, own, changes);
                     let delivering = Box::pin(delivery.run(over));
                     match delivering.await {
                         Ok(()) | Err(DeliveryError::Replaced) => return,
@@ -292,12 +318,9 @@ impl Sinks {
         }
     }
 
-    async fn delivery(
-        self: &Arc<Self>,
-        container: &ContainerId,
-        own: &Running,
-    ) -> io::Result<Delivery> {
-        let path = self.directory.join(format!("{container}.{}.cursor", SinkKind::File.name()));
+    async fn delivery(self: &Arc<Self>, key: &Key, own: &Running) -> io::Result<Delivery> {
+        let (container, kind) = key;
+        let path = self.directory.join(format!("{container}.{}.cursor", kind.name()));
         let (host, own) = (self.host.clone(), own.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let ledger = Ledger::open(&path)?;
@@ -305,29 +328,36 @@ impl Sinks {
             let reader = Reader::open(&own.journal, &ledger.state.position);
             let ledger = Arc::new(Mutex::new(ledger));
             let Host { root, log_directory } = host;
-            let outlet =
-                FileOutlet::new(root, log_directory, own.target.clone(), Arc::clone(&ledger));
-            let (reader, outlet) = (Some(reader), Some(outlet));
-            let Running { journal, meter, replaced, .. } = own;
-            Ok(Delivery { journal, reader, outlet, ledger, meter, replaced })
+            let outlet = match own.target {
+                Target::File(target) => {
+                    let file = FileOutlet::new(root, log_directory, target, Arc::clone(&ledger));
+                    Outlet::File(Box::new(file))
+                }
+                Target::Syslog(target) => Outlet::Syslog(Box::new(SyslogOutlet::new(root, target))),
+            };
+            Ok(Delivery {
+                journal: own.journal,
+                reader: Some(reader),
+                outlet: Some(outlet),
+                marks: VecDeque::new(),
+                ledger,
+                meter: own.meter,
+                replaced: own.replaced,
+                backoff: Backoff::default(),
+            })
         });
         opened.await?
     }
 
     /// Whether the log has really ended: a stream that begins is seen here, or sees that the task
     /// is not there any more and starts another.
-    fn is_over(
-        &self,
-        container: &ContainerId,
-        own: &Running,
-        changes: &watch::Receiver<()>,
-    ) -> bool {
+    fn is_over(&self, key: &Key, own: &Running, changes: &watch::Receiver<()>) -> bool {
         let mut running = self.running();
         if own.journal.is_live() || changes.has_changed().unwrap_or(false) {
             return false;
         }
-        if running.get(container).is_some_and(|now| Arc::ptr_eq(&now.meter, &own.meter)) {
-            running.remove(container);
+        if running.get(key).is_some_and(|now| Arc::ptr_eq(&now.meter, &own.meter)) {
+            running.remove(key);
         }
         true
     }
@@ -344,7 +374,7 @@ impl Sinks {
         file
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<ContainerId, Running>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Key, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,5 @@
 //! What is to be known of each sink, for `docker pglog status`.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -15,6 +14,8 @@ use crate::names::ContainerId;
 pub enum SinkKind {
     /// A file of the host.
     File,
+    /// Syslog servers.
+    Syslog,
 }
 
 impl SinkKind {
@@ -22,6 +23,7 @@ impl SinkKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "file",
+            Self::Syslog => "syslog",
         }
     }
 }
@@ -58,7 +60,7 @@ pub(super) struct Meter {
     container: ContainerId,
     name: String,
     sink: SinkKind,
-    target: PathBuf,
+    target: String,
     now: Mutex<(State, Option<String>)>,
 }
 
@@ -68,7 +70,7 @@ impl Meter {
         container: ContainerId,
         name: String,
         sink: SinkKind,
-        target: PathBuf,
+        target: String,
     ) -> Self {
         let now = Mutex::default();
         Self { journal, container, name, sink, target, now }
@@ -101,7 +103,7 @@ impl Meter {
             container: self.container.to_string(),
             name: self.name.clone(),
             sink: self.sink,
-            target: self.target.display().to_string(),
+            target: self.target.clone(),
             lag_bytes: self.journal.unread(&state.position),
             lines: state.lines,
             bytes: state.bytes,

@@ -5,8 +5,13 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::status::SinkKind;
 use crate::container::Container;
-use crate::options::{BadOption, BadOptions, FileFormat, FileSpec, LogSpec};
+use crate::options::{
+    Address, BadOption, BadOptions, FileFormat, FileSpec, Framing, LogSpec, SyslogFormat,
+    SyslogSpec, TlsSpec,
+};
+use crate::template::Template;
 
 /// All sinks of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +19,33 @@ pub struct Targets {
     /// The file, if there is one.
     #[serde(default)]
     pub file: Option<FileTarget>,
+    /// Syslog servers, if there are any.
+    #[serde(default)]
+    pub syslog: Option<SyslogTarget>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    File(FileTarget),
+    Syslog(SyslogTarget),
+}
+
+/// Syslog servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyslogTarget {
+    /// Tried one after another.
+    pub addresses: Vec<Address>,
+    /// 0 to 23.
+    pub facility: u8,
+    /// How messages are laid out.
+    pub format: SyslogFormat,
+    /// How they end in a stream, where that was asked for.
+    pub framing: Option<Framing>,
+    /// For the addresses that need it.
+    pub tls: TlsSpec,
+    /// What messages are marked with.
+    pub tag: String,
 }
 
 /// A file of the host.
@@ -42,13 +74,51 @@ impl Targets {
     /// What `spec` asks for, for `container`; or why its options cannot be had.
     pub fn of(spec: &LogSpec, container: &Container) -> Result<Self, BadOptions> {
         let file = spec.file.as_ref().map(|file| file_target(file, container)).transpose();
-        file.map(|file| Self { file }).map_err(|bad| BadOptions(vec![bad]))
+        let syslog = spec.syslog.as_ref().map(|syslog| syslog_target(syslog, spec, container));
+        match (file, syslog.transpose()) {
+            (Ok(file), Ok(syslog)) => Ok(Self { file, syslog }),
+            (file, syslog) => {
+                Err(BadOptions([file.err(), syslog.err()].into_iter().flatten().collect()))
+            }
+        }
     }
 
-    /// Whether there is any.
-    pub fn is_empty(&self) -> bool {
-        self.file.is_none()
+    /// Each of them.
+    pub(super) fn each(&self) -> impl Iterator<Item = Target> {
+        let file = self.file.clone().map(Target::File);
+        file.into_iter().chain(self.syslog.clone().map(Target::Syslog))
     }
+}
+
+impl Target {
+    pub(super) fn kind(&self) -> SinkKind {
+        match self {
+            Self::File(_) => SinkKind::File,
+            Self::Syslog(_) => SinkKind::Syslog,
+        }
+    }
+}
+
+fn syslog_target(
+    spec: &SyslogSpec,
+    options: &LogSpec,
+    container: &Container,
+) -> Result<SyslogTarget, BadOption> {
+    let SyslogSpec { addresses, facility, format, framing, tls } = spec.clone();
+    let tag = tag(options, container)?;
+    Ok(SyslogTarget { addresses, facility, format, framing, tls, tag })
+}
+
+/// The option `tag`, put in for `container`.
+fn tag(options: &LogSpec, container: &Container) -> Result<String, BadOption> {
+    let template = options.tag.as_deref().unwrap_or("{{.ID}}");
+    let rendered = Template::parse(template).and_then(|template| template.render(container));
+    rendered.map_err(|error| BadOption::Malformed {
+        key: "tag".to_owned(),
+        value: template.to_owned(),
+        allowed: format!("for a sink a template that this container can be put into: {error}")
+            .into(),
+    })
 }
 
 fn file_target(spec: &FileSpec, container: &Container) -> Result<FileTarget, BadOption> {

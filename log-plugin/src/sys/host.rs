@@ -11,6 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+const INSIDE: ResolveFlag = ResolveFlag::RESOLVE_IN_ROOT.union(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+
 /// The root of the host as the plugin reaches it: `/proc/1/root`, in tests another directory.
 #[derive(Debug, Clone)]
 pub struct HostRoot(PathBuf);
@@ -21,16 +24,28 @@ pub struct HostDir {
     fd: OwnedFd,
 }
 
+/// A file of the host of any kind, looked up and not opened.
+#[derive(Debug)]
+pub struct HostFile {
+    fd: OwnedFd,
+}
+
 impl HostRoot {
     /// The host whose root is at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
+    /// Looks up `path` of the host, the last part being followed too if it is a link.
+    pub fn existing(&self, path: &Path) -> io::Result<HostFile> {
+        let root = open(&self.0, DIRECTORY, Mode::empty())?;
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(INSIDE);
+        Ok(HostFile { fd: openat2(&root, path, how)? })
+    }
+
     /// Opens the directory `path` of the host; makes what is missing of it, with `mode`.
     pub fn directory(&self, path: &Path, mode: u32) -> io::Result<HostDir> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = open(&self.0, flags, Mode::empty())?;
+        let root = open(&self.0, DIRECTORY, Mode::empty())?;
         match open_in(&root, path) {
             Ok(fd) => return Ok(HostDir { fd }),
             Err(Errno::ENOENT) => {}
@@ -62,10 +77,15 @@ impl HostDir {
     }
 }
 
+impl HostFile {
+    /// A path to it, short enough for a socket, and good as long as this is held.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+    }
+}
+
 fn open_in(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    openat2(root, path, OpenHow::new().flags(flags).resolve(resolve))
+    openat2(root, path, OpenHow::new().flags(DIRECTORY).resolve(INSIDE))
 }
 
 #[cfg(test)]
@@ -87,6 +107,12 @@ mod tests {
         let linked = root.directory(Path::new("/link/b"), 0o755).unwrap();
         std::fs::File::create(linked.entry("file")).unwrap();
         assert!(dir.path().join("var/log/b/file").exists());
+        symlink("/var/log/a/file", dir.path().join("var/file")).unwrap();
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(root.existing(Path::new("/var/file")).unwrap().path())
+            .unwrap();
+        assert!(root.existing(Path::new("/var/none")).is_err());
         root.directory(Path::new("/up/c"), 0o755).unwrap();
         assert!(dir.path().join("var/c").is_dir());
     }

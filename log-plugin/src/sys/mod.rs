@@ -6,7 +6,7 @@ mod host;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, SpliceFFlags, fcntl, splice, 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub use host::{HostDir, HostRoot};
+pub use host::{HostDir, HostFile, HostRoot};
 
 /// What a FIFO offers its reader right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,22 @@ pub fn set_pipe_size(fifo: impl AsFd, size: usize) -> io::Result<()> {
     let size = i32::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
     fcntl(fifo, FcntlArg::F_SETPIPE_SZ(size))?;
     Ok(())
+}
+
+mod ioctl {
+    use nix::libc;
+
+    nix::ioctl_read_bad!(outq, libc::TIOCOUTQ, libc::c_int);
+}
+
+/// How many bytes that were written to `socket` the other side has yet to take: its system for
+/// TCP, its program for a socket of this machine.
+pub fn unsent(socket: impl AsFd) -> io::Result<usize> {
+    let mut bytes = 0;
+    // SAFETY: the call writes one int, which `bytes` is.
+    #[expect(unsafe_code, reason = "an ioctl")]
+    unsafe { ioctl::outq(socket.as_fd().as_raw_fd(), &raw mut bytes) }?;
+    usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Flags for opening a file of somebody else's directory: no link in its place is followed, and

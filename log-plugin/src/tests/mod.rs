@@ -4,6 +4,7 @@ mod files;
 mod journal_model;
 mod lifecycle;
 mod read_back;
+mod syslog;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,0 +1,257 @@
+//! The sink that sends to syslog servers.
+//!
+//! A stream of syslog messages has no acknowledgements. What a server was sent counts as
+//! delivered when its system has taken it and the connection has stood for a while after; what it
+//! was sent shortly before a connection broke is sent again on the next. So each message arrives
+//! at least once over a stream, unless the server loses what it has had for longer. Datagrams are
+//! sent once.
+
+mod connection;
+mod encode;
+mod tls;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::time::Instant;
+
+use self::connection::Connection;
+pub(super) use self::connection::SyslogError;
+use self::encode::{Layout, frame};
+use super::notice;
+use super::target::SyslogTarget;
+use crate::frame::LogEntry;
+use crate::journal::Dropped;
+use crate::options::{Address, Framing, SyslogFormat};
+use crate::sys::{self, HostRoot};
+
+/// How long a connection must stand for what was sent on it to count as delivered.
+const STANDS: Duration = Duration::from_secs(3);
+
+/// Most bytes that are kept to be sent again.
+const KEPT: usize = 4 << 20;
+
+/// `addresses` as people write them.
+pub(super) fn shown(addresses: &[Address]) -> String {
+    addresses.iter().map(connection::shown).collect::<Vec<_>>().join(",")
+}
+
+/// The sender of one container's log.
+#[derive(Debug)]
+pub(super) struct SyslogOutlet {
+    target: SyslogTarget,
+    host: HostRoot,
+    layout: Layout,
+    /// Which address is tried next.
+    next: usize,
+    connection: Option<Connection>,
+    /// The batch: messages, and where each ends.
+    pending: Vec<u8>,
+    ends: Vec<usize>,
+    /// How many of them went as datagrams.
+    sent: usize,
+    /// Batches that may have to be sent again, as they went over the stream.
+    recent: VecDeque<Recent>,
+    /// Of the recent ones, those that were sent on this connection.
+    on_this: usize,
+    /// Batches that count as delivered and were not told of.
+    settled: usize,
+}
+
+#[derive(Debug)]
+struct Recent {
+    at: Instant,
+    bytes: Vec<u8>,
+}
+
+impl SyslogOutlet {
+    pub(super) fn new(host: HostRoot, target: SyslogTarget) -> Self {
+        let layout = Layout {
+            format: target.format,
+            facility: target.facility,
+            host: sys::host_name(),
+            tag: target.tag.clone(),
+            pid: std::process::id(),
+            zone: zone_of(&host),
+        };
+        Self {
+            target,
+            host,
+            layout,
+            next: 0,
+            connection: None,
+            pending: Vec::new(),
+            ends: Vec::new(),
+            sent: 0,
+            recent: VecDeque::new(),
+            on_this: 0,
+            settled: 0,
+        }
+    }
+
+    /// Takes a batch to be sent; the one before is sent by now.
+    pub(super) fn accept(&mut self, entries: &[LogEntry], dropped: Dropped) {
+        self.pending.clear();
+        self.ends.clear();
+        self.sent = 0;
+        let notice = dropped.any().then(|| notice::of(dropped, entries.first()));
+        for entry in notice.iter().chain(entries) {
+            let before = self.pending.len();
+            self.layout.message(entry, &mut self.pending);
+            if self.pending.len() > before {
+                self.ends.push(self.pending.len());
+            }
+        }
+    }
+
+    /// Sends the batch, after what has to be sent again. Where this is cut short, the next time
+    /// begins with a new connection.
+    pub(super) async fn send(&mut self) -> Result<(), SyslogError> {
+        if self.ends.is_empty() {
+            self.settled += 1;
+            return Ok(());
+        }
+        let mut connection = self.connected().await?;
+        if connection.is_datagram() {
+            while let Some(end) = self.ends.get(self.sent) {
+                let begin = self.sent.checked_sub(1).map_or(0, |before| self.ends[before]);
+                connection.send(&self.pending[begin..*end]).await?;
+                self.sent += 1;
+            }
+            self.settled += 1;
+        } else {
+            let bytes = self.framed();
+            connection.send(&bytes).await?;
+            connection.taken().await?;
+            self.recent.push_back(Recent { at: Instant::now(), bytes });
+            self.on_this += 1;
+            self.settle_old();
+        }
+        self.connection = Some(connection);
+        self.pending = Vec::new();
+        self.ends = Vec::new();
+        Ok(())
+    }
+
+    /// Whether [`SyslogOutlet::settle`] has something to do.
+    pub(super) fn is_unsettled(&self) -> bool {
+        !self.recent.is_empty()
+    }
+
+    /// Waits until all batches count as delivered; sends again what has to be.
+    pub(super) async fn settle(&mut self) -> Result<(), SyslogError> {
+        loop {
+            if self.connection.is_none() || self.on_this < self.recent.len() {
+                let connection = self.connected().await?;
+                self.connection = Some(connection);
+            }
+            let Some(oldest) = self.recent.front() else { return Ok(()) };
+            tokio::time::sleep_until(oldest.at + STANDS).await;
+            let Some(connection) = &mut self.connection else { continue };
+            if connection.check().await.is_ok() {
+                self.settle_old();
+            } else {
+                (self.connection, self.on_this) = (None, 0);
+            }
+        }
+    }
+
+    /// How many batches have come to count as delivered since this was last asked.
+    pub(super) fn take_settled(&mut self) -> usize {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Ends the connection.
+    pub(super) async fn close(self) {
+        if let Some(connection) = self.connection {
+            connection.close().await;
+        }
+    }
+
+    /// Batches old enough, on a connection that stands, need not be sent again; nor those for
+    /// which there is no room.
+    fn settle_old(&mut self) {
+        let mut size: usize = self.recent.iter().map(|batch| batch.bytes.len()).sum();
+        while let Some(oldest) = self.recent.front()
+            && (oldest.at.elapsed() >= STANDS || size > KEPT)
+        {
+            size -= oldest.bytes.len();
+            self.recent.pop_front();
+            self.on_this = self.on_this.saturating_sub(1);
+            self.settled += 1;
+        }
+    }
+
+    /// A connection on which all recent batches have gone: the one there is, or a new one. It is
+    /// given back only by who was not cut short.
+    async fn connected(&mut self) -> Result<Connection, SyslogError> {
+        let mut standing = self.connection.take().filter(|connection| !connection.is_stale());
+        if let Some(connection) = &mut standing
+            && connection.check().await.is_err()
+        {
+            standing = None;
+        }
+        let mut connection = if let Some(connection) = standing {
+            connection
+        } else {
+            self.on_this = 0;
+            self.connect().await?
+        };
+        if connection.is_datagram() {
+            self.settled += self.recent.drain(..).count();
+        }
+        for batch in self.recent.iter_mut().skip(self.on_this) {
+            connection.send(&batch.bytes).await?;
+            connection.taken().await?;
+            batch.at = Instant::now();
+        }
+        self.on_this = self.recent.len();
+        Ok(connection)
+    }
+
+    /// Connects to the first address that answers, beginning with the one that did last.
+    async fn connect(&mut self) -> Result<Connection, SyslogError> {
+        let mut tried = 0;
+        loop {
+            let address = &self.target.addresses[self.next % self.target.addresses.len()];
+            tried += 1;
+            match Connection::open(address, &self.target.tls, &self.host).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => {
+                    self.next = (self.next + 1) % self.target.addresses.len();
+                    if tried >= self.target.addresses.len() {
+                        return Err(error);
+                    }
+                    tracing::debug!(error = plugin_sdk::chain::chain(&error), "the next address");
+                }
+            }
+        }
+    }
+
+    /// The batch as it goes over a stream.
+    fn framed(&self) -> Vec<u8> {
+        let address = &self.target.addresses[self.next % self.target.addresses.len()];
+        let rfc5424 =
+            matches!(self.target.format, SyslogFormat::Rfc5424 | SyslogFormat::Rfc5424Micro);
+        let usual = match address {
+            Address::Tls(..) if rfc5424 => Framing::OctetCounting,
+            _ => Framing::Lf,
+        };
+        let framing = self.target.framing.unwrap_or(usual);
+        let mut out = Vec::with_capacity(self.pending.len() + 8 * self.ends.len());
+        let mut begin = 0;
+        for &end in &self.ends {
+            frame(framing, &self.pending[begin..end], &mut out);
+            begin = end;
+        }
+        out
+    }
+}
+
+/// The time zone that the host's clock shows; UTC where it has none.
+fn zone_of(host: &HostRoot) -> TimeZone {
+    let read = || std::fs::read(host.existing(Path::new("/etc/localtime"))?.path());
+    read().ok().and_then(|bytes| TimeZone::tzif("host", &bytes).ok()).unwrap_or(TimeZone::UTC)
+}
