@@ -274,6 +274,19 @@ fn hostile_trees_are_bounded_and_links_are_not_followed() {
 }
 
 #[test]
+fn what_vanishes_is_no_trouble() {
+    let world = World::guarded();
+    fs::remove_dir_all(world.data("data")).unwrap();
+    world.watch();
+    assert_eq!(world.outlook(), Outlook::default());
+    let directories = || world.guard.0.table.entry(&world.volume).unwrap().directories.len();
+    assert_eq!(directories(), 1);
+    fs::remove_dir_all(world.root()).unwrap();
+    world.watch();
+    assert_eq!((world.outlook(), directories()), (Outlook::default(), 0));
+}
+
+#[test]
 fn the_kernel_without_it_is_named() {
     let error = std::io::Error::from_raw_os_error(22);
     assert!(unavailable(&error).contains("CONFIG_FANOTIFY_ACCESS_PERMISSIONS"));

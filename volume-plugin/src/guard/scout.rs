@@ -136,8 +136,12 @@ impl Scout {
         group: Option<&Group>,
     ) -> io::Result<Seen> {
         let mut seen = Seen { ids: HashSet::new(), complete: true };
-        let first = Place { dir: Dir::open(root)?, path: PathBuf::new(), depth: 0 };
-        let mut places = VecDeque::from([first]);
+        let dir = match Dir::open(root) {
+            // The volume was removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(seen),
+            other => other?,
+        };
+        let mut places = VecDeque::from([Place { dir, path: PathBuf::new(), depth: 0 }]);
         while let Some(place) = places.pop_front() {
             let except = if place.depth == 0 { except } else { &[] };
             match self.visit(volume, place, except, group) {
