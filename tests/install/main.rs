@@ -15,9 +15,9 @@ mod settings;
 mod state;
 mod upgrade;
 
-/// Scenarios install the plugins themselves; the engine is that of the suite.
 const SMOKE: &[&str] = &["installed_from_a_registry", "upgraded_under_a_running_server"];
 
+/// Scenarios install the plugins themselves; the engine is that of the suite.
 const SUITE: Suite = Suite { plugin: "pgvol", settings: &[], images, smoke: SMOKE };
 
 fn images(engine: &Engine) -> Result<()> {
