@@ -43,7 +43,7 @@ check_formats() {
     source=$(state_source "$1" 2>/dev/null) || source=$(jq -r '.mounts[0].source' "$packages/$1/config.json")
     # shellcheck disable=SC2016 # for awk
     newer=$({ echo "$known"
-        as_root find "$source/$1" -maxdepth 2 \( -name format -o -name '*.record' -o -path '*/streams/*' \) \
+        as_root find "$source/$1" -maxdepth 2 \( -name format -o -name '*.record' -o -name '*.trashed' -o -path '*/streams/*' \) \
             -type f -exec awk 'FNR == 1 { print $1, $2, FILENAME }' {} + 2>/dev/null || :
     } | awk 'NF == 2 { known[$1] = $2 } NF > 2 && $1 in known && $2 > known[$1] { print "  " $3 ": format " $2 }')
     [ -z "$newer" ] || die "$1: a newer version has written these files, and this one cannot read them:"$'\n'"$newer"

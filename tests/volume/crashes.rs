@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use harness::{Engine, Pg, RestartMode, Scenario, Stage};
 
 use crate::postgres::{server, volume};
+use crate::trash::settled;
 
 const INSERTS: u64 = 200;
 const LIMIT: Duration = Duration::from_secs(30);
@@ -107,6 +108,7 @@ fn plugin_killed_during_creates(stage: &Stage) -> Result<()> {
     engine.shell("docker volume ls --quiet | xargs docker volume rm")?;
     // What a killed process may have half written is cleared by the next one.
     plugin.kill()?;
+    settled(engine)?;
     let records = engine.shell("ls /var/lib/pgvol/catalog /var/lib/pgvol/wal | grep r.n || :")?;
     ensure!(records.is_empty(), "removed, but there is still {records}");
     Ok(())

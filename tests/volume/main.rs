@@ -13,6 +13,7 @@ mod mounts;
 mod options;
 mod postgres;
 mod removal;
+mod trash;
 
 const SMOKE: &[&str] = &[
     "life_of_a_volume::pgvol",
@@ -25,9 +26,10 @@ const SMOKE: &[&str] = &[
     "guard::beside_a_running_server",
 ];
 
+/// What a scenario removes makes room for the next, but for those of `trash`.
 const SUITE: Suite = Suite {
     plugin: "pgvol",
-    settings: &["POOL_SIZE=3G"],
+    settings: &["POOL_SIZE=3G", "TRASH=0"],
     images: Engine::add_postgres_image,
     smoke: SMOKE,
 };

@@ -3,6 +3,8 @@
 use anyhow::{Result, ensure};
 use harness::{Container, Scenario, Stage, Volume};
 
+use crate::trash::settled;
+
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("unknown_options_are_refused", unknown).tolerating(REFUSED),
@@ -75,6 +77,8 @@ fn names(stage: &Stage) -> Result<()> {
 fn refused(stage: &Stage, name: &str, option: &str, parts: &[&str]) -> Result<()> {
     let driver = stage.driver("pgvol")?;
     let files = || stage.engine().shell("find /var/lib/pgvol -printf '%p %m %U\\n' | sort");
+    // Earlier scenarios' volumes go in the background.
+    settled(stage.engine())?;
     let before = files()?;
     let arguments = ["volume", "create", "--driver", driver, "--opt", option, "--", name];
     let message = stage.engine().refused(&arguments)?;

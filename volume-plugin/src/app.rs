@@ -22,6 +22,7 @@ use crate::volume::catalog::{self, Catalog};
 use crate::volume::error::VolumeError;
 use crate::volume::mounts::{self, Mounts, this_boot};
 use crate::volume::service::{Parts, Service};
+use crate::volume::trash::TrashTime;
 use plugin_sdk::chain::chain;
 
 /// What the state directory holds, in the formats that this program writes and the newest it reads.
@@ -82,6 +83,7 @@ pub struct App {
     paths: Paths,
     pool_size: ImageSize,
     settings: InForce,
+    trash_time: TrashTime,
     bad_settings: Option<String>,
     state: OnceCell<Open>,
 }
@@ -97,11 +99,12 @@ impl App {
     /// The plugin on these paths.
     pub fn new(paths: Paths, settings: &Settings) -> Arc<Self> {
         let bad_settings = settings.bad.as_ref().map(ToString::to_string);
-        let pool_size = settings.pool_size;
+        let Settings { pool_size, trash_time, .. } = *settings;
         let in_force = settings.in_force.clone();
         Arc::new(Self {
             paths,
             pool_size,
+            trash_time,
             settings: in_force,
             bad_settings,
             state: OnceCell::new(),
@@ -130,7 +133,7 @@ impl App {
         Ok(Arc::clone(&self.state.get_or_try_init(open).await?.service))
     }
 
-    /// Opens the state, trying until it is there, then puts it in order.
+    /// Opens the state, trying until it is there, puts it in order, then keeps the trash.
     pub async fn start(self: Arc<Self>, shutdown: CancellationToken) {
         if let Some(reason) = &self.bad_settings {
             tracing::error!(reason, "settings are wrong; nothing new is created");
@@ -138,7 +141,10 @@ impl App {
         let recover = async {
             loop {
                 match self.service().await {
-                    Ok(service) => return service.recover().await,
+                    Ok(service) => {
+                        Arc::clone(&service).recover().await;
+                        return service.keep_trash().await;
+                    }
                     Err(error) => {
                         tracing::error!(error = chain(&error), "the state cannot be used");
                     }
@@ -176,6 +182,7 @@ impl App {
             pools: self.pools(),
             views: (views.clone(), staging),
             bad_settings: self.bad_settings.clone(),
+            trash_time: self.trash_time,
         })?;
         Ok(Open { service, _lock: lock })
     }

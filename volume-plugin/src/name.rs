@@ -42,6 +42,13 @@ impl VolumeName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is one of those that Docker makes up for a volume that nobody named: 64
+    /// hexadecimal digits.
+    pub fn is_anonymous(&self) -> bool {
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        self.0.len() == 64 && self.0.bytes().all(digit)
+    }
 }
 
 impl FromStr for VolumeName {
@@ -76,6 +83,70 @@ impl From<VolumeName> for String {
 }
 
 impl fmt::Display for VolumeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a volume's share is called in each pool, for as long as the volume lives, in the trash too:
+/// like the volume that it was made for, with a number where a share of that name is still there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ShareName(String);
+
+impl ShareName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The names that a share of `volume` may have, the plainest first.
+    pub fn candidates(volume: &VolumeName) -> impl Iterator<Item = Self> {
+        let volume = volume.clone();
+        (0..=u32::MAX).map(move |number| match number {
+            0 => volume.clone().into(),
+            number => Self(format!("{volume}~{number}")),
+        })
+    }
+}
+
+impl From<VolumeName> for ShareName {
+    fn from(volume: VolumeName) -> Self {
+        Self(volume.0)
+    }
+}
+
+impl FromStr for ShareName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let Some((volume, number)) = text.split_once('~') else {
+            return Ok(text.parse::<VolumeName>()?.into());
+        };
+        let volume: VolumeName = volume.parse()?;
+        // Written in one way only, so that two names are never one directory.
+        match number.parse::<u32>() {
+            Ok(parsed) if parsed > 0 && parsed.to_string() == number => Ok(Self(text.to_owned())),
+            _ => Err(NameError::Malformed(format!("{volume}~{}", shown(number)))),
+        }
+    }
+}
+
+impl TryFrom<String> for ShareName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<ShareName> for String {
+    fn from(share: ShareName) -> Self {
+        share.0
+    }
+}
+
+impl fmt::Display for ShareName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -128,6 +199,29 @@ mod tests {
             ["..", ".hidden", "a/b", "../x", "@s", "a b", "é", "-a", "a\0", &"x".repeat(129)]
         {
             assert!(matches!(error(text), NameError::Malformed(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_has_one_spelling() {
+        let volume: VolumeName = "a.b-c".parse().unwrap();
+        let first: Vec<_> = ShareName::candidates(&volume).take(3).collect();
+        let spelt: Vec<_> = first.iter().map(ToString::to_string).collect();
+        assert_eq!(spelt, ["a.b-c", "a.b-c~1", "a.b-c~2"]);
+        for (share, text) in first.iter().zip(&spelt) {
+            assert_eq!(&text.parse::<ShareName>().unwrap(), share);
+        }
+        for text in ["", "~1", "a~", "a~0", "a~01", "a~+1", "a~1~1", "a~4294967296", "../a~1"] {
+            assert!(text.parse::<ShareName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_docker_made_up_is_told_from_what_somebody_chose() {
+        let anonymous = |text: &str| text.parse::<VolumeName>().unwrap().is_anonymous();
+        assert!(anonymous(&"0f".repeat(32)));
+        for text in [&"0F".repeat(32), &"0f".repeat(31), &"0g".repeat(32), "appdb"] {
+            assert!(!anonymous(text), "{text}");
         }
     }
 

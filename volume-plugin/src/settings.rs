@@ -4,6 +4,7 @@ use plugin_sdk::settings::{BadSettings, InForce, Reader, Setting};
 use plugin_sdk::telemetry::Level;
 
 use crate::pool::ImageSize;
+use crate::volume::trash::TrashTime;
 
 const LOG_LEVEL: Setting = Setting {
     name: "LOG_LEVEL",
@@ -17,8 +18,14 @@ const POOL_SIZE: Setting = Setting {
     default: "10G",
 };
 
+const TRASH: Setting = Setting {
+    name: "TRASH",
+    description: "how long a removed volume can be had back: 0, or a number with s, m, h or d",
+    default: "24h",
+};
+
 /// All settings, as config.json declares them.
-pub const SETTINGS: [Setting; 2] = [LOG_LEVEL, POOL_SIZE];
+pub const SETTINGS: [Setting; 3] = [LOG_LEVEL, POOL_SIZE, TRASH];
 
 /// The settings of this process.
 #[derive(Debug, Clone)]
@@ -29,6 +36,8 @@ pub struct Settings {
     pub pool_size: ImageSize,
     /// All of them in words, for who asks.
     pub in_force: InForce,
+    /// How long what was removed is kept.
+    pub trash_time: TrashTime,
     /// What was wrong; each of them has its default instead.
     pub bad: Option<BadSettings>,
 }
@@ -40,8 +49,9 @@ impl Settings {
         let mut reader = Reader::new(environment);
         let log_level = reader.read(&LOG_LEVEL);
         let pool_size = reader.read(&POOL_SIZE);
+        let trash_time = reader.read(&TRASH);
         let in_force = reader.in_force();
-        Self { log_level, pool_size, in_force, bad: reader.finish().err() }
+        Self { log_level, pool_size, trash_time, in_force, bad: reader.finish().err() }
     }
 }
 
@@ -53,6 +63,7 @@ mod tests {
     fn an_empty_environment_gives_the_defaults() {
         let settings = Settings::read([]);
         assert_eq!(settings.pool_size, "10G".parse().unwrap());
+        assert_eq!(settings.trash_time, "1d".parse().unwrap());
         assert_eq!(settings.log_level, Level::Info);
         assert_eq!(settings.bad, None);
     }
@@ -60,7 +71,9 @@ mod tests {
     #[test]
     fn all_bad_ones_are_told() {
         let set = |name: &str| (name.to_owned(), "?".to_owned());
-        let bad = Settings::read([set("POOL_SIZE"), set("LOG_LEVEL"), set("PATH")]).bad.unwrap();
-        assert_eq!(bad.0.len(), 2);
+        let bad = Settings::read([set("POOL_SIZE"), set("LOG_LEVEL"), set("TRASH"), set("PATH")])
+            .bad
+            .unwrap();
+        assert_eq!(bad.0.len(), 3);
     }
 }

@@ -19,7 +19,7 @@ pub struct List {
 pub struct Volume {
     /// Its name.
     pub name: String,
-    /// `ok`, `creating`, `removing` or `degraded`.
+    /// `ok`, `creating` or `degraded`.
     pub state: String,
     /// Why it is degraded.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@
 
 mod admin;
 pub mod answers;
+pub mod trash;
 mod wire;
 
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .call("/VolumeDriver.Capabilities", |_: Nothing| async {
             Ok(CapabilitiesResponse::local())
         });
-    admin::routes(router, app)
+    trash::routes(admin::routes(router, app), app)
 }
 
 /// Gives `call` the app beside each request.

@@ -100,6 +100,50 @@ fn a_life_of_a_volume() {
 }
 
 #[test]
+fn a_removed_volume_is_shown_had_back_and_purged() {
+    apart(|| async {
+        let world = World::start(SMALL, |_| ());
+        let pgvol = async |call: &str, body: Value| -> Value {
+            let path = format!("/Pgvol.{call}");
+            let (_, answer) = world.client.post(&path, body.to_string()).await.unwrap();
+            serde_json::from_slice(&answer).unwrap()
+        };
+        world.call("Create", json!({"Name": "v"})).await;
+        world.call("Remove", json!({"Name": "v"})).await;
+        let trash = pgvol("Trash", json!({})).await;
+        let removed = &trash["volumes"][0];
+        assert_eq!(
+            (&removed["id"], &removed["name"], &removed["state"]),
+            (&json!("v~0"), &json!("v"), &json!("kept"))
+        );
+        // Its directories alone.
+        assert!(removed["used"].as_u64().unwrap() < 1 << 20, "{removed}");
+        let time = |field: &str| removed[field].as_str().unwrap().parse::<jiff::Timestamp>();
+        let (since, until) = (time("removed").unwrap(), time("until").unwrap());
+        assert_eq!(until.as_second() - since.as_second(), 24 * 3600);
+        assert_eq!(pgvol("Undelete", json!({"name": "v", "as": "w"})).await, json!({"name": "w"}));
+        assert_eq!(world.text("List", "{}").await, r#"{"Volumes":[{"Name":"w","Mountpoint":""}]}"#);
+        world.call("Remove", json!({"Name": "w"})).await;
+        for (call, body, words) in [
+            ("Undelete", json!({}), "names no volume"),
+            ("Undelete", json!({"name": "v"}), "the trash has no v"),
+            ("Undelete", json!({"name": "w", "as": "../x"}), "no volume name"),
+            ("Purge", json!({}), "or says `all`"),
+            ("Purge", json!({"names": ["w"], "all": true}), "or says `all`"),
+            ("Purge", json!({"names": ["w~1"]}), "the trash has no w~1"),
+        ] {
+            let answer = pgvol(call, body).await;
+            assert!(answer["Err"].as_str().unwrap().contains(words), "{answer}");
+        }
+        assert_eq!(pgvol("Purge", json!({"names": ["w"]})).await, json!({"ids": ["v~0"]}));
+        while pgvol("Trash", json!({})).await != json!({"volumes": []}) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert!(!world.dir.path().join("state/wal/v").exists());
+    });
+}
+
+#[test]
 fn capabilities_and_activation() {
     apart(|| async {
         let world = World::start(SMALL, |_| ());

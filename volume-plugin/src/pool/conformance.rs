@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use plugin_sdk::durable;
 
 use super::{DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool, PoolError};
-use crate::name::VolumeName;
+use crate::name::ShareName;
 use crate::scratch::Scratch;
 use crate::sys::beneath::Dir;
 use crate::sys::{btrfs, loopdev, mount, namespace};
@@ -45,7 +45,7 @@ fn image_pool() -> Bench {
     Bench { pool: Box::new(pool), copies_on_write: true, _dir: dir }
 }
 
-fn name(text: &str) -> VolumeName {
+fn name(text: &str) -> ShareName {
     text.parse().unwrap()
 }
 
@@ -311,6 +311,25 @@ fn an_image_whose_device_cannot_be_looked_at_is_not_attached_again() {
     assert!(loopdev::attached_to(&image).is_err());
     mount::detach(&node).unwrap();
     drop(pool);
+    mount::detach(&plan.mount_point).unwrap();
+}
+
+#[test]
+fn what_was_written_is_no_longer_free_at_once() {
+    let dir = Scratch::new();
+    let plan = plan(&dir);
+    let pool = ImagePool::open(&plan).unwrap();
+    pool.create(&name("v"), &some()).unwrap();
+    let before = pool.describe().unwrap().space;
+    assert!((64 << 20..=256 << 20).contains(&before.free), "{before:?}");
+    let mut file = fs::File::create(pool.locate(&name("v")).unwrap().join("data/file")).unwrap();
+    file.write_all(&vec![1; 32 << 20]).unwrap();
+    let after = pool.describe().unwrap().space;
+    assert!(after.free <= before.free - (30 << 20), "{before:?} {after:?}");
+    file.sync_all().unwrap();
+    let synced = pool.describe().unwrap().space;
+    assert!(synced.free <= before.free - (30 << 20), "{before:?} {synced:?}");
+    drop(file);
     mount::detach(&plan.mount_point).unwrap();
 }
 

@@ -8,7 +8,7 @@ use plugin_sdk::durable;
 
 use super::tree::{self, FileSystem};
 use super::{Description, Directory, Pool, PoolError, erase};
-use crate::name::VolumeName;
+use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::{Doing, file};
 
@@ -25,29 +25,29 @@ impl DirPool {
         Ok(Self { root })
     }
 
-    fn share(&self, volume: &VolumeName) -> PathBuf {
-        self.root.join(volume.as_str())
+    fn share(&self, name: &ShareName) -> PathBuf {
+        self.root.join(name.as_str())
     }
 }
 
 impl Pool for DirPool {
-    fn create(&self, volume: &VolumeName, directories: &[Directory]) -> Result<(), PoolError> {
-        let share = self.share(volume);
+    fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError> {
+        let share = self.share(name);
         if share.exists() {
-            return Err(PoolError::Exists(volume.clone()));
+            return Err(PoolError::Exists(name.clone()));
         }
         durable::create_dir(&share, 0o700).doing(|| format!("make {}", share.display()))?;
         tree::make(&share, directories, FileSystem::OverwritesInPlace)
     }
 
-    fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
-        tree::locate(&self.root, volume)
+    fn locate(&self, name: &ShareName) -> Result<PathBuf, PoolError> {
+        tree::locate(&self.root, name)
     }
 
-    fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {
-        let share = self.share(volume);
+    fn delete(&self, name: &ShareName) -> Result<(), PoolError> {
+        let share = self.share(name);
         let delete = || {
-            let share = Path::new(volume.as_str());
+            let share = Path::new(name.as_str());
             let root = Dir::open(&self.root)?;
             erase::empty(&root.open_dir(share)?)?;
             root.remove_dir(share)

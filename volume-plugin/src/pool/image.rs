@@ -18,7 +18,7 @@ use plugin_sdk::durable;
 use super::image_size::ImageSize;
 use super::tree::{self, FileSystem};
 use super::{Description, Directory, Pool, PoolError, erase};
-use crate::name::VolumeName;
+use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::loopdev::{self, LoopDevice};
 use crate::sys::{Doing, btrfs, file, mount, mountinfo, tool};
@@ -66,11 +66,11 @@ impl ImagePool {
 }
 
 impl Pool for ImagePool {
-    fn create(&self, volume: &VolumeName, directories: &[Directory]) -> Result<(), PoolError> {
-        let share = self.root.join(volume.as_str());
-        match btrfs::create_subvolume(&self.root, volume.as_str()) {
+    fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError> {
+        let share = self.root.join(name.as_str());
+        match btrfs::create_subvolume(&self.root, name.as_str()) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                return Err(PoolError::Exists(volume.clone()));
+                return Err(PoolError::Exists(name.clone()));
             }
             other => other.doing(|| format!("make subvolume {}", share.display()))?,
         }
@@ -78,18 +78,18 @@ impl Pool for ImagePool {
         Ok(durable::sync_dir(&self.root).doing(|| format!("sync {}", self.root.display()))?)
     }
 
-    fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
-        tree::locate(&self.root, volume)
+    fn locate(&self, name: &ShareName) -> Result<PathBuf, PoolError> {
+        tree::locate(&self.root, name)
     }
 
-    fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {
-        let share = self.root.join(volume.as_str());
-        let delete = || match btrfs::delete_subvolume(&self.root, volume.as_str()) {
+    fn delete(&self, name: &ShareName) -> Result<(), PoolError> {
+        let share = self.root.join(name.as_str());
+        let delete = || match btrfs::delete_subvolume(&self.root, name.as_str()) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
                 // A container made subvolumes of its own inside; they go like directories.
                 erase::empty(&Dir::open(&share)?)?;
-                btrfs::delete_subvolume(&self.root, volume.as_str())
+                btrfs::delete_subvolume(&self.root, name.as_str())
             }
             other => other,
         };
@@ -99,9 +99,12 @@ impl Pool for ImagePool {
     }
 
     fn describe(&self) -> Result<Description, PoolError> {
-        let space = file::space(&self.root).doing(|| format!("measure {}", self.root.display()))?;
-        let (path, device) = (self.image.clone(), Some(self.device.node()));
-        Ok(Description { kind: "image", path, device, space })
+        let doing = || format!("measure {}", self.root.display());
+        let (path, device) = (self.image.clone(), self.device.node());
+        let mut space = file::space(&self.root).doing(doing)?;
+        let under_way = btrfs::under_way(&device).doing(doing)?;
+        space.free = space.free.saturating_sub(under_way);
+        Ok(Description { kind: "image", path, device: Some(device), space })
     }
 }
 

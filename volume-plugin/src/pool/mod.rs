@@ -1,7 +1,7 @@
 //! Where the parts of volumes are stored.
 //!
 //! A volume has a *share* in each pool that one of its roles lives in: a directory tree of its
-//! own, under the volume's name. All roles of one volume in one pool lie in one share.
+//! own, called the same in each. All roles of one volume in one pool lie in one share.
 
 #[cfg(test)]
 mod conformance;
@@ -22,9 +22,9 @@ pub use image::{ImagePlan, ImagePool};
 pub use image_size::{ImageSize, ImageSizeError};
 pub use registry::{Opener, PoolRegistry};
 
-use crate::name::VolumeName;
+use crate::name::ShareName;
 use crate::sys::SysError;
-use crate::sys::file::Space;
+pub use crate::sys::file::Space;
 
 /// A pool's name as options and Status give it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,12 +103,12 @@ pub struct Description {
 /// What a pool cannot do.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    /// The volume has a share here already.
-    #[error("pool has a share of volume {0} already")]
-    Exists(VolumeName),
-    /// The volume has no share here.
-    #[error("pool has no share of volume {0}")]
-    Missing(VolumeName),
+    /// There is a share of this name already.
+    #[error("pool has a share {0} already")]
+    Exists(ShareName),
+    /// There is no such share.
+    #[error("pool has no share {0}")]
+    Missing(ShareName),
     /// No such pool.
     #[error("there is no pool {0}")]
     Unknown(PoolName),
@@ -126,8 +126,8 @@ pub enum PoolError {
     System(#[from] SysError),
 }
 
-/// A place for shares. Calls block; each may be made for different volumes at once, while calls
-/// for one volume come one after another: the caller holds that volume's lock.
+/// A place for shares. Calls block; each may be made for different shares at once, while calls
+/// for one share come one after another: the caller sees to that.
 ///
 /// A share's life: `create`, then `locate` any number of times, then `delete`. A process that is
 /// killed in `create` or `delete` leaves part of a share behind, which `delete` removes: the
@@ -135,17 +135,17 @@ pub enum PoolError {
 ///
 /// What is in a share is written by containers, so no path below one is trusted.
 pub trait Pool: Send + Sync + fmt::Debug {
-    /// Makes the share of `volume`, its root owned by root (0755), with these directories. It is
+    /// Makes the share `name`, its root owned by root (0755), with these directories. It is
     /// durable on return. [`PoolError::Exists`] leaves the share that is there as it is; after
     /// any other error part of the new one may be there, for `delete`.
-    fn create(&self, volume: &VolumeName, directories: &[Directory]) -> Result<(), PoolError>;
+    fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError>;
 
     /// The root of the share, to be bound elsewhere. The path is valid in this process's mount
     /// namespace. [`PoolError::Missing`] when there is none.
-    fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError>;
+    fn locate(&self, name: &ShareName) -> Result<PathBuf, PoolError>;
 
-    /// Deletes the share of `volume` with all its content; none there is success.
-    fn delete(&self, volume: &VolumeName) -> Result<(), PoolError>;
+    /// Deletes the share `name` with all its content; none there is success.
+    fn delete(&self, name: &ShareName) -> Result<(), PoolError>;
 
     /// What the pool is and how full.
     fn describe(&self) -> Result<Description, PoolError>;

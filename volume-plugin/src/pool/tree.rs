@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Directory, Overwrite, Owner, PoolError};
-use crate::name::VolumeName;
+use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::{Doing, SysError, btrfs};
 
@@ -16,15 +16,15 @@ pub(super) enum FileSystem {
     OverwritesInPlace,
 }
 
-/// The share of `volume` in a pool that has each under its volume's name below `root`.
-pub(super) fn locate(root: &Path, volume: &VolumeName) -> Result<PathBuf, PoolError> {
-    let share = root.join(volume.as_str());
+/// The share `name` in a pool that has each under its name below `root`.
+pub(super) fn locate(root: &Path, name: &ShareName) -> Result<PathBuf, PoolError> {
+    let share = root.join(name.as_str());
     match fs::symlink_metadata(&share) {
         Ok(found) if found.is_dir() => Ok(share),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).doing(|| format!("look at {}", share.display()))?
         }
-        _ => Err(PoolError::Missing(volume.clone())),
+        _ => Err(PoolError::Missing(name.clone())),
     }
 }
 

@@ -1,6 +1,6 @@
 //! btrfs: subvolumes, and files that are overwritten in place.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -24,6 +24,24 @@ pub fn delete_subvolume(parent: &Path, name: &str) -> io::Result<()> {
 /// give back the space of deleted subvolumes.
 pub fn commit(root: &Path) -> io::Result<()> {
     ioctl::btrfs_sync(File::open(root)?)
+}
+
+/// Bytes of data on their way to the file system on `device`: written and without a place yet, or
+/// with one that is not taken for good. It counts neither as used, and with much memory they may
+/// be more than what is free.
+pub fn under_way(device: &Path) -> io::Result<u64> {
+    let name = device.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    for found in fs::read_dir("/sys/fs/btrfs")? {
+        let found = found?.path();
+        if found.join("devices").join(name).exists() {
+            let bytes = |counter: &str| -> io::Result<u64> {
+                let text = fs::read_to_string(found.join("allocation/data").join(counter))?;
+                text.trim().parse().map_err(io::Error::other)
+            };
+            return Ok(bytes("bytes_may_use")? + bytes("bytes_reserved")?);
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
 }
 
 /// What is in the subvolume whose root `dir` is can be changed, also if its owner forbade it.

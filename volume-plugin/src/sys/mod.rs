@@ -34,6 +34,12 @@ impl SysError {
         self.source.kind()
     }
 
+    /// Whether it failed for want of space.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self.kind(), StorageFull | QuotaExceeded)
+    }
+
     /// The error number of the underlying error, where it has one.
     pub fn raw_os_error(&self) -> Option<i32> {
         self.source.raw_os_error()

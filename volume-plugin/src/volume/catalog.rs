@@ -1,7 +1,8 @@
 //! The catalog: one checksummed record a volume, in memory and on disk.
 //!
-//! A record is written before anything of the volume is made (`creating`), again when all is
-//! there (`ready`), is renamed before anything is deleted (`removing`), and goes last. So whatever a killed
+//! A record is written before anything of the volume is made (`creating`) and again when all is
+//! there (`ready`). It is renamed when the volume goes to the trash or comes back (`trash` has
+//! the names), renamed again before anything is deleted, and goes last. So whatever a killed
 //! process left behind has a record that says what to do about it. Whether a volume exists is
 //! answered out of memory: dockerd takes an error for "no such volume" and forgets its labels.
 
@@ -15,18 +16,17 @@ use plugin_sdk::{durable, record};
 use serde::{Deserialize, Serialize};
 
 use super::spec::VolumeSpec;
-use crate::name::VolumeName;
+use super::trash::{self, Stage, Trashed};
+use crate::name::{ShareName, VolumeName};
 use crate::sys::{Doing, SysError};
 
 pub(crate) const KIND: &str = "pgvol-volume";
-pub(crate) const VERSION: u32 = 1;
 
-/// Ending of the records' file names; anything else in the directory is none.
+/// 2: the name of the share, which need not be the volume's.
+pub(crate) const VERSION: u32 = 2;
+
+/// Ending of the records' file names; anything else in the directory is the trash's, or none.
 const ENDING: &str = ".record";
-
-/// Ending once the volume is being deleted. Said by the name, since renaming needs no space: on a
-/// full disk a removal must still be possible.
-const ENDING_REMOVING: &str = ".removing";
 
 /// How far a volume has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +36,11 @@ pub enum Phase {
     Creating,
     /// It is whole.
     Ready,
-    /// Its shares are being deleted; to be finished.
-    Removing,
 }
 
 /// What is known of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct Record {
     /// Its name; a record under another file name is not believed.
     pub name: VolumeName,
@@ -49,8 +48,29 @@ pub struct Record {
     pub phase: Phase,
     /// When it was created.
     pub created: Timestamp,
+    /// What its share is called in each pool. No other record, in the trash or not, has the same.
+    pub share: ShareName,
     /// What it consists of.
     pub spec: VolumeSpec,
+}
+
+/// A record of any version.
+#[derive(Debug, Deserialize)]
+struct Stored {
+    name: VolumeName,
+    phase: Phase,
+    created: Timestamp,
+    /// None in version 1, which called the share like the volume.
+    share: Option<ShareName>,
+    spec: VolumeSpec,
+}
+
+impl From<Stored> for Record {
+    fn from(stored: Stored) -> Self {
+        let Stored { name, phase, created, share, spec } = stored;
+        let share = share.unwrap_or_else(|| name.clone().into());
+        Self { name, phase, created, share, spec }
+    }
 }
 
 /// What the catalog has under a name.
@@ -73,11 +93,24 @@ pub enum CatalogError {
     System(#[from] SysError),
 }
 
+impl CatalogError {
+    /// Whether it failed for want of space.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::System(error) if error.is_full())
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Catalog {
     directory: PathBuf,
-    entries: Mutex<BTreeMap<VolumeName, Entry>>,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    volumes: BTreeMap<VolumeName, Entry>,
+    trash: BTreeMap<ShareName, Trashed>,
 }
 
 impl Catalog {
@@ -86,62 +119,115 @@ impl Catalog {
         let doing = || format!("read the catalog in {}", directory.display());
         durable::create_dir(&directory, 0o700).doing(doing)?;
         durable::sweep(&directory).doing(doing)?;
-        let mut entries = BTreeMap::new();
+        let mut tables = Tables::default();
         for found in fs::read_dir(&directory).doing(doing)? {
             let found = found.doing(doing)?;
             let file = found.file_name();
-            let named =
-                |ending| file.to_str().and_then(|file| file.strip_suffix(ending)?.parse().ok());
-            let removing = named(ENDING_REMOVING);
-            let is_removing = removing.is_some();
-            if let Some(name) = removing.or_else(|| named(ENDING)) {
-                let mut entry = read(&found.path(), &name);
-                if let (Entry::Volume(record), true) = (&mut entry, is_removing) {
-                    record.phase = Phase::Removing;
-                }
-                if let Entry::Unreadable(reason) = &entry {
-                    tracing::error!(volume = %name, reason, "a record cannot be read");
-                }
-                entries.insert(name, entry);
+            let Some(file) = file.to_str() else { continue };
+            if let Some(name) = file.strip_suffix(ENDING).and_then(|name| name.parse().ok()) {
+                let entry = read(&found.path(), |record| record.name == name);
+                let entry = entry.map_or_else(Entry::Unreadable, Entry::Volume);
+                tables.volumes.insert(name, entry);
+            } else if let Some((share, stage)) = trash::parse_file_name(file) {
+                let record = read(&found.path(), |record| record.share == share);
+                tables.trash.insert(share, Trashed { stage, record });
             }
         }
-        Ok(Self { directory, entries: Mutex::new(entries) })
+        Ok(Self { directory, tables: Mutex::new(tables) })
     }
 
     /// What there is under `name`.
     pub fn get(&self, name: &VolumeName) -> Option<Entry> {
-        self.entries().get(name).cloned()
+        self.tables().volumes.get(name).cloned()
     }
 
     /// All of them, by name.
     pub fn all(&self) -> Vec<(VolumeName, Entry)> {
-        self.entries().iter().map(|(name, entry)| (name.clone(), entry.clone())).collect()
+        let tables = self.tables();
+        tables.volumes.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect()
+    }
+
+    /// All of the trash, by share.
+    pub fn trash(&self) -> Vec<(ShareName, Trashed)> {
+        let tables = self.tables();
+        tables.trash.iter().map(|(share, trashed)| (share.clone(), trashed.clone())).collect()
+    }
+
+    /// What a new volume `name` may call its share: no record has the same. The caller has the
+    /// name's turn, so that nobody else is given it meanwhile.
+    pub fn free_share(&self, name: &VolumeName) -> ShareName {
+        let tables = self.tables();
+        let taken = |share: &ShareName| {
+            let of = |entry: &Entry| matches!(entry, Entry::Volume(has) if has.share == *share);
+            tables.trash.contains_key(share) || tables.volumes.values().any(of)
+        };
+        let free = ShareName::candidates(name).find(|share| !taken(share));
+        free.unwrap_or_else(|| name.clone().into())
     }
 
     /// Writes `record` durably, then takes it as the truth.
     pub fn put(&self, record: Record) -> Result<(), CatalogError> {
-        let path = self.path(&record.name);
-        let bytes = record::encode(KIND, VERSION, &record)?;
-        durable::write(&path, &bytes).doing(|| format!("write {}", path.display()))?;
-        self.entries().insert(record.name.clone(), Entry::Volume(record));
+        write(&self.path(&record.name), &record)?;
+        self.tables().volumes.insert(record.name.clone(), Entry::Volume(record));
         Ok(())
     }
 
-    /// Notes durably that the volume of `record` is being deleted. Needs no space.
-    pub fn begin_removal(&self, mut record: Record) -> Result<(), CatalogError> {
-        let (from, to) = (self.path(&record.name), self.removing_path(&record.name));
-        durable::rename(&from, &to).doing(|| format!("rename {}", from.display()))?;
-        record.phase = Phase::Removing;
-        self.entries().insert(record.name.clone(), Entry::Volume(record));
+    /// Moves the volume of `record` into the trash, durably. Needs no space.
+    pub fn discard(&self, record: Record, stage: Stage) -> Result<(), CatalogError> {
+        let to = self.directory.join(trash::file_name(&record.share, stage));
+        rename(&self.path(&record.name), &to)?;
+        let mut tables = self.tables();
+        tables.volumes.remove(&record.name);
+        tables.trash.insert(record.share.clone(), Trashed { stage, record: Ok(record) });
+        Ok(())
+    }
+
+    /// Moves the volume of `record` out of the trash, durably; under the name `name`, which is
+    /// free. Needs no space where it is the old one.
+    pub fn restore(
+        &self,
+        mut record: Record,
+        stage: Stage,
+        name: VolumeName,
+    ) -> Result<(), CatalogError> {
+        let from = self.directory.join(trash::file_name(&record.share, stage));
+        if record.name != name {
+            // Renamed while still in the trash: at no instant is the share two volumes'.
+            record.name = name;
+            write(&from, &record)?;
+            let trashed = Trashed { stage, record: Ok(record.clone()) };
+            self.tables().trash.insert(record.share.clone(), trashed);
+        }
+        rename(&from, &self.path(&record.name))?;
+        let mut tables = self.tables();
+        tables.trash.remove(&record.share);
+        tables.volumes.insert(record.name.clone(), Entry::Volume(record));
+        Ok(())
+    }
+
+    /// Notes durably that what is in the trash is being deleted. Needs no space.
+    pub fn begin_purge(&self, record: Record, stage: Stage) -> Result<(), CatalogError> {
+        let path = |stage| self.directory.join(trash::file_name(&record.share, stage));
+        rename(&path(stage), &path(Stage::Purging))?;
+        let share = record.share.clone();
+        let purging = Trashed { stage: Stage::Purging, record: Ok(record) };
+        self.tables().trash.insert(share, purging);
+        Ok(())
+    }
+
+    /// Forgets what was in the trash, durably, now that it is deleted.
+    pub fn end_purge(&self, share: &ShareName) -> Result<(), CatalogError> {
+        let path = self.directory.join(trash::file_name(share, Stage::Purging));
+        durable::remove(&path).doing(|| format!("remove {}", path.display()))?;
+        self.tables().trash.remove(share);
         Ok(())
     }
 
     /// Removes the record of `name` durably, then forgets it.
     pub fn forget(&self, name: &VolumeName) -> Result<(), CatalogError> {
-        for path in [self.path(name), self.removing_path(name)] {
-            durable::remove(&path).doing(|| format!("remove {}", path.display()))?;
-        }
-        self.entries().remove(name);
+        let path = self.path(name);
+        durable::remove(&path).doing(|| format!("remove {}", path.display()))?;
+        self.tables().volumes.remove(name);
         Ok(())
     }
 
@@ -149,131 +235,37 @@ impl Catalog {
         self.directory.join(format!("{name}{ENDING}"))
     }
 
-    fn removing_path(&self, name: &VolumeName) -> PathBuf {
-        self.directory.join(format!("{name}{ENDING_REMOVING}"))
-    }
-
     /// Held only for an access to memory, which leaves no half-done change to a panic.
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<VolumeName, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn read(path: &Path, name: &VolumeName) -> Entry {
-    let read = || -> Result<Record, String> {
-        let bytes = fs::read(path).map_err(|error| error.to_string())?;
-        let record: Record =
-            record::decode(KIND, VERSION, &bytes).map_err(|error| error.to_string())?;
-        if record.name == *name {
-            Ok(record)
-        } else {
-            Err(format!("the record is that of volume {}", record.name))
-        }
-    };
-    match read() {
-        Ok(record) => Entry::Volume(record),
-        Err(reason) => Entry::Unreadable(format!("{}: {reason}", path.display())),
-    }
+fn write(path: &Path, record: &Record) -> Result<(), CatalogError> {
+    let bytes = record::encode(KIND, VERSION, record)?;
+    Ok(durable::write(path, &bytes).doing(|| format!("write {}", path.display()))?)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), SysError> {
+    durable::rename(from, to).doing(|| format!("rename {}", from.display()))
+}
+
+/// The record at `path`, if it `belongs` there, or why it cannot be used.
+fn read(path: &Path, belongs: impl FnOnce(&Record) -> bool) -> Result<Record, String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string());
+    let decode =
+        |bytes: Vec<u8>| record::decode(KIND, VERSION, &bytes).map_err(|error| error.to_string());
+    let checked = bytes.and_then(decode).and_then(|record: Record| {
+        let Record { name, share, .. } = &record;
+        let elsewhere = format!("the record is that of volume {name}, share {share}");
+        if belongs(&record) { Ok(record) } else { Err(elsewhere) }
+    });
+    checked.map_err(|reason| {
+        tracing::error!(record = %path.display(), reason, "a record cannot be read");
+        format!("{}: {reason}", path.display())
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pool::PoolName;
-    use crate::volume::options;
-    use proptest::prelude::*;
-
-    fn record(name: &str, phase: Phase, label: &str) -> Record {
-        let raw = [("label.x".to_owned(), label.to_owned())].into();
-        let pools = [PoolName::new("default"), PoolName::new("wal")];
-        Record {
-            name: name.parse().unwrap(),
-            phase,
-            created: "2026-11-22T12:00:00Z".parse().unwrap(),
-            spec: options::parse(&raw, &pools).unwrap(),
-        }
-    }
-
-    fn whole(catalog: &Catalog, name: &str) -> Record {
-        match catalog.get(&name.parse().unwrap()) {
-            Some(Entry::Volume(record)) => record,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_is_put_is_there_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::load(dir.path().join("catalog")).unwrap();
-        catalog.put(record("a", Phase::Creating, "1")).unwrap();
-        catalog.put(record("a", Phase::Ready, "1")).unwrap();
-        catalog.put(record("b", Phase::Ready, "2")).unwrap();
-        catalog.begin_removal(record("b", Phase::Ready, "2")).unwrap();
-        let between = Catalog::load(dir.path().join("catalog")).unwrap();
-        assert_eq!(whole(&between, "b"), record("b", Phase::Removing, "2"));
-        catalog.forget(&"b".parse().unwrap()).unwrap();
-        let again = Catalog::load(dir.path().join("catalog")).unwrap();
-        assert_eq!(whole(&again, "a"), record("a", Phase::Ready, "1"));
-        assert_eq!(again.all().len(), 1);
-    }
-
-    #[test]
-    fn volumes_whose_names_look_like_our_files_do_not_meet() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::load(dir.path().to_owned()).unwrap();
-        for name in ["a", "a.record", "a.tmp", "a.record.tmp", "a.removing"] {
-            catalog.put(record(name, Phase::Ready, name)).unwrap();
-        }
-        let again = Catalog::load(dir.path().to_owned()).unwrap();
-        for name in ["a", "a.record", "a.tmp", "a.record.tmp", "a.removing"] {
-            assert_eq!(whole(&again, name).spec.labels["x"], name);
-        }
-    }
-
-    #[test]
-    fn a_write_cut_short_is_swept_at_the_next_start() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::File::create(dir.path().join("a.record.tmp")).unwrap();
-        assert!(Catalog::load(dir.path().to_owned()).unwrap().all().is_empty());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_damaged_or_misplaced_record_is_still_a_volume() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::load(dir.path().to_owned()).unwrap();
-        catalog.put(record("a", Phase::Ready, "1")).unwrap();
-        let bytes = fs::read(dir.path().join("a.record")).unwrap();
-        durable::write(&dir.path().join("b.record"), &bytes).unwrap();
-        durable::write(&dir.path().join("a.record"), &bytes[..bytes.len() - 1]).unwrap();
-        let again = Catalog::load(dir.path().to_owned()).unwrap();
-        for (name, reason) in [("a", "damaged"), ("b", "volume a")] {
-            match again.get(&name.parse().unwrap()) {
-                Some(Entry::Unreadable(why)) => assert!(why.contains(reason), "{why}"),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_write_that_fails_changes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::load(dir.path().to_owned()).unwrap();
-        catalog.put(record("a", Phase::Ready, "1")).unwrap();
-        durable::create_dir(&dir.path().join("a.record.tmp"), 0o700).unwrap();
-        assert!(catalog.put(record("a", Phase::Removing, "1")).is_err());
-        assert_eq!(whole(&catalog, "a").phase, Phase::Ready);
-    }
-
-    proptest! {
-        #[test]
-        fn every_record_is_read_as_it_was_written(
-            name in "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", label in "\\PC{0,60}", seconds in 0_i64..4_000_000_000,
-        ) {
-            let mut written = record(&name, Phase::Ready, &label);
-            written.created = Timestamp::from_second(seconds).unwrap();
-            let bytes = record::encode(KIND, VERSION, &written).unwrap();
-            prop_assert_eq!(record::decode::<Record>(KIND, VERSION, &bytes).unwrap(), written);
-        }
-    }
-}
+#[path = "catalog_tests.rs"]
+mod tests;

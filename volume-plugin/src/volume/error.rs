@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::catalog::CatalogError;
 use super::options::OptionError;
-use crate::name::VolumeName;
+use super::trash::Target;
+use crate::name::{ShareName, VolumeName};
 use crate::pool::{PoolError, PoolName};
 use crate::sys::SysError;
 
@@ -24,12 +25,12 @@ pub enum VolumeError {
     },
     /// A pool holds data under the name that no record speaks of.
     #[error(
-        "pool {pool} holds data of a volume {name} that the catalog does not know; \
+        "pool {pool} holds data of a volume {share} that the catalog does not know; \
          move it away or create the volume under another name"
     )]
     Orphan {
-        /// The volume.
-        name: VolumeName,
+        /// What it is called in the pool.
+        share: ShareName,
         /// The pool.
         pool: PoolName,
     },
@@ -42,7 +43,7 @@ pub enum VolumeError {
         reason: String,
     },
     /// It is on its way in or out.
-    #[error("volume {0} is not whole: creating or removing it was interrupted; remove it again")]
+    #[error("volume {0} is not whole: creating it was interrupted; remove it")]
     Incomplete(VolumeName),
     /// Somebody uses it.
     #[error("volume {name} is in use: process {pid} has it mounted at {}", point.display())]
@@ -62,6 +63,12 @@ pub enum VolumeError {
         /// Who has it.
         holder: String,
     },
+    /// Nothing of that name was removed, or it is being deleted.
+    #[error("the trash has no {0}, or it is being deleted already")]
+    NotInTrash(Target),
+    /// The name that a volume of the trash should get is another's.
+    #[error("volume {0} exists: undelete the other one under a name of its own, with --as NAME")]
+    Taken(VolumeName),
     /// Nothing is created while settings are wrong.
     #[error("nothing is created until the plugin's settings are right: {0}")]
     Settings(String),
@@ -85,4 +92,17 @@ pub enum VolumeError {
     /// A fault of ours.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl VolumeError {
+    /// Whether it failed for want of space.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Catalog(error) => error.is_full(),
+            Self::Pool { source: PoolError::System(error), .. } | Self::System(error) => {
+                error.is_full()
+            }
+            _ => false,
+        }
+    }
 }

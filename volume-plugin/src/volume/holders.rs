@@ -1,12 +1,12 @@
 //! Who has a volume, by what is really mounted: mount ids are no proof of use.
 
 use super::error::VolumeError;
-use super::service::{Service, Share};
+use super::service::Service;
+use super::share::Share;
+use super::view::User;
 use crate::name::VolumeName;
-use crate::pool::PoolError;
-use crate::sys::Doing;
-use crate::sys::mountinfo::{self, Mount, Place};
 use crate::sys::process::Process;
+use crate::sys::{Doing, mountinfo};
 
 impl Service {
     /// A volume for one container alone is refused while a container has it. One that has not
@@ -16,11 +16,7 @@ impl Service {
         name: &VolumeName,
         shares: &[Share],
     ) -> Result<(), VolumeError> {
-        let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
-        let places = places_of(name, shares, &own)?;
-        let Some(user) = self.views.users(name, &places)?.into_iter().next() else {
-            return Ok(());
-        };
+        let Some(user) = self.a_user(name, shares)? else { return Ok(()) };
         let container = Process::open(user.pid).and_then(|process| process.container());
         let holder = match container {
             Ok(Some(id)) => format!("container {id}"),
@@ -29,36 +25,27 @@ impl Service {
         Err(VolumeError::Exclusive { name: name.clone(), holder })
     }
 
-    /// A volume that a container has is not removed.
+    /// A volume that somebody has mounted is neither removed nor purged.
     pub(super) fn refuse_if_used(
         &self,
         name: &VolumeName,
         shares: &[Share],
     ) -> Result<(), VolumeError> {
-        let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
-        let places = places_of(name, shares, &own)?;
-        match self.views.users(name, &places)?.into_iter().next() {
+        match self.a_user(name, shares)? {
             None => Ok(()),
             Some(user) => {
                 Err(VolumeError::InUse { name: name.clone(), pid: user.pid, point: user.point })
             }
         }
     }
-}
 
-/// Where the volume's shares lie, as `mounts` have them.
-fn places_of(
-    name: &VolumeName,
-    shares: &[Share],
-    mounts: &[Mount],
-) -> Result<Vec<Place>, VolumeError> {
-    let mut places = Vec::new();
-    for share in shares {
-        match share.pool.locate(name) {
-            Ok(path) => places.extend(mountinfo::place(mounts, &path)),
-            Err(PoolError::Missing(_)) => {}
-            Err(error) => return Err(share.refused(error)),
+    /// Somebody who shows one of `shares` other than as a copy of the view of `name`.
+    fn a_user(&self, name: &VolumeName, shares: &[Share]) -> Result<Option<User>, VolumeError> {
+        let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
+        let mut places = Vec::new();
+        for share in shares {
+            places.extend(share.find()?.and_then(|path| mountinfo::place(&own, &path)));
         }
+        Ok(self.views.users(name, &places)?.into_iter().next())
     }
-    Ok(places)
 }

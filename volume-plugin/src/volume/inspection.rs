@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::spec::Role;
 use super::usage;
-use crate::name::VolumeName;
+use crate::name::{ShareName, VolumeName};
 use crate::pool::{Pool, PoolName};
 use crate::postgres::control::{self, Cluster};
 use crate::sys::beneath::Dir;
@@ -43,6 +43,7 @@ pub struct Inspection {
 #[derive(Debug)]
 pub(super) struct RolePlace {
     pub(super) role: Role,
+    pub(super) share: ShareName,
     pub(super) pool_name: PoolName,
     pub(super) pool: Arc<dyn Pool>,
 }
@@ -90,7 +91,7 @@ impl Inspector {
         let of = volume.clone();
         let look = tokio::task::spawn_blocking(move || {
             let _done = Looking { inspector: &inspector, volume: &of };
-            let seen = look(&of, &roles, before);
+            let seen = look(&roles, before);
             inspector.state().seen.insert(of.clone(), seen);
         });
         // Whoever does not wait leaves the result to the next.
@@ -134,13 +135,13 @@ impl Drop for Looking<'_> {
     }
 }
 
-fn look(volume: &VolumeName, roles: &[RolePlace], before: Seen) -> Seen {
+fn look(roles: &[RolePlace], before: Seen) -> Seen {
     let (mut cluster, mut trouble) = (None, None);
     let fresh = before.measured.is_some_and(Measured::is_fresh);
     let begun = Instant::now();
     let mut used = if fresh { before.inspection.used } else { BTreeMap::new() };
-    for RolePlace { role, pool_name, pool } in roles {
-        let share = match pool.locate(volume) {
+    for RolePlace { role, share, pool_name, pool } in roles {
+        let share = match pool.locate(share) {
             Ok(share) => share,
             Err(error) => {
                 trouble.get_or_insert_with(|| format!("pool {pool_name}: {}", chain(&error)));

@@ -1,7 +1,7 @@
 //! Volumes: what they are called, what they consist of, what is known of them, and what happens
 //! to them.
 //!
-//! Absent for now: snapshots, clones, limits, a trash.
+//! Absent for now: snapshots, clones, limits.
 
 pub mod catalog;
 pub mod error;
@@ -10,11 +10,15 @@ mod inspection;
 pub mod mounts;
 pub mod options;
 pub mod overview;
+pub mod purge;
 mod recovery;
+mod removal;
 pub mod service;
+mod share;
 pub mod spec;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod trash;
 mod usage;
 mod view;

@@ -89,7 +89,7 @@ impl Service {
         match self.catalog.get(name)? {
             Entry::Volume(record) if record.phase == Phase::Ready => {
                 let pool = self.pools.open_already(&record.spec.pool)?;
-                Some((pool.locate(name).ok()?, record.spec))
+                Some((pool.locate(&record.share).ok()?, record.spec))
             }
             _ => None,
         }
@@ -108,8 +108,8 @@ impl Service {
         let _turn = self.turn(name).await;
         // Looked up again: somebody may have had the turn before.
         match self.catalog.get(name) {
-            Some(Entry::Volume(record)) if record.phase != Phase::Ready => {
-                tracing::info!(volume = %name, phase = ?record.phase, "clearing away what is left");
+            Some(Entry::Volume(record)) if record.phase == Phase::Creating => {
+                tracing::info!(volume = %name, "clearing away what a create has left");
                 self.clear_away(record).await
             }
             _ => Ok(()),
@@ -118,7 +118,7 @@ impl Service {
 }
 
 fn is_interrupted(entry: &Entry) -> bool {
-    matches!(entry, Entry::Volume(record) if record.phase != Phase::Ready)
+    matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating)
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use plugin_sdk::durable;
 
 use super::*;
 use crate::sys::mount;
-use crate::volume::testing::{World, apart};
+use crate::volume::purge::Which;
+use crate::volume::testing::{World, apart, name};
+use crate::volume::trash::Stage;
 
 #[test]
 fn a_create_that_cannot_be_undone_is_undone_later() {
@@ -20,7 +22,7 @@ fn a_create_that_cannot_be_undone_is_undone_later() {
         assert!(matches!(world.mount("v", "a").await, Err(VolumeError::Incomplete(_))));
         // By the next create of the name, with whatever options, or by the next start.
         world.create("v", &[("cow", "on")]).await.unwrap();
-        world.remove("v").await.unwrap();
+        world.destroy("v").await.unwrap();
         world.wal.creates.store(1, Ordering::SeqCst);
         world.wal.deletes.store(1, Ordering::SeqCst);
         assert!(world.create("v", &[]).await.is_err());
@@ -51,17 +53,66 @@ fn a_create_killed_at_any_step_leaves_nothing() {
 }
 
 #[test]
-fn a_remove_killed_at_any_step_is_finished() {
+fn a_purge_killed_at_any_step_is_finished() {
     apart(|| async {
         for step in 1..=STEPS {
             let world = World::new();
             world.create("v", &[]).await.unwrap();
-            world.mount("v", "one").await.unwrap();
+            world.remove("v").await.unwrap();
+            world.service.clone().purge(Which::All).await.unwrap();
             world.wal.fuse.0.store(step, Ordering::SeqCst);
-            assert!(world.remove("v").await.is_err(), "step {step}");
+            world.purge_round().await;
             let world = world.restarted();
-            assert_eq!(world.status("v").await.unwrap()["state"], "removing", "step {step}");
+            let trash = world.service.clone().show_trash().await.unwrap();
+            assert_eq!((trash.len(), trash[0].time), (1, None), "step {step}");
+            let undelete = world.service.clone().undelete("v".parse().unwrap(), None);
+            assert!(matches!(undelete.await, Err(VolumeError::NotInTrash(_))));
+            // The name is free, whatever is left of the share.
+            world.create("v", &[]).await.unwrap();
             world.service.clone().recover().await;
+            world.purge_round().await;
+            assert!(world.service.clone().show_trash().await.unwrap().is_empty());
+            world.mount("v", "one").await.unwrap();
+            world.unmount("v", "one").await.unwrap();
+            world.destroy("v").await.unwrap();
+            world.assert_empty();
+        }
+    });
+}
+
+/// A remove has three steps after its looks: the view, the ids, and the record's rename.
+#[test]
+fn a_remove_killed_at_any_step_leaves_a_volume_or_trash() {
+    apart(|| async {
+        let v = || name("v");
+        for step in 0..=3 {
+            let world = World::new();
+            world.create("v", &[]).await.unwrap();
+            let view = world.mount("v", "stale").await.unwrap();
+            durable::write(&view.join("data/file"), b"precious").unwrap();
+            if step >= 1 {
+                world.service.views.drop(&v()).unwrap();
+            }
+            if step >= 2 {
+                world.service.mounts.clear(&v()).unwrap();
+            }
+            if step >= 3 {
+                let Some(Entry::Volume(record)) = world.service.catalog.get(&v()) else { panic!() };
+                let since = jiff::Timestamp::now();
+                world.service.catalog.discard(record, Stage::Kept { since }).unwrap();
+            }
+            let world = world.restarted();
+            world.service.clone().recover().await;
+            if step == 3 {
+                assert_eq!(world.status("v").await, None);
+                world.service.clone().undelete("v".parse().unwrap(), None).await.unwrap();
+            }
+            let view = world.mount("v", "next").await.unwrap();
+            assert!(view.join("data/file").exists(), "step {step}");
+            world.unmount("v", "next").await.unwrap();
+            world.unmount("v", "stale").await.unwrap();
+            assert!(!view.exists(), "step {step}");
+            world.destroy("v").await.unwrap();
             world.assert_empty();
         }
     });
@@ -80,22 +131,6 @@ fn a_view_that_a_killed_mount_left_goes_at_the_next_start() {
         world.service.clone().recover().await;
         assert!(!world.dir.path().join("views/v").exists());
         assert!(world.dir.path().join("views/w/data").exists());
-    });
-}
-
-#[test]
-fn a_remove_that_was_interrupted_is_finished() {
-    apart(|| async {
-        let world = World::new();
-        world.create("v", &[]).await.unwrap();
-        world.default.deletes.store(1, Ordering::SeqCst);
-        assert!(world.remove("v").await.is_err());
-        assert_eq!(world.status("v").await.unwrap()["state"], "removing");
-        assert!(world.mount("v", "a").await.is_err());
-        let world = world.restarted();
-        world.service.clone().recover().await;
-        world.assert_empty();
-        world.remove("v").await.unwrap();
     });
 }
 

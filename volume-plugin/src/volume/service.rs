@@ -1,9 +1,9 @@
 //! What happens to volumes. Each operation has its volume to itself, from the first look at the
 //! catalog to the last write; operations on different volumes run side by side.
 //!
-//! Creating: intent, shares, commit. Removing: intent, view, shares, record. Whatever fails on
-//! the way is undone in reverse, and what a killed process left is finished by `recovery` or by
-//! the next operation on that name.
+//! Creating: intent, shares, commit. Whatever fails on the way is undone in reverse, and what a
+//! killed process left is cleared away by `recovery` or by the next operation on that name.
+//! Removing is in `removal`, what happens to the trash in `purge`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,12 +17,16 @@ use super::error::VolumeError;
 use super::inspection::{Inspector, RolePlace};
 use super::mounts::{Left, Mounts};
 use super::options::{self, RawOptions};
+use super::purge::Purger;
+use super::removal;
+use super::share::{self, Share};
 use super::spec::{Access, VolumeSpec};
 use super::status::{Known, Status};
+use super::trash::TrashTime;
 use super::view::{ViewPlan, Views};
 use crate::guard::Guard;
 use crate::name::{MountId, VolumeName};
-use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry};
+use crate::pool::{PoolName, PoolRegistry};
 use crate::sys::SysError;
 use plugin_sdk::chain::chain;
 
@@ -36,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) views: (PathBuf, PathBuf),
     /// Why nothing may be created.
     pub(crate) bad_settings: Option<String>,
+    /// How long what was removed is kept.
+    pub(crate) trash_time: TrashTime,
 }
 
 /// See the module.
@@ -48,20 +54,9 @@ pub struct Service {
     pub(super) guard: Guard,
     pub(super) inspector: Arc<Inspector>,
     bad_settings: Option<String>,
+    pub(super) trash_time: TrashTime,
+    pub(super) purger: Purger,
     turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-/// A volume's share in a pool.
-pub(super) struct Share {
-    pub(super) pool_name: PoolName,
-    pub(super) pool: Arc<dyn Pool>,
-    directories: Vec<Directory>,
-}
-
-impl Share {
-    pub(super) fn refused(&self, source: PoolError) -> VolumeError {
-        VolumeError::Pool { pool: self.pool_name.clone(), source }
-    }
 }
 
 impl Service {
@@ -74,6 +69,8 @@ impl Service {
             guard: Guard::start(),
             inspector: Arc::default(),
             bad_settings: parts.bad_settings,
+            trash_time: parts.trash_time,
+            purger: Purger::default(),
             turns: Mutex::default(),
         };
         service.drop_ids_without_view()?;
@@ -107,18 +104,17 @@ impl Service {
         if let Some(reason) = &self.bad_settings {
             return Err(VolumeError::Settings(reason.clone()));
         }
-        let shares = self.shares(&spec).await?;
-        let record = Record { name, phase: Phase::Creating, created: Timestamp::now(), spec };
-        self.blocking(move |service| service.make(record, &shares)).await
-    }
-
-    /// Removes `name`; one that is not there is success. Refused while a container has it.
-    pub async fn remove(self: Arc<Self>, name: VolumeName) -> Result<(), VolumeError> {
-        let _turn = self.turn(&name).await;
-        match self.catalog.get(&name) {
-            None => Ok(()),
-            Some(Entry::Unreadable(reason)) => Err(VolumeError::Unreadable { name, reason }),
-            Some(Entry::Volume(record)) => self.clear_away(record).await,
+        let share = self.catalog.free_share(&name);
+        let record =
+            Record { name, phase: Phase::Creating, created: Timestamp::now(), share, spec };
+        loop {
+            let shares = self.shares(&record).await?;
+            let record = record.clone();
+            let pools: Vec<_> = shares.iter().map(|share| share.pool_name.clone()).collect();
+            match self.blocking(move |service| service.make(record, &shares)).await {
+                Err(error) if error.is_full() && self.make_room(&pools).await => {}
+                other => return other,
+            }
         }
     }
 
@@ -129,10 +125,11 @@ impl Service {
         id: MountId,
     ) -> Result<PathBuf, VolumeError> {
         let _turn = self.turn(&name).await;
-        let spec = self.ready(&name)?;
-        let shares = self.shares(&spec).await?;
+        let record = self.ready(&name)?;
+        let shares = self.shares(&record).await?;
         self.blocking(move |service| {
-            let plan = plan(&name, &spec, &shares)?;
+            let spec = &record.spec;
+            let plan = plan(spec, &shares)?;
             if spec.access == Access::Exclusive && !service.mounts.of(&name).contains_key(&id) {
                 service.refuse_if_held(&name, &shares)?;
             }
@@ -200,13 +197,13 @@ impl Service {
             .collect()
     }
 
-    fn ready(&self, name: &VolumeName) -> Result<VolumeSpec, VolumeError> {
+    fn ready(&self, name: &VolumeName) -> Result<Record, VolumeError> {
         match self.catalog.get(name) {
             None => Err(VolumeError::Missing(name.clone())),
             Some(Entry::Unreadable(reason)) => {
                 Err(VolumeError::Unreadable { name: name.clone(), reason })
             }
-            Some(Entry::Volume(record)) if record.phase == Phase::Ready => Ok(record.spec),
+            Some(Entry::Volume(record)) if record.phase == Phase::Ready => Ok(record),
             Some(Entry::Volume(_)) => Err(VolumeError::Incomplete(name.clone())),
         }
     }
@@ -221,75 +218,42 @@ impl Service {
         lock.lock_owned().await
     }
 
-    async fn shares(&self, spec: &VolumeSpec) -> Result<Vec<Share>, VolumeError> {
-        let mut shares = Vec::new();
-        for (pool_name, directories) in spec.shares() {
-            match self.pools.get(&pool_name).await {
-                Ok(pool) => shares.push(Share { pool_name, pool, directories }),
-                Err(source) => return Err(VolumeError::Pool { pool: pool_name, source }),
-            }
-        }
-        Ok(shares)
+    pub(super) async fn shares(&self, record: &Record) -> Result<Vec<Share>, VolumeError> {
+        share::of(&record.share, &record.spec, &self.pools).await
     }
 
-    /// Deletes what there is of the volume, whole or not, and forgets it.
+    /// Deletes what a create that was not finished has made, and forgets it.
     pub(super) async fn clear_away(self: &Arc<Self>, record: Record) -> Result<(), VolumeError> {
-        let shares = self.shares(&record.spec).await?;
-        self.blocking(move |service| service.unmake(record, &shares)).await
+        let shares = self.shares(&record).await?;
+        self.blocking(move |service| service.unmake(&record.name, &shares)).await
     }
 
     fn make(&self, mut record: Record, shares: &[Share]) -> Result<(), VolumeError> {
         let name = record.name.clone();
         for share in shares {
-            match share.pool.locate(&name) {
-                Err(PoolError::Missing(_)) => {}
-                Ok(_) => return Err(VolumeError::Orphan { name, pool: share.pool_name.clone() }),
-                Err(error) => return Err(share.refused(error)),
+            if share.find()?.is_some() {
+                return Err(VolumeError::Orphan {
+                    share: share.name.clone(),
+                    pool: share.pool_name.clone(),
+                });
             }
         }
         self.catalog.put(record.clone())?;
-        let made = shares.iter().try_for_each(|share| {
-            share.pool.create(&name, &share.directories).map_err(|error| share.refused(error))
-        });
+        let made = shares.iter().try_for_each(Share::create);
         record.phase = Phase::Ready;
         let Err(error) = made.and_then(|()| Ok(self.catalog.put(record)?)) else {
             tracing::info!(volume = %name, "created");
             return Ok(());
         };
-        if let Err(undo) = self.delete(&name, shares) {
+        if let Err(undo) = self.unmake(&name, shares) {
             // The intent stays, so that the next start or create of this name undoes the rest.
             tracing::error!(volume = %name, error = chain(&undo), "a failed create is not undone yet");
         }
         Err(error)
     }
 
-    fn unmake(&self, record: Record, shares: &[Share]) -> Result<(), VolumeError> {
-        let name = record.name.clone();
-        if record.phase == Phase::Ready {
-            self.refuse_if_used(&name, shares)?;
-            self.catalog.begin_removal(record)?;
-        }
-        self.guard.forget(&name);
-        self.views.drop(&name)?;
-        self.mounts.clear(&name)?;
-        self.inspector.forget(&name);
-        self.delete(&name, shares)?;
-        tracing::info!(volume = %name, "removed");
-        Ok(())
-    }
-
-    /// Deletes every share that can be, and the record if all could.
-    fn delete(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
-        let mut first = None;
-        for share in shares.iter().rev() {
-            if let Err(error) = share.pool.delete(name) {
-                tracing::error!(
-                    volume = %name, pool = %share.pool_name, error = chain(&error), "delete a share"
-                );
-                first.get_or_insert_with(|| share.refused(error));
-            }
-        }
-        first.map_or(Ok(()), Err)?;
+    fn unmake(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
+        removal::delete(shares)?;
         Ok(self.catalog.forget(name)?)
     }
 
@@ -304,7 +268,8 @@ impl Service {
         let mut trouble = None;
         for (role, pool_name) in record.spec.roles() {
             if let Some(pool) = self.pools.open_already(pool_name) {
-                places.push(RolePlace { role, pool_name: pool_name.clone(), pool });
+                let (share, pool_name) = (record.share.clone(), pool_name.clone());
+                places.push(RolePlace { role, share, pool_name, pool });
             } else if let Some(reason) = self.pools.trouble(pool_name) {
                 trouble.get_or_insert_with(|| format!("pool {pool_name}: {reason}"));
             }
@@ -329,12 +294,10 @@ fn is_shown(entry: &Entry) -> bool {
     !matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating)
 }
 
-fn plan(name: &VolumeName, spec: &VolumeSpec, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
+fn plan(spec: &VolumeSpec, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
     let locate = |pool_name: &PoolName| {
         let share = shares.iter().find(|share| share.pool_name == *pool_name);
-        let share =
-            share.ok_or_else(|| VolumeError::Internal(format!("no share in {pool_name}")))?;
-        share.pool.locate(name).map_err(|error| share.refused(error))
+        share.ok_or_else(|| VolumeError::Internal(format!("no share in {pool_name}")))?.locate()
     };
     let inside = spec
         .roles_elsewhere()

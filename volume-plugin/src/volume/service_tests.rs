@@ -10,6 +10,7 @@ use plugin_sdk::durable;
 
 use super::*;
 use crate::sys::mount;
+use crate::volume::purge::Which;
 use crate::volume::testing::{World, apart, name};
 
 #[test]
@@ -87,7 +88,7 @@ fn a_mount_shows_every_role_until_its_last_id_goes() {
         assert!(!view.exists());
         world.unmount("v", "one").await.unwrap();
         world.unmount("unknown", "one").await.unwrap();
-        world.remove("v").await.unwrap();
+        world.destroy("v").await.unwrap();
         world.assert_empty();
     });
 }
@@ -160,7 +161,7 @@ fn bad_settings_keep_nobody_from_their_volumes() {
         assert!(error.to_string().contains("POOL_SIZE=lots"), "{error}");
         world.mount("v", "one").await.unwrap();
         world.unmount("v", "one").await.unwrap();
-        world.remove("v").await.unwrap();
+        world.destroy("v").await.unwrap();
         world.assert_empty();
     });
 }
@@ -221,6 +222,9 @@ fn operations_on_one_volume_come_one_after_another() {
         for task in tasks {
             task.await.unwrap();
         }
+        assert!(world.service.list().is_empty());
+        world.service.clone().purge(Which::All).await.unwrap();
+        world.purge_round().await;
         world.assert_empty();
     });
 }
@@ -245,6 +249,12 @@ fn on_a_full_disk_a_volume_can_be_mounted_and_removed() {
         world.unmount("v", "2").await.unwrap();
         assert!(!view.exists());
         world.remove("v").await.unwrap();
+        let undelete = |name| world.service.clone().undelete("v".parse().unwrap(), name);
+        undelete(None).await.unwrap();
+        assert!(world.mount("v", "3").await.is_ok());
+        world.unmount("v", "3").await.unwrap();
+        world.remove("v").await.unwrap();
+        assert!(undelete(Some(name("w"))).await.unwrap_err().is_full());
         let world = world.restarted();
         let names: Vec<_> = world.service.list().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, [name("kept")]);

@@ -85,7 +85,6 @@ impl Status {
                 let trouble = trouble.or(known.outlook.trouble.as_ref());
                 let state = match (record.phase, trouble) {
                     (Phase::Creating, _) => "creating",
-                    (Phase::Removing, _) => "removing",
                     (Phase::Ready, Some(_)) => "degraded",
                     (Phase::Ready, None) => "ok",
                 };
@@ -132,6 +131,7 @@ mod tests {
             name: "v".parse().unwrap(),
             phase,
             created: "2026-11-22T12:00:00Z".parse().unwrap(),
+            share: "v".parse().unwrap(),
             spec: options::parse(&raw.into(), &pools).unwrap(),
         }
     }
@@ -173,8 +173,8 @@ mod tests {
             (&degraded["state"], &degraded["reason"]),
             (&json!("degraded"), &json!("no pool"))
         );
-        let removing = json(Entry::Volume(record(Phase::Removing)), known(None));
-        assert_eq!((&removing["state"], removing.get("reason")), (&json!("removing"), None));
+        let creating = json(Entry::Volume(record(Phase::Creating)), known(None));
+        assert_eq!((&creating["state"], creating.get("reason")), (&json!("creating"), None));
         let unreadable = json(Entry::Unreadable("damaged".into()), known(None));
         assert_eq!(unreadable, json!({"state": "degraded", "reason": "damaged"}));
     }

@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,20 +14,26 @@ use serde_json::Value;
 use super::catalog::Catalog;
 use super::error::VolumeError;
 use super::mounts::Mounts;
+use super::purge::{Rounds, Which};
 use super::service::{Parts, Service};
-use crate::name::VolumeName;
+use crate::name::{ShareName, VolumeName};
 use crate::pool::{Description, DirPool, Directory, Pool, PoolError, PoolName, PoolRegistry};
 use crate::scratch::Scratch;
-use crate::sys::namespace;
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::namespace::{self, MountNamespace};
+use crate::sys::{Doing, SysError};
 
 /// A pool whose next calls fail.
 #[derive(Debug)]
 pub(crate) struct Faulty {
     inner: DirPool,
+    root: PathBuf,
     pub(crate) creates: AtomicU32,
     pub(crate) deletes: AtomicU32,
     /// How long a look into the pool takes, in milliseconds.
     pub(crate) slow: AtomicU32,
+    /// Shares that fit into the pool before it is told to be short of space; 0: any number.
+    pub(crate) roomy: AtomicU32,
     /// Shared by all pools of a world.
     pub(crate) fuse: Arc<Fuse>,
 }
@@ -46,38 +53,45 @@ impl Fuse {
 impl Faulty {
     fn fails(left: &AtomicU32) -> Result<(), PoolError> {
         let taken = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        taken.map_or(Ok(()), |_| Err(PoolError::NotMade("the disk is full".to_owned())))
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let refused: Result<(), SysError> = Err(full()).doing(|| "write".to_owned());
+        taken.map_or(Ok(()), |_| Ok(refused?))
     }
 }
 
 impl Pool for Faulty {
-    fn create(&self, volume: &VolumeName, directories: &[Directory]) -> Result<(), PoolError> {
+    fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError> {
         if let Err(error) = Self::fails(&self.creates) {
             // As a killed or failing create does, this one leaves part of a share.
-            self.inner.create(volume, &directories[..1])?;
+            self.inner.create(name, &directories[..1])?;
             return Err(error);
         }
         self.fuse.pass();
-        self.inner.create(volume, directories)?;
+        self.inner.create(name, directories)?;
         self.fuse.pass();
         Ok(())
     }
 
-    fn locate(&self, volume: &VolumeName) -> Result<PathBuf, PoolError> {
+    fn locate(&self, name: &ShareName) -> Result<PathBuf, PoolError> {
         std::thread::sleep(Duration::from_millis(self.slow.load(Ordering::SeqCst).into()));
-        self.inner.locate(volume)
+        self.inner.locate(name)
     }
 
-    fn delete(&self, volume: &VolumeName) -> Result<(), PoolError> {
+    fn delete(&self, name: &ShareName) -> Result<(), PoolError> {
         Self::fails(&self.deletes)?;
         self.fuse.pass();
-        self.inner.delete(volume)?;
+        self.inner.delete(name)?;
         self.fuse.pass();
         Ok(())
     }
 
     fn describe(&self) -> Result<Description, PoolError> {
-        self.inner.describe()
+        let mut description = self.inner.describe()?;
+        let roomy = self.roomy.load(Ordering::SeqCst) as usize;
+        let short = roomy != 0 && fs::read_dir(&self.root).unwrap().count() > roomy;
+        description.space.total = 100 << 30;
+        description.space.free = if short { 1 << 30 } else { 100 << 30 };
+        Ok(description)
     }
 }
 
@@ -95,11 +109,18 @@ impl World {
     }
 
     pub(crate) fn at(dir: Scratch, bad_settings: Option<&str>) -> Self {
+        Self::keeping(dir, bad_settings, "24h")
+    }
+
+    /// What is removed is kept for `trash_time`.
+    pub(crate) fn keeping(dir: Scratch, bad_settings: Option<&str>, trash_time: &str) -> Self {
         let fuse = Arc::new(Fuse::default());
         let pool = |name: &str| {
-            let inner = DirPool::open(dir.path().join(name)).unwrap();
-            let [creates, deletes, slow] = [const { AtomicU32::new(0) }; 3];
-            Arc::new(Faulty { inner, creates, deletes, slow, fuse: Arc::clone(&fuse) })
+            let root = dir.path().join(name);
+            let inner = DirPool::open(root.clone()).unwrap();
+            let [creates, deletes, slow, roomy] = [const { AtomicU32::new(0) }; 4];
+            let fuse = Arc::clone(&fuse);
+            Arc::new(Faulty { inner, root, creates, deletes, slow, roomy, fuse })
         };
         let (default, wal) = (pool("default"), pool("wal"));
         let (opens_default, opens_wal) = (Arc::clone(&default), Arc::clone(&wal));
@@ -112,6 +133,7 @@ impl World {
             pools,
             views: (dir.path().join("views"), dir.path().join("staging")),
             bad_settings: bad_settings.map(str::to_owned),
+            trash_time: trash_time.parse().unwrap(),
         });
         Self { service: service.unwrap(), default, wal, dir }
     }
@@ -142,18 +164,75 @@ impl World {
         self.service.clone().remove(name(volume)).await
     }
 
+    /// Removes it past the trash.
+    pub(crate) async fn destroy(&self, volume: &str) -> Result<(), VolumeError> {
+        self.remove(volume).await?;
+        self.service.clone().purge(Which::All).await?;
+        self.purge_round().await;
+        Ok(())
+    }
+
+    /// What happens to the trash in the background.
+    pub(crate) async fn purge_round(&self) {
+        self.service.purge_round(&mut Rounds::default()).await;
+    }
+
     pub(crate) async fn status(&self, volume: &str) -> Option<Value> {
         let (_, status) = self.service.get(&name(volume)).await?;
         Some(serde_json::to_value(status).unwrap())
     }
 
-    /// No trace of any volume, neither on disk nor mounted.
+    /// No trace of any volume, neither in the trash, nor on disk nor mounted.
     pub(crate) fn assert_empty(&self) {
         for directory in ["catalog", "mounts", "default", "wal", "views"] {
             let directory = self.dir.path().join(directory);
             let left: Vec<_> = fs::read_dir(&directory).into_iter().flatten().flatten().collect();
             assert!(left.is_empty(), "{left:?}");
         }
+    }
+}
+
+/// A process in a mount namespace of its own, made from that of the calling thread.
+pub(crate) struct Neighbour(pub(crate) Child);
+
+impl Neighbour {
+    pub(crate) fn new(propagation: &str, script: &str) -> Self {
+        let marker = tempfile::tempdir().unwrap();
+        let ready = marker.path().join("ready");
+        let script = format!("{script}\ntouch {}; exec sleep 60", ready.display());
+        #[expect(clippy::disallowed_methods, reason = "it runs beside the test")]
+        let neighbour = Command::new("unshare")
+            .args(["--mount", "--propagation", propagation, "sh", "-euc", &script])
+            .spawn()
+            .map(Self)
+            .unwrap();
+        for _ in 0..1000 {
+            if ready.exists() {
+                return neighbour;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("unshare did not start");
+    }
+
+    pub(crate) fn namespace(&self) -> MountNamespace {
+        let others = namespace::others().unwrap().namespaces;
+        others.into_iter().find(|namespace| namespace.pid == self.0.id()).unwrap()
+    }
+
+    pub(crate) fn sees(&self, point: &Path) -> Option<Mount> {
+        mountinfo::at(&self.namespace().mounts, point).cloned()
+    }
+
+    pub(crate) fn has_file(&self, path: &Path) -> bool {
+        self.namespace().enter(|| Ok(path.exists())).unwrap()
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 

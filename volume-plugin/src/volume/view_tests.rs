@@ -1,57 +1,13 @@
 //! Views across mount namespaces: an engine that is a peer, a service that only follows, and
 //! containers that copied what the engine sees.
 
-use std::process::{Child, Command};
+use std::process::Command;
 
 use plugin_sdk::durable;
 
 use super::*;
 use crate::scratch::Scratch;
-use crate::sys::namespace::MountNamespace;
-
-/// A process in a mount namespace of its own, made from that of the calling thread.
-struct Neighbour(Child);
-
-impl Neighbour {
-    fn new(propagation: &str, script: &str) -> Self {
-        let marker = tempfile::tempdir().unwrap();
-        let ready = marker.path().join("ready");
-        let script = format!("{script}\ntouch {}; exec sleep 60", ready.display());
-        #[expect(clippy::disallowed_methods, reason = "it runs beside the test")]
-        let neighbour = Command::new("unshare")
-            .args(["--mount", "--propagation", propagation, "sh", "-euc", &script])
-            .spawn()
-            .map(Self)
-            .unwrap();
-        for _ in 0..1000 {
-            if ready.exists() {
-                return neighbour;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        panic!("unshare did not start");
-    }
-
-    fn namespace(&self) -> MountNamespace {
-        let others = namespace::others().unwrap().namespaces;
-        others.into_iter().find(|namespace| namespace.pid == self.0.id()).unwrap()
-    }
-
-    fn sees(&self, point: &Path) -> Option<Mount> {
-        mountinfo::at(&self.namespace().mounts, point).cloned()
-    }
-
-    fn has_file(&self, path: &Path) -> bool {
-        self.namespace().enter(|| Ok(path.exists())).unwrap()
-    }
-}
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
+use crate::volume::testing::Neighbour;
 
 struct World {
     engine: Neighbour,

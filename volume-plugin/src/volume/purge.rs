@@ -1,0 +1,301 @@
+//! What becomes of the trash: it is shown, and it goes, when its time is over, when somebody says
+//! so, or when a pool fills, the oldest first.
+//!
+//! A record is renamed before anything of its volume is deleted, and removed when all of it is; a
+//! start goes on where a killed process was. One volume is deleted at a time, so that the disk
+//! is left to the servers on it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::slice;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, MutexGuard, Notify};
+
+use super::catalog::Record;
+use super::error::VolumeError;
+use super::removal::{self, Kept};
+use super::service::Service;
+use super::trash::{self, Stage, Target, Trashed};
+use super::usage;
+use crate::name::{ShareName, VolumeName};
+use crate::pool::{PoolName, Space};
+use crate::sys::beneath::Dir;
+use plugin_sdk::chain::chain;
+
+/// How often pools are looked at while there is trash that could make room: one write of a whole
+/// tenth of a pool takes longer.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long after a failure a volume is tried again.
+const AGAIN: Duration = Duration::from_mins(1);
+
+/// How long whoever needs room waits for the file system to give back what was deleted.
+const GIVEN_BACK: Duration = Duration::from_secs(3);
+
+/// A pool is short of space with less than a tenth of it free, and less than this.
+const ENOUGH: u64 = 4 << 30;
+
+/// How long measuring what is in the trash may take.
+const MEASURE: Duration = Duration::from_secs(2);
+
+/// Keeps changes of the trash apart.
+#[derive(Debug, Default)]
+pub(super) struct Purger {
+    changed: Notify,
+    turn: Mutex<()>,
+    deleting: Mutex<()>,
+}
+
+impl Purger {
+    /// There is something to do.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until nobody else decides on what is in the trash.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+}
+
+/// Which of the trash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// What is named; by a volume's name each of that name.
+    These(Vec<Target>),
+    /// Everything.
+    All,
+}
+
+/// A volume in the trash as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Names it alone.
+    pub id: String,
+    /// What it was called; none where its record cannot be read.
+    pub name: Option<VolumeName>,
+    /// When it was removed and when it goes by itself; none once it is being deleted.
+    pub time: Option<(Timestamp, Timestamp)>,
+    /// Bytes that it takes; none where that takes long to find out.
+    pub used: Option<u64>,
+    /// Why it cannot be had back, beside being deleted.
+    pub reason: Option<String>,
+}
+
+/// What a round of purging leaves for the next.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    failed: HashMap<ShareName, Instant>,
+    free: BTreeMap<PoolName, u64>,
+}
+
+impl Service {
+    /// Purges what is to be purged, for ever.
+    pub async fn keep_trash(self: Arc<Self>) {
+        let mut rounds = Rounds::default();
+        loop {
+            self.purge_round(&mut rounds).await;
+            let sleep = async {
+                // Nothing there is nothing to look for.
+                if self.catalog.trash().is_empty() {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(LOOK).await;
+            };
+            tokio::select! {
+                () = self.purger.changed.notified() => {}
+                () = sleep => {}
+            }
+        }
+    }
+
+    /// Purges what is to be purged now.
+    pub(super) async fn purge_round(self: &Arc<Self>, rounds: &mut Rounds) {
+        rounds.failed.retain(|_, at| at.elapsed() < AGAIN);
+        for (share, trashed) in self.catalog.trash() {
+            if self.is_over(&trashed) && !rounds.failed.contains_key(&share) {
+                self.purge_logged(&share, rounds).await;
+            }
+        }
+        for pool in self.pools.names().cloned().collect::<Vec<_>>() {
+            let Some(space) = self.space(&pool).await else { continue };
+            let before = rounds.free.insert(pool.clone(), space.free);
+            // Space that is still being given back may be enough.
+            let settled = before.is_none_or(|before| space.free <= before);
+            if is_short(space)
+                && settled
+                && let Some(oldest) = self.oldest(slice::from_ref(&pool), rounds)
+            {
+                tracing::warn!(%pool, free = space.free, volume = %oldest.record.name, "the pool fills: purging the oldest of the trash");
+                self.purge_logged(&oldest.record.share, rounds).await;
+            }
+        }
+    }
+
+    /// Purges the oldest volume of the trash that takes space in one of `pools`, for somebody who
+    /// found them full; tells whether there may be more room now.
+    pub(super) async fn make_room(self: &Arc<Self>, pools: &[PoolName]) -> bool {
+        let mut rounds = Rounds::default();
+        while let Some(oldest) = self.oldest(pools, &rounds) {
+            let before = self.free(pools).await;
+            tracing::warn!(volume = %oldest.record.name, "a pool is full: purging the oldest of the trash");
+            self.purge_logged(&oldest.record.share, &mut rounds).await;
+            if rounds.failed.is_empty() {
+                let begun = Instant::now();
+                while self.free(pools).await <= before && begun.elapsed() < GIVEN_BACK {
+                    tokio::time::sleep(GIVEN_BACK / 30).await;
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Begins to delete `which` of the trash and tells the ids; the rest is done behind.
+    pub async fn purge(self: Arc<Self>, which: Which) -> Result<Vec<String>, VolumeError> {
+        let mut meant = Vec::new();
+        match which {
+            Which::All => meant = self.all_kept(),
+            Which::These(targets) => {
+                for target in targets {
+                    let found = self.kept(&target);
+                    if found.is_empty() {
+                        return Err(VolumeError::NotInTrash(target));
+                    }
+                    meant.extend(found);
+                }
+            }
+        }
+        let mut ids = Vec::new();
+        for Kept { record, .. } in meant {
+            self.begin_purge(&record.share).await?;
+            ids.push(trash::id(&record.share));
+            self.purger.wake();
+        }
+        Ok(ids)
+    }
+
+    /// All that is in the trash, the last removed at the end.
+    pub async fn show_trash(self: Arc<Self>) -> Result<Vec<Shown>, VolumeError> {
+        let mut all = self.catalog.trash();
+        all.sort_by_key(|(_, trashed)| trashed.since());
+        let mut shown = Vec::new();
+        let deadline = Instant::now() + MEASURE;
+        for (share, trashed) in all {
+            let used = match &trashed.record {
+                Ok(record) => self.measure(record, deadline).await,
+                Err(_) => None,
+            };
+            shown.push(Shown {
+                id: trash::id(&share),
+                time: trashed.since().map(|since| (since, self.trash_time.end(since))),
+                name: trashed.record.as_ref().ok().map(|record| record.name.clone()),
+                used,
+                reason: trashed.record.err(),
+            });
+        }
+        Ok(shown)
+    }
+
+    fn is_over(&self, trashed: &Trashed) -> bool {
+        trashed.record.is_ok()
+            && match trashed.stage {
+                Stage::Purging => true,
+                Stage::Kept { since } => self.trash_time.end(since) <= Timestamp::now(),
+            }
+    }
+
+    /// The oldest that takes space in one of `pools` and was not tried in vain.
+    fn oldest(&self, pools: &[PoolName], rounds: &Rounds) -> Option<Kept> {
+        let lives_in = |kept: &Kept| {
+            let mut shares = kept.record.spec.shares().into_iter();
+            shares.any(|(pool, _)| pools.contains(&pool))
+        };
+        let tried = |kept: &Kept| rounds.failed.contains_key(&kept.record.share);
+        self.all_kept().into_iter().find(|kept| lives_in(kept) && !tried(kept))
+    }
+
+    async fn purge_logged(self: &Arc<Self>, share: &ShareName, rounds: &mut Rounds) {
+        let purged = match self.kept_share(share) {
+            Some(_) => self.begin_purge(share).await,
+            None => Ok(()),
+        };
+        let purged = match purged {
+            Ok(()) => self.end_purge(share).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = purged {
+            tracing::error!(share = %share, error = chain(&error), "what was removed cannot be deleted yet");
+            rounds.failed.insert(share.clone(), Instant::now());
+        }
+    }
+
+    /// From here on it is deleted, unless somebody has it mounted by other ways than ours.
+    async fn begin_purge(self: &Arc<Self>, share: &ShareName) -> Result<(), VolumeError> {
+        let _turn = self.purger.turn().await;
+        let Some(Kept { record, stage, .. }) = self.kept_share(share) else { return Ok(()) };
+        let shares = self.shares(&record).await?;
+        self.blocking(move |service| {
+            service.refuse_if_used(&record.name, &shares)?;
+            Ok(service.catalog.begin_purge(record, stage)?)
+        })
+        .await
+    }
+
+    async fn end_purge(self: &Arc<Self>, share: &ShareName) -> Result<(), VolumeError> {
+        let _deleting = self.purger.deleting.lock().await;
+        // Somebody may have done it meanwhile.
+        let Some(record) = self.purging(share) else { return Ok(()) };
+        let shares = self.shares(&record).await?;
+        self.blocking(move |service| {
+            removal::delete(&shares)?;
+            service.catalog.end_purge(&record.share)?;
+            tracing::info!(volume = %record.name, share = %record.share, "deleted");
+            Ok(())
+        })
+        .await
+    }
+
+    fn purging(&self, share: &ShareName) -> Option<Record> {
+        let mut all = self.catalog.trash().into_iter();
+        let (_, trashed) = all.find(|(found, _)| found == share)?;
+        if trashed.stage == Stage::Purging { trashed.record.ok() } else { None }
+    }
+
+    async fn measure(self: &Arc<Self>, record: &Record, deadline: Instant) -> Option<u64> {
+        let shares = self.shares(record).await.ok()?;
+        let measured = self.blocking(move |_| {
+            let mut total = 0;
+            for path in shares.iter().filter_map(|share| share.find().ok()?) {
+                let used = Dir::open(&path).and_then(|dir| usage::used(&dir, deadline));
+                match used {
+                    Ok(Some(bytes)) => total += bytes,
+                    _ => return Ok(None),
+                }
+            }
+            Ok(Some(total))
+        });
+        measured.await.ok()?
+    }
+
+    /// What can be written to all of `pools` together.
+    async fn free(self: &Arc<Self>, pools: &[PoolName]) -> u64 {
+        let mut free = 0;
+        for pool in pools {
+            free += self.space(pool).await.map_or(0, |space| space.free);
+        }
+        free
+    }
+
+    /// The space of a pool that is open.
+    async fn space(self: &Arc<Self>, pool: &PoolName) -> Option<Space> {
+        let pool = self.pools.open_already(pool)?;
+        self.blocking(move |_| Ok(pool.describe().ok().map(|pool| pool.space))).await.ok()?
+    }
+}
+
+fn is_short(space: Space) -> bool {
+    space.free < ENOUGH.min(space.total / 10)
+}
