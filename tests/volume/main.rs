@@ -24,6 +24,7 @@ const SMOKE: &[&str] = &[
     "plugin_killed_under_a_server",
     "live_restore::pgvol",
     "guard::beside_a_running_server",
+    "trash_gives_back_a_cluster",
 ];
 
 /// What a scenario removes makes room for the next, but for those of `trash`.
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         limits::scenarios(),
         guard::scenarios(),
         exclusive::scenarios(),
+        trash::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }
