@@ -1,7 +1,9 @@
 //! `docker pgvol` on real volumes.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use harness::{Container, Scenario, Stage, Volume};
+use harness::{Container, Scenario, Stage, Volume, eventually};
 use serde_json::{Value, json as value};
 
 use crate::{ends_with, json, says};
@@ -13,6 +15,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("the_plugin_shows_itself", status),
         Scenario::new("a_volume_that_cannot_be_read_is_shown_as_degraded", degraded)
             .tolerating(&["a record cannot be read"]),
+        Scenario::new("a_removed_volume_comes_back_and_goes", removed).tolerating(&["Pgvol."]),
     ]
 }
 
@@ -78,7 +81,10 @@ fn status(stage: &Stage) -> Result<()> {
     let volume = Volume::create(stage.engine(), "pgvol", "appdb", &[])?;
     let status = json(stage, &["pgvol", "status", "--json"])?;
     ensure!(status["version"] == "0.1.0", "{status}");
-    ensure!(status["settings"] == value!({"LOG_LEVEL": "info", "POOL_SIZE": "1G"}), "{status}");
+    ensure!(
+        status["settings"] == value!({"LOG_LEVEL": "info", "POOL_SIZE": "1G", "TRASH": "24h"}),
+        "{status}"
+    );
     ensure!(status["volumes"] == value!({"ok": 1}), "{status}");
     ensure!(status["state_directory"] == "/var/lib/pgvol", "{status}");
     let pools = status["pools"].as_array().context("pools")?;
@@ -121,4 +127,41 @@ fn degraded(stage: &Stage) -> Result<()> {
     engine.shell("mv /tmp/whole /var/lib/pgvol/catalog/torn.record")?;
     plugin.kill()?;
     volume.remove()
+}
+
+fn removed(stage: &Stage) -> Result<()> {
+    stage.plugin()?;
+    let engine = stage.engine();
+    for _ in 0..2 {
+        Volume::create(engine, "pgvol", "appdb", &["label.a=1", "label.b=2"])?.remove()?;
+    }
+    let trash = || json(stage, &["pgvol", "trash", "--json"]);
+    let ids = trash()?["volumes"].as_array().context("volumes")?.clone();
+    let ids: Vec<_> = ids.iter().map(|removed| removed["id"].clone()).collect();
+    ensure!(ids == ["appdb~0", "appdb~1"], "{ids:?}");
+    says(&engine.docker(&["pgvol", "trash"])?, &["KEPT UNTIL", "appdb~1", "kept"])?;
+    let name = engine.docker(&["pgvol", "undelete", "appdb"])?;
+    ensure!(name == "appdb", "{name}");
+    let said = ends_with(stage, 1, "docker pgvol undelete appdb")?;
+    says(&said, &["volume appdb exists", "--as NAME"])?;
+    engine.docker(&["pgvol", "undelete", "appdb~0", "--as", "older"])?;
+    engine.docker(&["pgvol", "set", "older", "label.a=x=y", "label.c=", "--unset", "label.b"])?;
+    let shown = json(stage, &["pgvol", "inspect", "older", "--json"])?;
+    ensure!(shown[0]["labels"] == value!({"a": "x=y", "c": ""}), "{shown}");
+    let said = ends_with(stage, 1, "docker pgvol set older uid=70")?;
+    says(&said, &["`uid` cannot be changed", "access and label.KEY"])?;
+    for words in ["set older", "set older label.a", "purge", "purge --all older", "undelete"] {
+        ends_with(stage, 2, &format!("docker pgvol {words}"))?;
+    }
+    engine.docker(&["volume", "rm", "appdb", "older"])?;
+    let said = ends_with(stage, 1, "docker pgvol purge gone")?;
+    says(&said, &["the trash has no gone"])?;
+    let ids = engine.docker(&["pgvol", "purge", "older"])?;
+    ensure!(ids == "appdb~0", "{ids}");
+    engine.docker(&["pgvol", "purge", "--all"])?;
+    eventually(Duration::from_secs(30), || {
+        let left = trash()?;
+        ensure!(left == value!({"volumes": []}), "{left}");
+        Ok(())
+    })
 }

@@ -7,6 +7,7 @@
 
 mod admin;
 pub mod answers;
+pub mod change;
 pub mod trash;
 mod wire;
 
@@ -50,7 +51,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .call("/VolumeDriver.Capabilities", |_: Nothing| async {
             Ok(CapabilitiesResponse::local())
         });
-    trash::routes(admin::routes(router, app), app)
+    change::routes(trash::routes(admin::routes(router, app), app), app)
 }
 
 /// Gives `call` the app beside each request.

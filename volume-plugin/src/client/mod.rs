@@ -5,12 +5,17 @@
 
 mod inspect;
 mod ls;
+mod purge;
+mod set;
 mod status;
+mod trash;
+mod undelete;
 
 use clap::Subcommand;
 use plugin_sdk::cli::{Commands, Failure, Identity, Nothing, Session};
 
 use crate::api::answers::List;
+use crate::api::trash::Trash;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -21,6 +26,14 @@ pub enum Pgvol {
     Inspect(inspect::Inspect),
     /// Show the plugin, its settings and its pools, and what is wrong
     Status(status::Status),
+    /// Change what can be changed of a volume
+    Set(set::Set),
+    /// List the volumes that were removed and can be had back
+    Trash(trash::Trash),
+    /// Take a removed volume out of the trash
+    Undelete(undelete::Undelete),
+    /// Delete removed volumes for good
+    Purge(purge::Purge),
 }
 
 impl Commands for Pgvol {
@@ -35,12 +48,20 @@ impl Commands for Pgvol {
             Self::Ls(ls) => ls.run(session),
             Self::Inspect(inspect) => inspect.run(session),
             Self::Status(status) => status.run(session),
+            Self::Set(set) => set.run(session),
+            Self::Trash(trash) => trash.run(session),
+            Self::Undelete(undelete) => undelete.run(session),
+            Self::Purge(purge) => purge.run(session),
         }
     }
 
     fn candidates(argument: &str, session: &Session) -> Result<Vec<String>, Failure> {
         match argument {
-            "volumes" => {
+            "removed" => {
+                let trash: Trash = session.ask("/Pgvol.Trash", &Nothing {})?;
+                Ok(trash.volumes.into_iter().map(|removed| removed.id).collect())
+            }
+            "volume" | "volumes" => {
                 let list: List = session.ask("/Pgvol.List", &Nothing {})?;
                 Ok(list.volumes.into_iter().map(|volume| volume.name).collect())
             }

@@ -38,6 +38,9 @@ pub enum OptionError {
     /// An option of a later version.
     #[error("option `{0}` is not built yet")]
     NotBuilt(String),
+    /// An option that a volume keeps.
+    #[error("option `{0}` cannot be changed; allowed are access and label.KEY")]
+    Fixed(String),
     /// A bad value.
     #[error("option `{key}`: `{value}` is not allowed: {allowed}")]
     Value {
@@ -76,6 +79,31 @@ pub fn parse(raw: &RawOptions, pools: &[PoolName]) -> Result<VolumeSpec, OptionE
         pool,
     };
     Ok(spec)
+}
+
+/// `spec` with new values for what `set` names, and none for the labels in `unset`.
+pub fn change(
+    spec: &VolumeSpec,
+    set: RawOptions,
+    unset: &[String],
+    pools: &[PoolName],
+) -> Result<VolumeSpec, OptionError> {
+    let mut raw = render(spec);
+    let label = |key: &str| key.starts_with("label.");
+    if let Some(key) = unset.iter().find(|key| !label(key)) {
+        return Err(OptionError::Fixed(key.clone()));
+    }
+    for key in unset {
+        raw.remove(key);
+    }
+    for (key, value) in set {
+        Options { raw: &raw, pools }.check_key(&key)?;
+        if !label(&key) && key != "access" {
+            return Err(OptionError::Fixed(key));
+        }
+        raw.insert(key, value);
+    }
+    parse(&raw, pools)
 }
 
 /// What differs between what a volume has and what is asked for; empty when nothing does.

@@ -143,3 +143,29 @@ proptest! {
         drop(parse(&raw, &[PoolName::new("default")]));
     }
 }
+
+#[test]
+fn labels_and_access_can_be_changed_and_nothing_else() {
+    let pools = [PoolName::new("default"), PoolName::new("wal")];
+    let raw = |pairs: &[(&str, &str)]| -> RawOptions {
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    };
+    let created = [("uid", "70"), ("tablespaces", "a"), ("label.a", "1"), ("label.b", "2")];
+    let spec = parse(&raw(&created), &pools).unwrap();
+    let set = raw(&[("label.a", "x=y"), ("label.c", ""), ("access", "exclusive")]);
+    let changed = change(&spec, set, &["label.b".to_owned()], &pools).unwrap();
+    let labels = [("a".to_owned(), "x=y".to_owned()), ("c".to_owned(), String::new())].into();
+    assert_eq!(changed, VolumeSpec { labels, access: changed.access, ..spec.clone() });
+    assert_eq!(render(&changed)["access"], "exclusive");
+    let error = |set: &[(&str, &str)], unset: &[&str]| {
+        let unset: Vec<_> = unset.iter().map(|&key| key.to_owned()).collect();
+        change(&spec, raw(set), &unset, &pools).unwrap_err()
+    };
+    for key in ["uid", "pool", "layout", "tablespace.a.pool"] {
+        assert_eq!(error(&[(key, "1")], &[]), OptionError::Fixed(key.to_owned()));
+        assert_eq!(error(&[], &[key]), OptionError::Fixed(key.to_owned()));
+    }
+    assert!(matches!(error(&[("access", "all")], &[]), OptionError::Value { .. }));
+    assert!(matches!(error(&[("label.", "x")], &[]), OptionError::Unknown(_)));
+    assert!(matches!(error(&[("size", "1G")], &[]), OptionError::NotBuilt(_)));
+}

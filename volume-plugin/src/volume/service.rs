@@ -118,6 +118,20 @@ impl Service {
         }
     }
 
+    /// Gives `name` new values of options that can be changed, and takes labels away.
+    pub async fn change(
+        self: Arc<Self>,
+        name: VolumeName,
+        set: RawOptions,
+        unset: Vec<String>,
+    ) -> Result<(), VolumeError> {
+        let _turn = self.turn(&name).await;
+        let mut record = self.ready(&name)?;
+        let pools: Vec<_> = self.pools.names().cloned().collect();
+        record.spec = options::change(&record.spec, set, &unset, &pools)?;
+        self.blocking(move |service| Ok(service.catalog.put(record)?)).await
+    }
+
     /// Mounts `name` for `id` and tells where.
     pub async fn mount(
         self: Arc<Self>,

@@ -30,6 +30,23 @@ fn create_is_idempotent_and_tells_conflicts() {
 }
 
 #[test]
+fn labels_are_changed_for_good() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[("label.a", "1")]).await.unwrap();
+        let set = |key: &str| [(key.to_owned(), "2".to_owned())].into();
+        let change = |name, set, unset| world.service.clone().change(name, set, unset);
+        change(name("v"), set("label.b"), vec!["label.a".to_owned()]).await.unwrap();
+        assert!(change(name("v"), set("uid"), vec![]).await.is_err());
+        let missing = change(name("w"), set("label.b"), vec![]).await;
+        assert!(matches!(missing, Err(VolumeError::Missing(_))));
+        let world = world.restarted();
+        let labels = &world.status("v").await.unwrap()["labels"];
+        assert_eq!(labels, &serde_json::json!({"b": "2"}));
+    });
+}
+
+#[test]
 fn a_create_that_fails_leaves_nothing() {
     apart(|| async {
         let world = World::new();

@@ -1,0 +1,44 @@
+//! The call of `docker pgvol` that changes a volume's options.
+
+use std::sync::Arc;
+
+use plugin_sdk::router::{Refusal, Router};
+use plugin_sdk::wire::null_as_default;
+use serde::{Deserialize, Serialize};
+
+use super::with;
+use crate::app::App;
+use crate::name::VolumeName;
+use crate::volume::options::RawOptions;
+
+/// `/Pgvol.Set`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Set {
+    /// The volume.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub name: String,
+    /// New values.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub set: RawOptions,
+    /// Options that are to have none.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub unset: Vec<String>,
+}
+
+/// What was done.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// The volume.
+    pub name: String,
+}
+
+/// `router` with this call of `app`.
+pub(super) fn routes(router: Router, app: &Arc<App>) -> Router {
+    router.call("/Pgvol.Set", with(app, set))
+}
+
+async fn set(app: Arc<App>, request: Set) -> Result<Done, Refusal> {
+    let name: VolumeName = request.name.parse()?;
+    app.service().await?.change(name.clone(), request.set, request.unset).await?;
+    Ok(Done { name: name.to_string() })
+}
