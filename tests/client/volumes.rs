@@ -137,7 +137,9 @@ fn removed(stage: &Stage) -> Result<()> {
     }
     let trash = || json(stage, &["pgvol", "trash", "--json"]);
     let ids = trash()?["volumes"].as_array().context("volumes")?.clone();
-    let ids: Vec<_> = ids.iter().map(|removed| removed["id"].clone()).collect();
+    // What other scenarios have removed is there too.
+    let ids = ids.iter().filter(|removed| removed["name"] == "appdb");
+    let ids: Vec<_> = ids.map(|removed| removed["id"].clone()).collect();
     ensure!(ids == ["appdb~0", "appdb~1"], "{ids:?}");
     says(&engine.docker(&["pgvol", "trash"])?, &["KEPT UNTIL", "appdb~1", "kept"])?;
     let name = engine.docker(&["pgvol", "undelete", "appdb"])?;
