@@ -12,8 +12,8 @@ cross_suite=trixie
 # cross_names ARCH: sets what others call it, and its loader.
 cross_names() {
     case $1 in
-        amd64) cpu=x86_64 loader=/lib64/ld-linux-x86-64.so.2 ;;
-        arm64) cpu=aarch64 loader=/lib/ld-linux-aarch64.so.1 ;;
+        amd64) cpu=x86_64 elf_machine='\x3e' loader=/lib64/ld-linux-x86-64.so.2 ;;
+        arm64) cpu=aarch64 elf_machine='\xb7' loader=/lib/ld-linux-aarch64.so.1 ;;
         *) die "ARCH=$1 is not known: amd64 or arm64" ;;
     esac
     triplet=$cpu-linux-gnu rust_target=$cpu-unknown-linux-gnu
@@ -82,4 +82,20 @@ cross_linked() {
     install -m 0755 "$1" "$copy"
     chroot "$sysroot" "qemu-$cpu" "$loader" --list "${copy#"$sysroot"}"
     rm "$copy"
+}
+
+# with_qemu COMMAND...: with a kernel that runs programs of the other architecture, which it is told by a
+# mount that goes with the command. While it runs that holds for the whole machine.
+with_qemu() {
+    # shellcheck disable=SC2016 # for the inner shell
+    unshare --mount --propagation private bash -euc '
+        mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+        # As binfmt_misc has it: the head of an executable, and which of its bits count. F keeps the
+        # interpreter open, so that it is found in every root.
+        head="\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00$1\x00"
+        bits="\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
+        [ -e "/proc/sys/fs/binfmt_misc/qemu-$2" ] ||
+            printf %s ":pgvol-$2-$$:M::$head:$bits:$3/usr/bin/qemu-$2:F" >/proc/sys/fs/binfmt_misc/register
+        shift 3
+        exec "$@"' with_qemu "$elf_machine" "$cpu" "$sysroot" "$@"
 }

@@ -9,6 +9,8 @@
 #   --restart-containers   where an upgrade in place cannot be (without docker-registry, or on an
 #                          engine that does not reach this machine's loopback), the plugin is removed
 #                          and made again: stop the containers that use it, and start them afterwards
+#   REGISTRY=HOST:PORT     upgrade through this registry, which the engine reaches, instead of one on this
+#                          machine's loopback for as long as this runs
 #   PACKAGES=DIR           take what package.sh has laid out there and build nothing
 set -euo pipefail
 # shellcheck source=scripts/upgrade.sh
@@ -21,6 +23,7 @@ case ${1:-} in
     *) die "usage: install.sh [--restart-containers]" ;;
 esac
 work=$(mktemp -d)
+registry=${REGISTRY:-}
 
 # Whatever happens, what was taken out of service is put back.
 finish() {
@@ -70,8 +73,6 @@ install_plugin() {
 # install_client NAME: `docker NAME`, for everybody on this machine.
 install_client() {
     local file=$client_plugins/docker-$1
-    # Packages of before there were any have none.
-    [ -e "$packages/cli-plugins/docker-$1" ] || return 0
     ! cmp -s "$packages/cli-plugins/docker-$1" "$file" || return 0
     as_root install -D -m 0755 "$packages/cli-plugins/docker-$1" "$file"
     say "docker $1 is installed as $file"
@@ -80,7 +81,7 @@ install_client() {
 need jq jq
 reach_engine || die "no engine answers: $(docker version 2>&1 | tail -n 1)"
 packages=${PACKAGES:-$work/packages}
-[ -n "${PACKAGES:-}" ] || "$root/scripts/package.sh" "$packages"
+[ -n "${PACKAGES:-}" ] || ARCH=$(docker version -f '{{.Server.Arch}}') "$root/scripts/package.sh" "$packages"
 local_engine=
 if engine_is_here; then
     local_engine=yes

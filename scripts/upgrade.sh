@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # Another version in the place of an installed plugin: within it, or by removing and making it again;
 # and the one before back where the new one does not start. To be sourced by install.sh, which sets
-# $packages, $work and $restart_containers, and at its end enables $down and starts ${stopped[@]}.
+# $packages, $work, $registry and $restart_containers, and at its end enables $down and starts ${stopped[@]}.
 
 # shellcheck source=scripts/registry.sh
 . "${BASH_SOURCE[0]%/*}/registry.sh"
@@ -25,7 +25,7 @@ keep() {
 # reach it.
 publish() {
     local pushed=yes
-    [ -n "${registry:-}" ] || start_registry "$work" || return
+    [ -n "$registry" ] || start_registry "$work" || return
     reference=$registry/$(basename "$1"):$2
     create "$reference" "$1"
     docker plugin push "$reference" >"$work/push" 2>&1 || pushed=
@@ -82,7 +82,7 @@ replace() {
         say "$1 cannot be upgraded in place here, and these containers use it:"
         printf '  %s\n' "${stopped[@]}" >&2
         stopped=()
-        die "nothing is changed; with --restart-containers they are stopped and started again"
+        die "$1 stays as it is; with --restart-containers they are stopped and started again"
     fi
     enabled=$(field "$1" '{{.Enabled}}')
     mapfile -t settings < <(field "$1" '{{range .Settings.Env}}{{println .}}{{end}}' | sed '/^$/d')

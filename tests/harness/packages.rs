@@ -30,7 +30,8 @@ pub fn remove(engine: &Engine) -> Result<()> {
             engine.docker(&["plugin", "rm", plugin])?;
         }
     }
-    engine.shell("rm -rf /var/lib/pgvol /var/lib/pglog /var/lib/elsewhere /var/lib/two").map(drop)
+    let state = "/var/lib/pgvol /var/lib/pglog /var/lib/elsewhere /var/lib/two";
+    engine.shell(&format!("rm -rf {state} /usr/local/lib/docker/cli-plugins")).map(drop)
 }
 
 /// Creates a plugin out of its package with `settings` and enables it.

@@ -9,6 +9,7 @@ mod formats;
 mod packaging;
 mod quickstart;
 mod registry;
+mod remote;
 mod replace;
 mod rollback;
 mod settings;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         packaging::scenarios(),
         quickstart::scenarios(),
         registry::scenarios(),
+        remote::scenarios(),
         upgrade::scenarios(),
         replace::scenarios(),
         rollback::scenarios(),

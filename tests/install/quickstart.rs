@@ -39,7 +39,7 @@ fn quickstart(stage: &Stage) -> Result<()> {
         run(engine, "--clean")?;
         let left = engine.shell(
             "docker ps -aq; docker volume ls -q; docker plugin ls -q
-            ls -d /var/lib/pgvol /var/lib/pglog 2>/dev/null || :",
+            ls -d /var/lib/pgvol /var/lib/pglog /usr/local/lib/docker/cli-plugins/* 2>/dev/null || :",
         )?;
         ensure!(left.is_empty(), "--clean has left: {left}");
         engine.shell("rm -r /var/lib/bin /var/lib/home").map(drop)

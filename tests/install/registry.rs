@@ -11,14 +11,14 @@ use crate::state::{PLUGINS, POOL, inspect, on_bare};
 /// Where the prompt is shown as it is.
 const README: &str = include_str!("../../README.md");
 
-const REGISTRY: &str = "127.0.0.1:5000";
+pub(crate) const REGISTRY: &str = "127.0.0.1:5000";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![Scenario::new("installed_from_a_registry", installed)]
 }
 
-/// A registry on the engine's loopback that has both plugins, until it is dropped.
-fn registry(engine: &Engine) -> Result<LineStream> {
+/// A registry on the engine's loopback, until it is dropped.
+pub(crate) fn serve(engine: &Engine) -> Result<LineStream> {
     engine.shell(&format!(
         "mkdir -p /tmp/registry && cat >/tmp/registry.yml <<YAML
 version: 0.1
@@ -28,20 +28,26 @@ YAML"
     ))?;
     let registry = engine.in_background("exec docker-registry serve /tmp/registry.yml")?;
     eventually(Duration::from_secs(20), || engine.shell("exec 3<>/dev/tcp/127.0.0.1/5000"))?;
+    Ok(registry)
+}
+
+/// Both plugins, into the registry.
+fn push(engine: &Engine) -> Result<()> {
     for plugin in PLUGINS {
         let reference = format!("{REGISTRY}/{plugin}");
         engine.docker(&["plugin", "create", &reference, &format!("/srv/{plugin}")])?;
         engine.docker(&["plugin", "push", &reference])?;
         engine.docker(&["plugin", "rm", &reference])?;
     }
-    Ok(registry)
+    Ok(())
 }
 
 /// No directory is made on the host before; and whoever does not grant has nothing afterwards.
 fn installed(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     on_bare(engine, || {
-        let registry = registry(engine)?;
+        let registry = serve(engine)?;
+        push(engine)?;
         refused(engine)?;
         for (plugin, settings) in [("pgvol", &[POOL][..]), ("pglog", &[])] {
             let reference = format!("{REGISTRY}/{plugin}");

@@ -20,13 +20,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 fn bare(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     on_bare(engine, || {
-        installed(engine, "/srv", "")?;
+        let said = installed(engine, "/srv", "")?;
+        for plugin in PLUGINS {
+            ensure!(said.contains(&format!("docker {plugin} is installed as ")), "{said}");
+            let usage = engine.docker(&[plugin, "--help"])?;
+            ensure!(usage.contains(&format!("docker {plugin}")), "{usage}");
+        }
         let ids = PLUGINS.map(|plugin| inspect(engine, plugin, "{{.Id}} {{.Enabled}}"));
         let said = installed(engine, "/srv", "")?;
         for (plugin, id) in PLUGINS.into_iter().zip(ids) {
             ensure!(said.contains(&format!("{plugin} is up to date")), "{said}");
             ensure!(inspect(engine, plugin, "{{.Id}} {{.Enabled}}")? == id?, "{plugin} is new");
         }
+        ensure!(!said.contains("installed"), "{said}");
         let registry = engine.shell("pgrep docker-registry || :")?;
         ensure!(registry.is_empty(), "the registry still runs: {registry}");
         Ok(())
