@@ -101,6 +101,8 @@ impl Namespace {
             run(program("bash").args(["-c", &format!("kill -KILL {}", self.init)]))?;
         }
         let status = self.unshare.wait()?;
+        // Whoever still wants to enter must not meet a process that gets the same number.
+        self.init = u32::MAX;
         ensure!(status.code() != Some(0), "the first process of an engine ended by itself");
         Ok(())
     }
