@@ -224,7 +224,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the whole machine at once, as [`reboot`](crate::reboot) says, and starts it again.
+    /// Ends the whole machine at once, as [`reboot`] says, and starts it again.
     pub fn reboot(&self, mode: RestartMode) -> Result<()> {
         self.end()?;
         *self.namespace() = boot(&root::engine(self.version)?, self.work.path())?;
