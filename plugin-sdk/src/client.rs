@@ -1,10 +1,12 @@
 //! A client of a plugin socket: what dockerd does, for tests and for tools on the host.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy;
 use hyperlocal::{UnixClientExt, UnixConnector};
 
@@ -56,23 +58,56 @@ impl Client {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<(StatusCode, Bytes), CallError> {
+        let response = self.send(path, body).await?;
+        let status = response.status();
+        Ok((status, whole(path, response).await?))
+    }
+
+    /// Posts as [`Client::post`] and hands each piece of an answer of status 200 to `take` as it comes, until
+    /// that breaks off. Of another status the whole answer is given back.
+    pub async fn stream(
+        &self,
+        path: &str,
+        body: impl Into<Bytes>,
+        mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let mut response = self.send(path, body).await?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            return Ok((status, whole(path, response).await?));
+        }
+        while let Some(frame) = response.frame().await {
+            let frame =
+                frame.map_err(|source| CallError::Answer { path: path.to_owned(), source })?;
+            if frame.data_ref().is_some_and(|bytes| take(bytes).is_break()) {
+                break;
+            }
+        }
+        Ok((status, Bytes::new()))
+    }
+
+    async fn send(
+        &self,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Response<Incoming>, CallError> {
         let request = Request::builder()
             .method(Method::POST)
             .uri(hyperlocal::Uri::new(&self.socket, path))
             .header("Accept", "application/vnd.docker.plugins.v1.2+json")
             .body(Full::new(body.into()))
             .map_err(|source| CallError::Request { path: path.to_owned(), source })?;
-        let response = self
-            .http
+        self.http
             .request(request)
             .await
-            .map_err(|source| CallError::Connection { path: path.to_owned(), source })?;
-        let status = response.status();
-        let answer = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|source| CallError::Answer { path: path.to_owned(), source })?;
-        Ok((status, answer.to_bytes()))
+            .map_err(|source| CallError::Connection { path: path.to_owned(), source })
     }
+}
+
+/// The body of `response`, to its end.
+async fn whole(path: &str, response: Response<Incoming>) -> Result<Bytes, CallError> {
+    let answer = response.into_body().collect().await;
+    answer
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|source| CallError::Answer { path: path.to_owned(), source })
 }

@@ -14,6 +14,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("logs_are_listed_those_of_removed_containers_too", ls),
         Scenario::new("a_log_is_inspected", inspect),
+        Scenario::new("a_stored_log_is_shown_as_docker_shows_it", cat),
+        Scenario::new("a_log_is_deleted_once_it_has_ended", rm),
         Scenario::new("lost_messages_are_counted", dropped).tolerating(&[
             "cannot be stored",
             "messages were lost",
@@ -118,6 +120,99 @@ fn inspect(stage: &Stage) -> Result<()> {
         &["streams:    1 open", "of 1 containers"],
     )?;
     app.remove(LIMIT)?;
+    logging.end()
+}
+
+/// What `docker logs` shows of a container, `docker pglog cat` shows too, and goes on to.
+fn cat(stage: &Stage) -> Result<()> {
+    let logging = Logging::start(stage)?;
+    let script = "for n in $(seq 200); do echo $n; [ $((n % 50)) != 0 ] || { echo e$n >&2; sleep 0.1; }; done; \
+        head -c 40000 /dev/zero | tr '\\0' x; echo; printf 'no newline'";
+    let app = logging.run("app", script)?;
+    ensure!(app.wait(LIMIT)? == 0, "the script failed");
+    let stamped = String::from_utf8(app.logs(&["--timestamps"])?.stdout)?;
+    let middle =
+        stamped.lines().nth(100).and_then(|line| line.split(' ').next()).context("a stamp")?;
+    let command = |words: &str| {
+        let engine = stage.engine();
+        engine.run_shell(LIMIT, &format!("docker {words} app"))
+    };
+    let options = [
+        String::new(),
+        "--timestamps".to_owned(),
+        "--tail 7".to_owned(),
+        "-n all -t".to_owned(),
+        format!("--since {middle}"),
+        format!("--until {middle} --tail 20"),
+        "--since 1h --until 0s".to_owned(),
+        "--since 2100-01-01".to_owned(),
+    ];
+    let mut expected = Vec::new();
+    for options in &options {
+        let docker = command(&format!("logs {options}"))?;
+        let ours = command(&format!("pglog cat {options}"))?;
+        ensure!(ours.success, "{options}: {}", String::from_utf8_lossy(&ours.stderr));
+        ensure!(
+            ours.stdout == docker.stdout && ours.stderr == docker.stderr,
+            "{options}: another log"
+        );
+        expected.push(ours.stdout);
+    }
+    ensure!(expected[0].len() > 40_000 && expected[7].is_empty(), "not what was written");
+    app.remove(LIMIT)?;
+    for (options, expected) in options.iter().zip(expected) {
+        let ours = command(&format!("pglog cat {options}"))?;
+        ensure!(ours.stdout == expected, "{options}: another log after the container's end");
+    }
+    let json = stage.engine().docker(&["pglog", "cat", "--json", "--tail", "1", "app"])?;
+    let line: Value = serde_json::from_str(&json)?;
+    ensure!(
+        line["log"] == "no newline" && line["stream"] == "stdout" && line["time"].is_string(),
+        "{line}"
+    );
+    says(
+        &ends_with(stage, 2, "docker pglog cat --since yesterday app")?,
+        &["--since", "allowed are"],
+    )?;
+    says(&ends_with(stage, 2, "docker pglog cat --tail some app")?, &["--tail", "allowed are"])?;
+    says(&ends_with(stage, 1, "docker pglog cat nobody")?, &["no log of a container nobody"])?;
+    logging.end()
+}
+
+/// Beside it goes what the sinks know of it: the next run's lines are all delivered.
+fn rm(stage: &Stage) -> Result<()> {
+    let logging = Logging::start(stage)?;
+    let engine = stage.engine();
+    let options = ["--log-driver", "pglog", "--log-opt", "file-path=rm.log"];
+    let script = ["base", "bash", "-euc", "echo one; sleep 1000"];
+    let app = Container::run(engine, "app", &[&options[..], &script].concat())?;
+    let delivered = |lines: &str| {
+        eventually(LIMIT, || {
+            ensure!(app.logs(&[])?.stdout == b"one\n", "not just one line is stored");
+            let file = engine.shell("cat /var/log/pglog/rm.log")?;
+            ensure!(file == lines, "delivered is {file:?}");
+            Ok(())
+        })
+    };
+    delivered("one")?;
+    says(&ends_with(stage, 1, "docker pglog rm app")?, &["is being logged; stop it first"])?;
+    delivered("one")?;
+    app.stop(LIMIT)?;
+    let id = app.inspect("{{.Id}}")?;
+    let said = eventually(LIMIT, || {
+        // The sink takes a moment to end.
+        let said = ends_with(stage, 1, "docker pglog rm app gone")?;
+        says(&said, &[&id, "no log of a container gone"]).map(|()| said)
+    })?;
+    ensure!(said.lines().count() == 3, "{said}");
+    let list = json(stage, &["pglog", "ls", "--json"])?;
+    ensure!(list == value!({"containers": []}), "{list}");
+    engine.shell("test -z \"$(ls /var/lib/pglog/journals /var/lib/pglog/sinks | grep -v :)\"")?;
+    // The container's next run has a log again.
+    app.start()?;
+    delivered("one\none")?;
+    app.remove(LIMIT)?;
+    engine.shell("rm /var/log/pglog/rm.log")?;
     logging.end()
 }
 

@@ -12,6 +12,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("volumes_are_listed", ls),
         Scenario::new("a_volume_is_inspected", inspect),
+        Scenario::new("disk_usage_is_shown", df),
         Scenario::new("the_plugin_shows_itself", status),
         Scenario::new("a_volume_that_cannot_be_read_is_shown_as_degraded", degraded)
             .tolerating(&["a record cannot be read"]),
@@ -74,6 +75,30 @@ fn inspect(stage: &Stage) -> Result<()> {
     let found: Value = serde_json::from_str(found)?;
     ensure!(found.as_array().is_some_and(|list| list.len() == 1), "{found}");
     Ok(())
+}
+
+fn df(stage: &Stage) -> Result<()> {
+    stage.plugin()?;
+    let engine = stage.engine();
+    let volume = Volume::create(engine, "pgvol", "appdb", &["tablespaces=fast"])?;
+    let script = "head -c 3M /dev/urandom >/pg/wal/file; head -c 1M /dev/urandom >/pg/tablespaces/fast/file; sync";
+    engine.docker(&["run", "--rm", "-v", "appdb:/pg", "base", "bash", "-euc", script])?;
+    let usage = json(stage, &["pgvol", "df", "--json"])?;
+    let shares = usage["shares"].as_array().context("shares")?;
+    for (role, pool, least) in
+        [("data", "default", 0), ("wal", "wal", 3 << 20), ("tablespace.fast", "default", 1 << 20)]
+    {
+        let share = shares.iter().find(|share| share["role"] == role).context(role)?;
+        ensure!(share["volume"] == "appdb" && share["pool"] == pool, "{share}");
+        let used = share["used"].as_u64().context("used")?;
+        ensure!((least..least + (1 << 20)).contains(&used), "{share}");
+    }
+    let text = engine.docker(&["pgvol", "df"])?;
+    says(
+        &text,
+        &["VOLUME", "appdb    wal               wal       3.", "BY VOLUMES", "default   1.0 GiB"],
+    )?;
+    volume.remove()
 }
 
 fn status(stage: &Stage) -> Result<()> {

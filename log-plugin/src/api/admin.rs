@@ -8,12 +8,14 @@ use plugin_sdk::router::{Refusal, Router};
 use plugin_sdk::wire::null_as_default;
 use serde::Deserialize;
 
-use super::answers::{Container, Dropped, Inspect, Limits, List, Segment, Sink, Status, Stream};
+use super::answers::{
+    Container, Dropped, Inspect, Limits, List, Removed, Segment, Sink, Status, Stream,
+};
 use super::wire::Empty;
 use super::{Api, Logs};
 use crate::app::FORMATS;
 use crate::ingest::StreamRecord;
-use crate::journal::{About, Inventory, Stored};
+use crate::journal::{About, Inventory, RemovalError, Stored};
 use crate::names::ContainerId;
 use crate::options::LogSpec;
 use crate::sink::SinkStatus;
@@ -27,10 +29,11 @@ struct Of {
 
 /// `router` with the admin calls of `api`.
 pub(super) fn routes(router: Router, api: &Api) -> Router {
-    let (lists, inspects, states) = (api.clone(), api.clone(), api.clone());
+    let [lists, inspects, removes, states] = [(); 4].map(|()| api.clone());
     router
         .call("/Pglog.List", move |_: Empty| list(lists.clone()))
         .call("/Pglog.Inspect", move |of: Of| inspect(inspects.clone(), of))
+        .call("/Pglog.Remove", move |of: Of| remove(removes.clone(), of))
         .call("/Pglog.Status", move |_: Empty| status(states.clone()))
 }
 
@@ -59,6 +62,26 @@ async fn inspect(api: Api, of: Of) -> Result<Inspect, Refusal> {
         }
     });
     found.await?
+}
+
+/// Refused while anything may still be added to the log or has to be delivered out of it.
+async fn remove(api: Api, of: Of) -> Result<Removed, Refusal> {
+    let id = ContainerId::parse(&of.container)?;
+    let logs = api.logs()?;
+    let removed = tokio::task::spawn_blocking(move || {
+        if !logs.journals.stored()?.contains(&id) {
+            return Err(Refusal::new(format!("no log of a container {id} is stored")));
+        }
+        let journal = logs.journals.get(&id);
+        if journal.is_open() {
+            return Err(RemovalError::Live.into());
+        }
+        logs.sinks.forget(&id)?;
+        let bytes = journal.remove_all()?;
+        tracing::info!(op = "remove", container = %id, bytes);
+        Ok(Removed { id: id.to_string(), bytes })
+    });
+    removed.await?
 }
 
 /// Answered also while the state cannot be used: this is where one looks for the reason.

@@ -64,6 +64,16 @@ pub struct Inspect {
     pub sinks: Vec<Sink>,
 }
 
+/// `/Pglog.Remove`: a log that is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Removed {
+    /// The container's full id.
+    pub id: String,
+    /// Bytes that were stored.
+    pub bytes: u64,
+}
+
 /// How much is kept of a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

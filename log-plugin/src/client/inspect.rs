@@ -28,6 +28,6 @@ impl Inspect {
             let container = container::find(session, &known.containers, word)?;
             session.call("/Pglog.Inspect", &Of { container })
         };
-        session.show_each(self.containers, get, text::outline)
+        session.show_each(self.containers, get, text::outline, "\n")
     }
 }

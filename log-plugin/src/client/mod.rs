@@ -3,9 +3,12 @@
 //! A command is a file here: a struct of its arguments, whose `run` calls the plugin and shows the answer;
 //! a new one is one more file, variant and arm.
 
+mod cat;
 mod container;
 mod inspect;
 mod ls;
+mod moment;
+mod rm;
 mod status;
 
 use clap::Subcommand;
@@ -20,6 +23,10 @@ pub enum Pglog {
     Ls(ls::Ls),
     /// Show all that is known of containers' logs
     Inspect(inspect::Inspect),
+    /// Show a stored log, that of a removed container too
+    Cat(cat::Cat),
+    /// Delete stored logs
+    Rm(rm::Rm),
     /// Show the plugin, its settings, and what was dropped
     Status(status::Status),
 }
@@ -32,6 +39,8 @@ impl Commands for Pglog {
         match self {
             Self::Ls(ls) => ls.run(session),
             Self::Inspect(inspect) => inspect.run(session),
+            Self::Cat(cat) => cat.run(session),
+            Self::Rm(rm) => rm.run(session),
             Self::Status(status) => status.run(session),
         }
     }

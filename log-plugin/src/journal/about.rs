@@ -8,6 +8,7 @@ use plugin_sdk::{durable, record};
 use serde::{Deserialize, Serialize};
 
 use super::Journal;
+use super::removal::missing_is_fine;
 
 pub(crate) const KIND: &str = "pglog-container";
 pub(crate) const VERSION: u32 = 1;
@@ -29,6 +30,11 @@ impl Journal {
     pub fn about(&self) -> Option<About> {
         let bytes = std::fs::read(self.dir.join(FILE)).ok()?;
         record::decode(KIND, VERSION, &bytes).ok()
+    }
+
+    /// Forgets it.
+    pub(super) fn forget_about(&self) -> io::Result<()> {
+        missing_is_fine(std::fs::remove_file(self.dir.join(FILE)))
     }
 
     /// Notes it, if anything is stored of the container and it is not noted already.

@@ -152,13 +152,22 @@ impl Journal {
             state.last
         };
         let segment = Segment { sequence, tag: stream.tag().to_owned(), size: 0, live: true };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(segment.path(&self.dir))
-            .inspect_err(|_| self.not_begun(sequence))?;
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(segment.path(&self.dir))
+        };
+        let file = match open() {
+            // The whole journal was being deleted.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                durable::create_dir(&self.dir, 0o700).and_then(|()| open())
+            }
+            made => made,
+        };
+        let file = file.inspect_err(|_| self.not_begun(sequence))?;
         self.state().segments.insert(sequence, segment);
         Ok(Opened { sequence, file, size: 0, scan: Scan::default(), missing: 0 })
     }

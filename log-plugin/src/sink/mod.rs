@@ -8,6 +8,7 @@
 
 mod delivery;
 mod file;
+mod forget;
 mod ledger;
 mod notice;
 mod outlet;
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use self::delivery::{Delivery, DeliveryError};
 use self::file::FileOutlet;
+pub use self::forget::ForgetError;
 use self::ledger::Ledger;
 pub(crate) use self::ledger::{KIND as LEDGER_KIND, VERSION as LEDGER_VERSION};
 use self::outlet::Outlet;
@@ -211,6 +213,10 @@ impl Sinks {
         self.tasks.wait().await;
     }
 
+    fn cursor_path(&self, container: &ContainerId, kind: SinkKind) -> PathBuf {
+        self.directory.join(format!("{container}.{}.cursor", kind.name()))
+    }
+
     fn record_path(&self, container: &ContainerId) -> PathBuf {
         self.directory.join(format!("{container}.record"))
     }
@@ -320,7 +326,7 @@ impl Sinks {
 
     async fn delivery(self: &Arc<Self>, key: &Key, own: &Running) -> io::Result<Delivery> {
         let (container, kind) = key;
-        let path = self.directory.join(format!("{container}.{}.cursor", kind.name()));
+        let path = self.cursor_path(container, *kind);
         let (host, own) = (self.host.clone(), own.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let ledger = Ledger::open(&path)?;

@@ -19,6 +19,9 @@ pub enum SinkKind {
 }
 
 impl SinkKind {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::File, Self::Syslog];
+
     /// As it is called in options and in names of files.
     pub fn name(self) -> &'static str {
         match self {

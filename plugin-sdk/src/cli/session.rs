@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 
 use hyper::StatusCode;
@@ -83,6 +84,22 @@ struct Connection {
     runtime: Runtime,
 }
 
+impl Connection {
+    /// The answer to `path`, unless it is a refusal.
+    fn judge(&self, path: &str, status: StatusCode, bytes: &[u8]) -> Result<Value, Failure> {
+        let call = path.to_owned();
+        if status == StatusCode::NOT_FOUND {
+            return Err(Failure::Older { plugin: self.plugin.clone(), call });
+        }
+        let value: Value =
+            serde_json::from_slice(bytes).map_err(|source| Failure::Answer { call, source })?;
+        match value.get("Err").and_then(Value::as_str) {
+            Some(words) if !words.is_empty() => Err(Failure::Refused(words.to_owned())),
+            _ => Ok(value),
+        }
+    }
+}
+
 impl Session {
     pub(super) fn new(
         identity: Identity,
@@ -99,15 +116,7 @@ impl Session {
         let request = serde_json::to_vec(request).map_err(answer)?;
         let connection = self.connection()?;
         let (status, bytes) = connection.runtime.block_on(connection.client.post(path, request))?;
-        if status == StatusCode::NOT_FOUND {
-            let (plugin, call) = (connection.plugin.clone(), path.to_owned());
-            return Err(Failure::Older { plugin, call });
-        }
-        let value: Value = serde_json::from_slice(&bytes).map_err(answer)?;
-        match value.get("Err").and_then(Value::as_str) {
-            Some(words) if !words.is_empty() => Err(Failure::Refused(words.to_owned())),
-            _ => Ok(value),
-        }
+        connection.judge(path, status, &bytes)
     }
 
     /// As [`Session::call`], with the answer taken apart.
@@ -117,6 +126,33 @@ impl Session {
         request: &impl Serialize,
     ) -> Result<T, Failure> {
         read(self.call(path, request)?)
+    }
+
+    /// As [`Session::call`], of a call that answers with a stream of bytes.
+    pub fn stream(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let answer = |source| Failure::Answer { call: path.to_owned(), source };
+        let request = serde_json::to_vec(request).map_err(answer)?;
+        let connection = self.connection()?;
+        let mut taken = Ok(());
+        let (status, refusal) =
+            connection.runtime.block_on(connection.client.stream(path, request, |bytes| {
+                taken = take(bytes);
+                if taken.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            }))?;
+        if status == StatusCode::OK {
+            return taken.map_err(Failure::Output);
+        }
+        connection.judge(path, status, &refusal).map(drop)
+    }
+
+    /// How answers are shown.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Runs `docker WORDS` on the engine that is meant and gives what it prints.
@@ -137,13 +173,14 @@ impl Session {
         io::stdout().write_all(text.as_bytes()).map_err(Failure::Output)
     }
 
-    /// Gets an answer for each of `names` and shows what came, a list in JSON; what did not come is the
+    /// Gets an answer for each of `names` and shows what came, with `between` between two, a list in JSON; what did not come is the
     /// failure, after everything else was shown.
     pub fn show_each(
         &self,
         names: Vec<String>,
         get: impl Fn(&str) -> Result<Value, Failure>,
         render: impl Fn(&Value) -> String,
+        between: &str,
     ) -> Result<(), Failure> {
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
         for name in names {
@@ -155,7 +192,7 @@ impl Session {
             }
         }
         self.show(Value::Array(answers), |answers: Vec<Value>| {
-            answers.iter().map(render).collect::<Vec<_>>().join("\n")
+            answers.iter().map(render).collect::<Vec<_>>().join(between)
         })?;
         if failures.is_empty() { Ok(()) } else { Err(Failure::Several(failures)) }
     }
@@ -216,6 +253,23 @@ mod tests {
         assert_eq!(words(), Ok(()));
         drop(listener);
         assert!(words().unwrap_err().contains("does not answer"));
+    }
+
+    #[test]
+    fn refusals_and_calls_that_are_not_known_are_told_apart() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let client = Client::new(std::path::Path::new("/nowhere"));
+        let connection = Connection { plugin: "p:1".to_owned(), client, runtime };
+        let judged = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            connection.judge("/X.Y", status, body.as_bytes()).map_err(|error| error.to_string())
+        };
+        assert_eq!(judged(200, r#"{"a":1,"Err":""}"#).unwrap()["a"], 1);
+        assert_eq!(judged(200, r#"{"Err":"no such volume: v"}"#).unwrap_err(), "no such volume: v");
+        assert_eq!(judged(500, r#"{"Err":"torn"}"#).unwrap_err(), "torn");
+        let older = judged(404, r#"{"Err":"this plugin has no call"}"#).unwrap_err();
+        assert!(older.contains("p:1 is older") && older.contains("/X.Y"), "{older}");
+        assert!(judged(200, "{").unwrap_err().contains("not understood"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use plugin_sdk::router::{Refusal, Router};
 use plugin_sdk::wire::null_as_default;
 use serde::{Deserialize, Serialize};
 
-use super::answers::{Degraded, List, Pool, Status, Volume};
+use super::answers::{Degraded, DiskUsage, List, Pool, Share, Status, Volume};
 use super::wire::Nothing;
 use super::with;
 use crate::app::{App, FORMATS};
@@ -39,6 +39,7 @@ pub(super) fn routes(router: Router, app: &Arc<App>) -> Router {
     router
         .call("/Pgvol.List", with(app, list))
         .call("/Pgvol.Inspect", with(app, inspect))
+        .call("/Pgvol.DiskUsage", with(app, disk_usage))
         .call("/Pgvol.Status", with(app, status))
 }
 
@@ -59,6 +60,20 @@ async fn inspect(app: Arc<App>, request: Of) -> Result<Inspect, Refusal> {
             Ok(Inspect { name, created, status })
         }
     }
+}
+
+/// Looks at every file, so it takes as long as that takes.
+async fn disk_usage(app: Arc<App>, _: Nothing) -> Result<DiskUsage, Refusal> {
+    let service = app.service().await?;
+    let shares = service.role_space().await.into_iter().map(|space| Share {
+        volume: space.volume.to_string(),
+        role: space.role.to_string(),
+        pool: space.pool.to_string(),
+        used: space.used,
+    });
+    let shares = shares.collect();
+    let pools = service.glance_at_pools().await?.into_iter().map(Pool::from).collect();
+    Ok(DiskUsage { shares, pools })
 }
 
 /// Answered also while the state cannot be used: this is where one looks for the reason.

@@ -86,6 +86,30 @@ pub struct Pool {
     pub free: Option<u64>,
 }
 
+/// `/Pgvol.DiskUsage`: who takes what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskUsage {
+    /// By volume.
+    pub shares: Vec<Share>,
+    /// As in the status.
+    pub pools: Vec<Pool>,
+}
+
+/// A role of a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Share {
+    /// The volume.
+    pub volume: String,
+    /// Its role, as options write it.
+    pub role: String,
+    /// Where the role lives.
+    pub pool: String,
+    /// Bytes allocated; none where that could not be seen.
+    pub used: Option<u64>,
+}
+
 /// A volume that is degraded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

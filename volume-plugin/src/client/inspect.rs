@@ -1,7 +1,7 @@
 //! `docker pgvol inspect VOLUME...`.
 
 use plugin_sdk::cli::{Failure, Session, text};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Which volumes.
 #[derive(Debug, clap::Args)]
@@ -14,14 +14,7 @@ pub struct Inspect {
 impl Inspect {
     /// All that can be shown is shown, whatever is wrong with the others.
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
-        session.show_each(
-            self.volumes,
-            |name| session.call("/Pgvol.Inspect", &json!({"name": name})),
-            render,
-        )
+        let get = |name: &str| session.call("/Pgvol.Inspect", &json!({"name": name}));
+        session.show_each(self.volumes, get, text::outline, "\n")
     }
-}
-
-fn render(volume: &Value) -> String {
-    text::outline(volume)
 }

@@ -3,6 +3,7 @@
 //! A command is a file here: a struct of its arguments, whose `run` calls the plugin and shows the answer;
 //! a new one is one more file, variant and arm.
 
+mod df;
 mod inspect;
 mod ls;
 mod purge;
@@ -24,6 +25,8 @@ pub enum Pgvol {
     Ls(ls::Ls),
     /// Show all that is known of volumes
     Inspect(inspect::Inspect),
+    /// Show what volumes and pools take
+    Df(df::Df),
     /// Show the plugin, its settings and its pools, and what is wrong
     Status(status::Status),
     /// Change what can be changed of a volume
@@ -47,6 +50,7 @@ impl Commands for Pgvol {
         match self {
             Self::Ls(ls) => ls.run(session),
             Self::Inspect(inspect) => inspect.run(session),
+            Self::Df(df) => df.run(session),
             Self::Status(status) => status.run(session),
             Self::Set(set) => set.run(session),
             Self::Trash(trash) => trash.run(session),

@@ -15,11 +15,20 @@ use crate::postgres::control::{self, Cluster};
 use crate::sys::beneath::Dir;
 use plugin_sdk::chain::chain;
 
-/// How long an answer waits for what is being looked at.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a look may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    /// How long an answer waits for what is being looked at.
+    pub(super) patience: Duration,
+    /// How long measuring one role may take.
+    pub(super) measure: Duration,
+}
 
-/// How long measuring one role may take.
-const MEASURE: Duration = Duration::from_secs(2);
+impl Effort {
+    /// For `docker volume inspect`.
+    const GLANCE: Self =
+        Self { patience: Duration::from_millis(100), measure: Duration::from_secs(2) };
+}
 
 /// A measured size is good enough for so many times what measuring it took: one core is never
 /// busy with it for more than a twentieth, and a small volume is shown as it is.
@@ -86,16 +95,26 @@ impl Inspector {
         volume: &VolumeName,
         roles: Vec<RolePlace>,
     ) -> Inspection {
+        self.inspect_with(volume, roles, Effort::GLANCE).await
+    }
+
+    /// As [`Inspector::inspect`], with another effort.
+    pub(super) async fn inspect_with(
+        self: &Arc<Self>,
+        volume: &VolumeName,
+        roles: Vec<RolePlace>,
+        effort: Effort,
+    ) -> Inspection {
         let Some(before) = self.begin(volume) else { return self.last(volume) };
         let inspector = Arc::clone(self);
         let of = volume.clone();
         let look = tokio::task::spawn_blocking(move || {
             let _done = Looking { inspector: &inspector, volume: &of };
-            let seen = look(&roles, before);
+            let seen = look(&roles, before, effort.measure);
             inspector.state().seen.insert(of.clone(), seen);
         });
         // Whoever does not wait leaves the result to the next.
-        drop(tokio::time::timeout(PATIENCE, look).await);
+        drop(tokio::time::timeout(effort.patience, look).await);
         self.last(volume)
     }
 
@@ -135,7 +154,7 @@ impl Drop for Looking<'_> {
     }
 }
 
-fn look(roles: &[RolePlace], before: Seen) -> Seen {
+fn look(roles: &[RolePlace], before: Seen, measure: Duration) -> Seen {
     let (mut cluster, mut trouble) = (None, None);
     let fresh = before.measured.is_some_and(Measured::is_fresh);
     let begun = Instant::now();
@@ -154,7 +173,7 @@ fn look(roles: &[RolePlace], before: Seen) -> Seen {
         if *role == Role::Data {
             cluster = control::read(&directory);
         }
-        if !fresh && let Ok(Some(bytes)) = usage::used(&directory, Instant::now() + MEASURE) {
+        if !fresh && let Ok(Some(bytes)) = usage::used(&directory, Instant::now() + measure) {
             used.insert(role.clone(), bytes);
         }
     }

@@ -15,6 +15,7 @@ mod recovery;
 mod removal;
 pub mod service;
 mod share;
+pub mod space;
 pub mod spec;
 pub mod status;
 #[cfg(test)]

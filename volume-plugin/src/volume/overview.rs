@@ -64,6 +64,7 @@ impl Service {
         let (mut known, mut recorded) = (Known { mounts: ids, ..Known::default() }, None);
         if let Entry::Volume(record) = &entry {
             known.trouble = self.places(record).1.or(self.inspector.last(&name).trouble);
+            known.outlook = self.guard.outlook(&name);
             recorded = Some(Recorded {
                 created: record.created,
                 layout: record.spec.layout.to_string(),

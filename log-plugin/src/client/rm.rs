@@ -1,0 +1,35 @@
+//! `docker pglog rm CONTAINER...`: deletes stored logs.
+
+use plugin_sdk::cli::{Failure, Nothing, Session};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::container;
+use crate::api::answers::List;
+
+/// Which containers.
+#[derive(Debug, clap::Args)]
+pub struct Rm {
+    /// Names or ids of containers that are not being logged
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Of which container.
+#[derive(Debug, Serialize)]
+struct Of {
+    container: String,
+}
+
+impl Rm {
+    /// What can be deleted is, whatever is wrong with the others; says of which.
+    pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
+        let known: List = session.ask("/Pglog.List", &Nothing {})?;
+        let remove = |word: &str| {
+            let container = container::find(session, &known.containers, word)?;
+            session.call("/Pglog.Remove", &Of { container })
+        };
+        let line = |removed: &Value| format!("{}\n", removed["id"].as_str().unwrap_or_default());
+        session.show_each(self.containers, remove, line, "")
+    }
+}
