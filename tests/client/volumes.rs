@@ -158,20 +158,20 @@ fn removed(stage: &Stage) -> Result<()> {
     stage.plugin()?;
     let engine = stage.engine();
     for _ in 0..2 {
-        Volume::create(engine, "pgvol", "appdb", &["label.a=1", "label.b=2"])?.remove()?;
+        Volume::create(engine, "pgvol", "back", &["label.a=1", "label.b=2"])?.remove()?;
     }
     let trash = || json(stage, &["pgvol", "trash", "--json"]);
     let ids = trash()?["volumes"].as_array().context("volumes")?.clone();
-    // What other scenarios have removed is there too.
-    let ids = ids.iter().filter(|removed| removed["name"] == "appdb");
+    // What other scenarios have removed is there too, under other names.
+    let ids = ids.iter().filter(|removed| removed["name"] == "back");
     let ids: Vec<_> = ids.map(|removed| removed["id"].clone()).collect();
-    ensure!(ids == ["appdb~0", "appdb~1"], "{ids:?}");
-    says(&engine.docker(&["pgvol", "trash"])?, &["KEPT UNTIL", "appdb~1", "kept"])?;
-    let name = engine.docker(&["pgvol", "undelete", "appdb"])?;
-    ensure!(name == "appdb", "{name}");
-    let said = ends_with(stage, 1, "docker pgvol undelete appdb")?;
-    says(&said, &["volume appdb exists", "--as NAME"])?;
-    engine.docker(&["pgvol", "undelete", "appdb~0", "--as", "older"])?;
+    ensure!(ids == ["back~0", "back~1"], "{ids:?}");
+    says(&engine.docker(&["pgvol", "trash"])?, &["KEPT UNTIL", "back~1", "kept"])?;
+    let name = engine.docker(&["pgvol", "undelete", "back"])?;
+    ensure!(name == "back", "{name}");
+    let said = ends_with(stage, 1, "docker pgvol undelete back")?;
+    says(&said, &["volume back exists", "--as NAME"])?;
+    engine.docker(&["pgvol", "undelete", "back~0", "--as", "older"])?;
     engine.docker(&["pgvol", "set", "older", "label.a=x=y", "label.c=", "--unset", "label.b"])?;
     let shown = json(stage, &["pgvol", "inspect", "older", "--json"])?;
     ensure!(shown[0]["labels"] == value!({"a": "x=y", "c": ""}), "{shown}");
@@ -180,11 +180,11 @@ fn removed(stage: &Stage) -> Result<()> {
     for words in ["set older", "set older label.a", "purge", "purge --all older", "undelete"] {
         ends_with(stage, 2, &format!("docker pgvol {words}"))?;
     }
-    engine.docker(&["volume", "rm", "appdb", "older"])?;
+    engine.docker(&["volume", "rm", "back", "older"])?;
     let said = ends_with(stage, 1, "docker pgvol purge gone")?;
     says(&said, &["the trash has no gone"])?;
     let ids = engine.docker(&["pgvol", "purge", "older"])?;
-    ensure!(ids == "appdb~0", "{ids}");
+    ensure!(ids == "back~0", "{ids}");
     engine.docker(&["pgvol", "purge", "--all"])?;
     eventually(Duration::from_secs(30), || {
         let left = trash()?;
