@@ -67,7 +67,7 @@ pub fn next_version(engine: &Engine) -> Result<()> {
 pub fn next_version_of(engine: &Engine, plugins: &[&str], version: usize) -> Result<()> {
     let script = format!(
         r#"mkdir -p /var/lib/two
-        cp -a --no-clobber /srv/pgvol /srv/pglog /var/lib/two 2>/dev/null
+        cp -a --no-clobber /srv/pgvol /srv/pglog /srv/cli-plugins /var/lib/two 2>/dev/null
         for plugin in {plugins}; do
             echo {version} >"/var/lib/two/$plugin/rootfs/version"
             jq '.description = "{version}" | .env += [{{name: "NEXT", value: "1", settable: ["value"]}}]' \
