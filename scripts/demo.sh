@@ -61,7 +61,7 @@ clean_plugin() {
     fi
     [ -e "$state/own-$1-state" ] || return 0
     others=$(as_root find "/var/lib/$1/catalog" "/var/lib/$1/journals" -mindepth 1 -maxdepth 1 2>/dev/null |
-        grep -vFf "$state/containers") || :
+        grep -vFf "$state/containers" | grep -v "/catalog/${name}[.~]") || :
     if [ -n "$others" ]; then
         say "/var/lib/$1 holds what is not quickstart's: it stays"
     else
@@ -116,8 +116,10 @@ restart_and_compare() {
     printf 'the same as before the restart:\n%s\n' "$after"
 }
 
-# remove_demo: what an earlier run left; the anonymous volume of the image goes with the container.
+# remove_demo: what an earlier run left; the anonymous volume of the image goes with the container, and
+# the volume goes past the trash.
 remove_demo() {
     docker rm -f -v "$name" >/dev/null 2>&1 || :
     if docker volume inspect "$name" >/dev/null 2>&1; then docker volume rm "$name" >/dev/null; fi
+    docker pgvol purge "$name" >/dev/null 2>&1 || :
 }
