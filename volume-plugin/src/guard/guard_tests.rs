@@ -198,6 +198,7 @@ fn servers_that_were_beside_each_other_before_are_told_and_go_on() {
     let (one, other) = (world.serve("data").unwrap(), world.serve("data").unwrap());
     world.watch();
     world.guard.examine();
+    eventually("both are told", || world.outlook().trouble.is_some());
     let trouble = world.outlook().trouble.unwrap();
     for server in [&one, &other] {
         assert!(trouble.contains(&format!("process {}", server.0.id())), "{trouble}");
@@ -217,6 +218,24 @@ fn a_thread_that_is_lost_is_told_and_replaced() {
         world.outlook().trouble.is_some_and(|trouble| trouble.contains("panicked"))
     });
     eventually("it is replaced", || world.outlook().trouble.is_none());
+    assert!(world.serve("data").is_none());
+}
+
+/// As where a server works on a file server that is gone.
+#[test]
+fn a_look_at_other_processes_that_hangs_holds_nobody_up() {
+    let world = World::guarded();
+    let _first = world.serve("data").unwrap();
+    let hung = Arc::clone(&world.guard.0.hung);
+    let _hung = hung.lock().unwrap();
+    world.guard.examine();
+    world.guard.0.broken.store(true, Ordering::Relaxed);
+    eventually("the loss is told", || world.outlook().trouble.is_some());
+    eventually("it is replaced", || world.outlook().trouble.is_none());
+    let control = world.data("data/global/pg_control");
+    let reader = thread::spawn(move || fs::read(control).is_ok());
+    eventually("the control file can be read", || reader.is_finished());
+    assert!(reader.join().unwrap());
     assert!(world.serve("data").is_none());
 }
 

@@ -8,6 +8,8 @@
 //!
 //! Invariants:
 //! - The thread that answers waits for nothing: a checkpoint of a running server waits for it.
+//! - Nothing is watched while no such thread runs, and nobody waits for a look at other processes:
+//!   the directory that one of them works in may lie on a file server that is gone.
 //! - Whoever is let through is noted before it goes on, so that of two that start at the same
 //!   instant the second is denied.
 //! - While there is no guard the kernel allows. So when one begins, it looks for servers that
@@ -19,6 +21,7 @@
 
 mod answering;
 mod arbiter;
+mod background;
 mod census;
 mod scout;
 mod table;
@@ -40,6 +43,7 @@ use crate::postgres::server;
 use crate::sys::fanotify::Group;
 use answering::Answering;
 use arbiter::Arbiter;
+use background::Background;
 use census::Census;
 use plugin_sdk::chain::chain;
 use scout::Scout;
@@ -63,6 +67,8 @@ pub struct Guard(Arc<Shared>);
 struct Shared {
     table: Arc<Table>,
     scout: Scout,
+    /// Looks who serves.
+    examiner: Background,
     /// The group of the moment, if there is one.
     group: Mutex<Option<Group>>,
     /// Why there is none.
@@ -71,6 +77,9 @@ struct Shared {
     /// Has the thread that answers panic once.
     #[cfg(test)]
     broken: AtomicBool,
+    /// Has the look at other processes hang while a test holds it.
+    #[cfg(test)]
+    hung: Arc<Mutex<()>>,
 }
 
 /// What can be told of a volume's clusters.
@@ -105,15 +114,31 @@ impl Guard {
     /// Begins to guard, as soon as that is possible.
     pub fn start() -> Self {
         let table = Arc::new(Table::default());
+        #[cfg(test)]
+        let hung = Arc::<Mutex<()>>::default();
+        let examiner = {
+            let table = Arc::clone(&table);
+            #[cfg(test)]
+            let hung = Arc::clone(&hung);
+            move || {
+                #[cfg(test)]
+                drop(hung.lock());
+                examine(&table);
+            }
+        };
         let shared = Arc::new(Shared {
             scout: Scout::new(Arc::clone(&table)),
             table,
+            examiner: Background::start("examiner", examiner),
             group: Mutex::default(),
             trouble: Mutex::default(),
             stop: AtomicBool::new(false),
             #[cfg(test)]
             broken: AtomicBool::new(false),
+            #[cfg(test)]
+            hung,
         });
+        // What is watched from here on waits for the thread that is about to answer.
         shared.open();
         let (keeper, scout) = (Arc::clone(&shared), Arc::clone(&shared));
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
@@ -144,9 +169,10 @@ impl Guard {
         }
     }
 
-    /// Looks who serves the guarded volumes, and notes those that are beside each other.
+    /// Has somebody look who serves the guarded volumes, and note those that are beside each
+    /// other; does not wait for it.
     pub fn examine(&self) {
-        self.0.examine();
+        self.0.examiner.ask();
     }
 
     /// What can be told of `volume`.
@@ -180,10 +206,16 @@ impl Drop for Guard {
 impl Shared {
     /// Keeps somebody answering: when that ends, for whatever reason, the kernel allows, and it
     /// begins anew.
-    fn keep(&self) {
+    fn keep(self: &Arc<Self>) {
+        let shared = Arc::clone(self);
+        let marker = Background::start("marker", move || shared.watch_all());
         while !self.stopped() {
             if let Some(group) = self.group().or_else(|| self.open()) {
-                let ended = thread::scope(|scope| scope.spawn(|| self.answer(group)).join());
+                let ended = thread::scope(|scope| {
+                    let answering = scope.spawn(|| self.answer(group));
+                    marker.ask();
+                    answering.join()
+                });
                 let reason = match ended {
                     Ok(Ok(())) => "it was stopped".to_owned(),
                     Ok(Err(reason)) => reason,
@@ -217,7 +249,7 @@ impl Shared {
         answering.run(stop).map_err(|error| chain(&error))
     }
 
-    /// Opens a group and has it watch all that is guarded.
+    /// Opens a group, which watches nothing yet.
     fn open(&self) -> Option<Group> {
         let group = match Group::new() {
             Ok(group) => group,
@@ -231,16 +263,16 @@ impl Shared {
             }
         };
         self.set_group(Some(group.clone()));
-        *self.trouble() = None;
-        self.watch_all(&group);
         Some(group)
     }
 
-    fn watch_all(&self, group: &Group) {
+    /// Has the group of the moment watch all that is guarded.
+    fn watch_all(&self) {
+        let Some(group) = self.group() else { return };
         for volume in self.table.volumes() {
             for watched in self.table.entry(&volume).into_iter().flat_map(|entry| entry.directories)
             {
-                match watched.begin(group) {
+                match watched.begin(&group) {
                     Ok(Some(control)) => self.table.index(&watched, control),
                     Ok(None) => {}
                     Err(error) => {
@@ -248,34 +280,16 @@ impl Shared {
                     }
                 }
             }
-            self.scout.look(&volume, Some(group));
+            self.scout.look(&volume, Some(&group));
         }
-        self.examine();
-    }
-
-    fn examine(&self) {
-        let servers = match server::all() {
-            Ok(servers) => servers,
-            Err(error) => {
-                tracing::error!(%error, "who serves cannot be seen");
-                return;
-            }
-        };
-        for volume in self.table.volumes() {
-            for watched in self.table.entry(&volume).into_iter().flat_map(|entry| entry.directories)
-            {
-                let census = Census::among(&watched, &servers);
-                if let Some(oldest) = census.oldest()
-                    && !watched.holder().is_some_and(|holder| holder.is_alive())
-                {
-                    watched.give_to(oldest);
-                }
-                watched.set_rivals(census.rivals());
-                if let Some(trouble) = rivalry(&watched) {
-                    tracing::error!(volume = %volume, trouble, "two servers");
-                }
-            }
+        drop(group);
+        // Whoever loses it meanwhile tells why after this.
+        let group = self.locked_group();
+        if group.is_some() {
+            *self.trouble() = None;
         }
+        drop(group);
+        self.examiner.ask();
     }
 
     /// The kernel allows from here on.
@@ -290,15 +304,48 @@ impl Shared {
 
     /// The group of the moment. Not kept for long: only the last handle closes it.
     fn group(&self) -> Option<Group> {
-        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.locked_group().clone()
     }
 
     fn set_group(&self, group: Option<Group>) {
-        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = group;
+        *self.locked_group() = group;
+    }
+
+    fn locked_group(&self) -> MutexGuard<'_, Option<Group>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trouble(&self) -> MutexGuard<'_, Option<String>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks who serves what is in `table`. May hang, as its caller knows.
+fn examine(table: &Table) {
+    let volumes = table.volumes();
+    if volumes.is_empty() {
+        return;
+    }
+    let servers = match server::all() {
+        Ok(servers) => servers,
+        Err(error) => {
+            tracing::error!(%error, "who serves cannot be seen");
+            return;
+        }
+    };
+    for volume in volumes {
+        for watched in table.entry(&volume).into_iter().flat_map(|entry| entry.directories) {
+            let census = Census::among(&watched, &servers);
+            if let Some(oldest) = census.oldest()
+                && !watched.holder().is_some_and(|holder| holder.is_alive())
+            {
+                watched.give_to(oldest);
+            }
+            watched.set_rivals(census.rivals());
+            if let Some(trouble) = rivalry(&watched) {
+                tracing::error!(volume = %volume, trouble, "two servers");
+            }
+        }
     }
 }
 

@@ -64,11 +64,8 @@ impl Service {
             })
             .await?;
         }
-        self.blocking(|service| {
-            service.guard.examine();
-            Ok(())
-        })
-        .await
+        self.guard.examine();
+        Ok(())
     }
 
     /// Volumes that somebody has mounted, or is about to.
