@@ -21,6 +21,7 @@ use std::io::{
 };
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::name::VolumeName;
 use crate::sys::beneath::Dir;
@@ -31,11 +32,17 @@ use crate::sys::{Doing, SysError, mount, tree};
 /// Mounts that may be stacked on one view before its removal gives up.
 const STACKED: usize = 16;
 
+/// How often a view is made that the engine unmounts at once, before its mount fails.
+const ATTEMPTS: usize = 3;
+
 /// Where views are.
 #[derive(Debug)]
 pub(super) struct Views {
     root: PathBuf,
     staging: PathBuf,
+    /// That the directory of the views stays the mount that it is: whoever mounts or unmounts in it
+    /// shares this, whoever replaces it has it alone.
+    joined: RwLock<()>,
 }
 
 /// What a view shows.
@@ -57,7 +64,7 @@ pub(super) struct User {
 impl Views {
     /// Views below `root`, put together below `staging`, which no other namespace sees.
     pub(super) fn new(root: PathBuf, staging: PathBuf) -> Self {
-        Self { root, staging }
+        Self { root, staging, joined: RwLock::default() }
     }
 
     /// Where the view of `volume` is, if it is.
@@ -77,47 +84,79 @@ impl Views {
 
     /// Makes the view unless it stands already, as after a crash of this plugin.
     pub(super) fn ensure(&self, volume: &VolumeName, plan: &ViewPlan) -> Result<PathBuf, SysError> {
-        let view = self.path(volume);
-        let elsewhere = self.elsewhere()?;
-        let mounts = own_mounts()?;
-        if mountinfo::at(&mounts, &view).is_some() {
-            if stands(&mounts, &view, plan) && elsewhere.all_see(volume) {
-                seclude(&view, volume, &elsewhere)?;
+        for _ in 0..ATTEMPTS {
+            if let Some(view) = self.show(volume, plan)? {
                 return Ok(view);
             }
-            tracing::warn!(volume = %volume, "replacing a view that shows something else");
-            self.drop(volume)?;
+            tracing::warn!(volume = %volume, "the engine has unmounted the view already");
         }
-        let stage = self.staging.join(volume.as_str());
-        let made = attach(&stage, &view, plan).and_then(|()| seclude(&view, volume, &elsewhere));
-        clear(&stage);
-        match made {
-            Ok(()) => Ok(view),
-            Err(error) => {
-                if let Err(error) = self.drop(volume) {
-                    tracing::warn!(volume = %volume, %error, "half a view is left");
-                }
-                Err(error)
-            }
-        }
+        Err(NotFound).doing(|| format!("show {} to the engine", self.path(volume).display()))
     }
 
-    /// Who sees the views; the engine among them, whatever it has done.
-    fn elsewhere(&self) -> Result<Elsewhere, SysError> {
+    /// Makes the view as `ensure` does; `None`, with nothing left, where the engine does not see it.
+    fn show(&self, volume: &VolumeName, plan: &ViewPlan) -> Result<Option<PathBuf>, SysError> {
+        let view = self.path(volume);
+        let (_joined, elsewhere) = self.elsewhere()?;
+        let mounts = own_mounts()?;
+        let stage = self.staging.join(volume.as_str());
+        let is_there = mountinfo::at(&mounts, &view).is_some();
+        let stood = is_there && stands(&mounts, &view, plan) && elsewhere.all_see(volume);
+        if is_there && !stood {
+            tracing::warn!(volume = %volume, "replacing a view that shows something else");
+            self.unmake(volume)?;
+        }
+        let made = if stood { Ok(()) } else { attach(&stage, &view, plan) };
+        clear(&stage);
+        let seen = made
+            .and_then(|()| seclude(&view, volume, &elsewhere))
+            .and_then(|()| self.is_seen(volume));
+        match &seen {
+            Ok(true) => return Ok(Some(view)),
+            // A container that was promised it before may be about to take it.
+            Err(_) if stood => return seen.map(|_| None),
+            _ => {}
+        }
+        if let Err(error) = self.unmake(volume) {
+            tracing::warn!(volume = %volume, %error, "half a view is left");
+        }
+        seen.map(|_| None)
+    }
+
+    /// Whether the engine has the view now. It may have unmounted it, or turned away, since it was
+    /// looked at: a container would get the empty directory below.
+    fn is_seen(&self, volume: &VolumeName) -> Result<bool, SysError> {
+        let elsewhere = Elsewhere::of(&self.root)?;
+        Ok(!elsewhere.is_out_of_touch() && elsewhere.all_see(volume))
+    }
+
+    /// Who sees the views; the engine among them, whatever it has done, and as long as the guard is
+    /// held.
+    fn elsewhere(&self) -> Result<(RwLockReadGuard<'_, ()>, Elsewhere), SysError> {
+        let joined = self.joined.read().unwrap_or_else(PoisonError::into_inner);
         let elsewhere = Elsewhere::of(&self.root)?;
         if !elsewhere.is_out_of_touch() {
-            return Ok(elsewhere);
+            return Ok((joined, elsewhere));
         }
-        tracing::info!("the engine does not see what is mounted here: joining it again");
-        self.rejoin(&elsewhere)?;
-        Elsewhere::of(&self.root)
+        drop(joined);
+        {
+            let _alone = self.joined.write().unwrap_or_else(PoisonError::into_inner);
+            // Somebody else may have joined it meanwhile, and shown a view.
+            let elsewhere = Elsewhere::of(&self.root)?;
+            if elsewhere.is_out_of_touch() {
+                tracing::info!("the engine does not see what is mounted here: joining it again");
+                self.rejoin(&elsewhere)?;
+            }
+        }
+        let joined = self.joined.read().unwrap_or_else(PoisonError::into_inner);
+        Ok((joined, Elsewhere::of(&self.root)?))
     }
 
     /// Makes the directory of the views a peer of the engine's again. An engine that was killed
     /// without live-restore ends its plugins when it is started again, and starts them anew while
     /// it still unmounts what the old ones had. When it takes away the mount that it has just
     /// given to the new one, nothing reaches it any more: a container would get the empty
-    /// directory below the view, and a server would initialise a new cluster there.
+    /// directory below the view, and a server would initialise a new cluster there. The caller has
+    /// `joined` alone.
     fn rejoin(&self, elsewhere: &Elsewhere) -> Result<(), SysError> {
         let doing = || format!("join the engine at {}", self.root.display());
         let place = mountinfo::place(&own_mounts()?, &self.root);
@@ -147,25 +186,50 @@ impl Views {
 
     /// Takes the view away, here and wherever it was propagated to. Containers keep theirs.
     pub(super) fn drop(&self, volume: &VolumeName) -> Result<(), SysError> {
+        {
+            let _joined = self.joined.read().unwrap_or_else(PoisonError::into_inner);
+            if self.unmount(volume)? {
+                return Ok(());
+            }
+        }
+        let (_joined, elsewhere) = self.elsewhere()?;
+        self.unmount_copies(volume, &elsewhere)
+    }
+
+    /// As `drop`, for a caller that shares `joined`.
+    fn unmake(&self, volume: &VolumeName) -> Result<(), SysError> {
+        if self.unmount(volume)? {
+            return Ok(());
+        }
+        self.unmount_copies(volume, &Elsewhere::of(&self.root)?)
+    }
+
+    /// Unmounts the view here. Tells whether its mount point is gone, and all copies with it.
+    fn unmount(&self, volume: &VolumeName) -> Result<bool, SysError> {
         let view = self.path(volume);
-        let doing = || format!("unmount {}", view.display());
         for _ in 0..STACKED {
             if mountinfo::at(&own_mounts()?, &view).is_none() {
                 break;
             }
-            mount::detach(&view).doing(doing)?;
+            mount::detach(&view).doing(|| format!("unmount {}", view.display()))?;
         }
         match fs::remove_dir(&view) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != NotFound => {
                 // Somebody wrote below the view while it was away: that stays, and so do the
                 // copies that no path leads to.
                 tracing::warn!(volume = %volume, %error, "the mount point cannot be removed");
-                for (namespace, root) in self.elsewhere()?.roots() {
-                    let copy = root.join(volume.as_str());
-                    namespace.enter(|| mount::detach(&copy)).doing(doing)?;
-                }
+                Ok(false)
             }
-            _ => {}
+            _ => Ok(true),
+        }
+    }
+
+    /// Unmounts what others have of the view.
+    fn unmount_copies(&self, volume: &VolumeName, elsewhere: &Elsewhere) -> Result<(), SysError> {
+        let doing = || format!("unmount {}", self.path(volume).display());
+        for (namespace, root) in elsewhere.roots() {
+            let copy = root.join(volume.as_str());
+            namespace.enter(|| mount::detach(&copy)).doing(doing)?;
         }
         Ok(())
     }
@@ -175,7 +239,7 @@ impl Views {
         &self,
         volumes: &'a [(VolumeName, Vec<Place>)],
     ) -> Result<Vec<&'a VolumeName>, SysError> {
-        let elsewhere = self.elsewhere()?;
+        let (_joined, elsewhere) = self.elsewhere()?;
         let used = |(volume, places): &&(VolumeName, Vec<Place>)| {
             elsewhere.users(volume, places).next().is_some()
         };
@@ -188,7 +252,8 @@ impl Views {
         volume: &VolumeName,
         places: &[Place],
     ) -> Result<Vec<User>, SysError> {
-        Ok(self.elsewhere()?.users(volume, places).collect())
+        let (_joined, elsewhere) = self.elsewhere()?;
+        Ok(elsewhere.users(volume, places).collect())
     }
 }
 
@@ -200,6 +265,7 @@ fn seclude(view: &Path, volume: &VolumeName, elsewhere: &Elsewhere) -> Result<()
         let copy = root.join(volume.as_str());
         match namespace.enter(|| mount::make_private(&copy)) {
             // A container that was starting has turned away from the engine since it was looked at.
+            // That it was not the engine is looked at afterwards.
             Err(_) if !elsewhere.is_still_at(namespace, root) => {}
             other => other.doing(doing)?,
         }

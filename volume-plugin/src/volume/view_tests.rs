@@ -151,6 +151,45 @@ fn whoever_is_cut_off_from_the_engine_joins_it_again() {
     }
 }
 
+/// All of them find that they are cut off at the same time.
+#[test]
+fn whoever_joins_the_engine_again_takes_no_view_of_others_away() {
+    for _ in 0..5 {
+        let world = World::new();
+        let root = world.dir.path().join("views");
+        world.engine.namespace().enter(|| mount::detach(&root)).unwrap();
+        mount::leave_group(&root).unwrap();
+        mount::make_shared(&root).unwrap();
+        let volumes: Vec<VolumeName> = (0..8).map(|n| format!("v{n}").parse().unwrap()).collect();
+        let (views, plan) = (&world.views, &world.plan);
+        std::thread::scope(|scope| {
+            for volume in &volumes {
+                scope.spawn(|| views.ensure(volume, plan).unwrap());
+            }
+        });
+        for volume in &volumes {
+            let view = views.path(volume);
+            assert!(world.engine.has_file(&view.join("wal/segment")), "{volume}");
+            assert!(view.join("wal/segment").exists());
+        }
+    }
+}
+
+#[test]
+fn a_view_that_the_engine_has_lost_is_not_taken_for_seen() {
+    let world = World::new();
+    let view = world.ensure();
+    assert!(world.views.is_seen(&world.volume).unwrap());
+    world.engine.namespace().enter(|| mount::detach(&view)).unwrap();
+    assert!(!world.views.is_seen(&world.volume).unwrap());
+    world.ensure();
+    let root = world.dir.path().join("views");
+    world.engine.namespace().enter(|| mount::detach(&root)).unwrap();
+    mount::leave_group(&root).unwrap();
+    mount::make_shared(&root).unwrap();
+    assert!(!world.views.is_seen(&world.volume).unwrap());
+}
+
 #[test]
 fn what_was_written_below_a_view_is_kept() {
     let world = World::new();
