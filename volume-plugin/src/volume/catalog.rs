@@ -93,13 +93,6 @@ pub enum CatalogError {
     System(#[from] SysError),
 }
 
-impl CatalogError {
-    /// Whether it failed for want of space.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::System(error) if error.is_full())
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Catalog {

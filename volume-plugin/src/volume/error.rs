@@ -95,14 +95,11 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
-    /// Whether it failed for want of space.
-    pub fn is_full(&self) -> bool {
+    /// The pool that it failed for want of space in; none where something else was full.
+    pub fn full_pool(&self) -> Option<&PoolName> {
         match self {
-            Self::Catalog(error) => error.is_full(),
-            Self::Pool { source: PoolError::System(error), .. } | Self::System(error) => {
-                error.is_full()
-            }
-            _ => false,
+            Self::Pool { pool, source: PoolError::System(error) } if error.is_full() => Some(pool),
+            _ => None,
         }
     }
 }

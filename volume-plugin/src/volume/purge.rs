@@ -6,7 +6,6 @@
 //! is left to the servers on it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -126,7 +125,7 @@ impl Service {
             let settled = before.is_none_or(|before| space.free <= before);
             if is_short(space)
                 && settled
-                && let Some(oldest) = self.oldest(slice::from_ref(&pool), rounds)
+                && let Some(oldest) = self.oldest(&pool, rounds)
             {
                 tracing::warn!(%pool, free = space.free, volume = %oldest.record.name, "the pool fills: purging the oldest of the trash");
                 self.purge_logged(&oldest.record.share, rounds).await;
@@ -134,23 +133,44 @@ impl Service {
         }
     }
 
-    /// Purges the oldest volume of the trash that takes space in one of `pools`, for somebody who
-    /// found them full; tells whether there may be more room now.
-    pub(super) async fn make_room(self: &Arc<Self>, pools: &[PoolName]) -> bool {
+    /// Purges the oldest volume of the trash that takes space in `pool`, for somebody who found
+    /// it full; tells whether there is more room now. Deleting what gives nothing back ends it:
+    /// then something else is wrong, and the rest of the trash would be lost for nothing.
+    pub(super) async fn make_room(self: &Arc<Self>, pool: &PoolName) -> bool {
+        let Some(Space { free: before, .. }) = self.space(pool).await else { return false };
         let mut rounds = Rounds::default();
-        while let Some(oldest) = self.oldest(pools, &rounds) {
-            let before = self.free(pools).await;
-            tracing::warn!(volume = %oldest.record.name, "a pool is full: purging the oldest of the trash");
-            self.purge_logged(&oldest.record.share, &mut rounds).await;
-            if rounds.failed.is_empty() {
-                let begun = Instant::now();
-                while self.free(pools).await <= before && begun.elapsed() < GIVEN_BACK {
-                    tokio::time::sleep(GIVEN_BACK / 30).await;
-                }
-                return true;
+        let leaving = self.leaving(pool);
+        for share in &leaving {
+            self.purge_logged(share, &mut rounds).await;
+        }
+        if leaving.iter().any(|share| !rounds.failed.contains_key(share))
+            && self.has_grown(pool, before).await
+        {
+            return true;
+        }
+        while let Some(oldest) = self.oldest(pool, &rounds) {
+            let Record { name, share, .. } = &oldest.record;
+            tracing::warn!(%pool, volume = %name, "the pool is full: purging the oldest of the trash");
+            self.purge_logged(share, &mut rounds).await;
+            if !rounds.failed.contains_key(share) {
+                return self.has_grown(pool, before).await;
             }
         }
         false
+    }
+
+    /// Waits until `pool` has more than `before` free, as long as a file system may take.
+    async fn has_grown(self: &Arc<Self>, pool: &PoolName, before: u64) -> bool {
+        let begun = Instant::now();
+        loop {
+            if self.space(pool).await.is_some_and(|space| space.free > before) {
+                return true;
+            }
+            if begun.elapsed() >= GIVEN_BACK {
+                return false;
+            }
+            tokio::time::sleep(GIVEN_BACK / 30).await;
+        }
     }
 
     /// Begins to delete `which` of the trash and tells the ids; the rest is done behind.
@@ -207,14 +227,20 @@ impl Service {
             }
     }
 
-    /// The oldest that takes space in one of `pools` and was not tried in vain.
-    fn oldest(&self, pools: &[PoolName], rounds: &Rounds) -> Option<Kept> {
-        let lives_in = |kept: &Kept| {
-            let mut shares = kept.record.spec.shares().into_iter();
-            shares.any(|(pool, _)| pools.contains(&pool))
-        };
+    /// The oldest that takes space in `pool` and was not tried in vain.
+    fn oldest(&self, pool: &PoolName, rounds: &Rounds) -> Option<Kept> {
         let tried = |kept: &Kept| rounds.failed.contains_key(&kept.record.share);
-        self.all_kept().into_iter().find(|kept| lives_in(kept) && !tried(kept))
+        self.all_kept().into_iter().find(|kept| lives_in(&kept.record, pool) && !tried(kept))
+    }
+
+    /// What is being deleted of `pool`.
+    fn leaving(&self, pool: &PoolName) -> Vec<ShareName> {
+        let leaves = |trashed: &Trashed| {
+            let record = trashed.record.as_ref();
+            trashed.stage == Stage::Purging && record.is_ok_and(|record| lives_in(record, pool))
+        };
+        let all = self.catalog.trash().into_iter();
+        all.filter(|(_, trashed)| leaves(trashed)).map(|(share, _)| share).collect()
     }
 
     async fn purge_logged(self: &Arc<Self>, share: &ShareName, rounds: &mut Rounds) {
@@ -280,20 +306,16 @@ impl Service {
         measured.await.ok()?
     }
 
-    /// What can be written to all of `pools` together.
-    async fn free(self: &Arc<Self>, pools: &[PoolName]) -> u64 {
-        let mut free = 0;
-        for pool in pools {
-            free += self.space(pool).await.map_or(0, |space| space.free);
-        }
-        free
-    }
-
     /// The space of a pool that is open.
     async fn space(self: &Arc<Self>, pool: &PoolName) -> Option<Space> {
         let pool = self.pools.open_already(pool)?;
         self.blocking(move |_| Ok(pool.describe().ok().map(|pool| pool.space))).await.ok()?
     }
+}
+
+/// Whether a share of the volume is in `pool`.
+fn lives_in(record: &Record, pool: &PoolName) -> bool {
+    record.spec.shares().iter().any(|(lives_in, _)| lives_in == pool)
 }
 
 fn is_short(space: Space) -> bool {

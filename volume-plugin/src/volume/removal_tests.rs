@@ -10,6 +10,7 @@ use plugin_sdk::durable;
 use super::*;
 use crate::pool::PoolName;
 use crate::scratch::Scratch;
+use crate::volume::catalog::CatalogError;
 use crate::volume::purge::{Rounds, Which};
 use crate::volume::testing::{Neighbour, World, apart, name};
 
@@ -217,7 +218,7 @@ fn a_volume_in_use_is_neither_removed_nor_purged() {
             let _rescuer = using(pool);
             assert!(matches!(world.purge("v").await, Err(VolumeError::InUse { .. })));
             // Nor when a pool fills.
-            assert!(!world.service.make_room(&[PoolName::new(pool)]).await);
+            assert!(!world.service.make_room(&PoolName::new(pool)).await);
         }
         assert_eq!(world.undelete("v", None).await.unwrap(), "v");
         world.destroy("v").await.unwrap();
@@ -265,8 +266,73 @@ fn the_oldest_makes_room_when_a_pool_fills() {
         world.create("d", &[]).await.unwrap();
         assert_eq!(world.shares("wal"), ["d", "used"]);
         world.wal.creates.store(1, Ordering::SeqCst);
-        assert!(world.create("e", &[]).await.unwrap_err().is_full());
+        assert!(world.create("e", &[]).await.unwrap_err().full_pool().is_some());
         assert_eq!(world.shares("default"), ["d", "used"]);
+    });
+}
+
+#[test]
+fn what_cannot_be_deleted_costs_one_other_and_not_all() {
+    apart(|| async {
+        let world = World::new();
+        for volume in ["a", "b", "c"] {
+            world.create(volume, &[]).await.unwrap();
+            world.remove(volume).await.unwrap();
+        }
+        // The oldest fails; the next makes the room.
+        world.wal.deletes.store(1, Ordering::SeqCst);
+        assert!(world.service.make_room(&PoolName::new("wal")).await);
+        assert_eq!((world.trash().await, world.shares("wal").len()), (vec!["c~0".to_owned()], 2));
+        // What is being deleted already is waited for before anything else is.
+        assert!(world.service.make_room(&PoolName::new("wal")).await);
+        assert_eq!(
+            (world.trash().await, world.shares("wal")),
+            (vec!["c~0".into()], vec!["c".into()])
+        );
+    });
+}
+
+#[test]
+fn room_is_made_only_where_it_helps() {
+    apart(|| async {
+        let world = World::new();
+        world.create("elsewhere", &[("wal.pool", "default")]).await.unwrap();
+        for volume in ["a", "b"] {
+            world.create(volume, &[]).await.unwrap();
+        }
+        for volume in ["elsewhere", "a", "b"] {
+            world.remove(volume).await.unwrap();
+        }
+        world.wal.creates.store(1, Ordering::SeqCst);
+        world.create("c", &[]).await.unwrap();
+        assert_eq!(world.trash().await, ["elsewhere~0", "b~0"]);
+        // Deleting gives nothing back: that is tried once.
+        world.default.stuck.store(1, Ordering::SeqCst);
+        world.default.creates.store(5, Ordering::SeqCst);
+        assert!(world.create("d", &[]).await.unwrap_err().full_pool().is_some());
+        assert_eq!(world.trash().await, ["b~0"]);
+    });
+}
+
+#[test]
+fn a_full_disk_below_the_catalog_costs_nothing_of_the_trash() {
+    apart(|| async {
+        let dir = Scratch::new();
+        crate::sys::mount::private_tmpfs(dir.path()).unwrap();
+        let world = World::at(dir, None);
+        world.create("v", &[]).await.unwrap();
+        world.remove("v").await.unwrap();
+        let mut filler = fs::File::create(world.dir.path().join("filler")).unwrap();
+        while std::io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
+        let error = world.create("w", &[]).await.unwrap_err();
+        assert!(
+            matches!(&error, VolumeError::Catalog(CatalogError::System(error)) if error.is_full())
+        );
+        assert_eq!(error.full_pool(), None);
+        assert_eq!(
+            (world.trash().await, world.shares("wal")),
+            (vec!["v~0".into()], vec!["v".into()])
+        );
     });
 }
 

@@ -110,10 +110,10 @@ impl Service {
         loop {
             let shares = self.shares(&record).await?;
             let record = record.clone();
-            let pools: Vec<_> = shares.iter().map(|share| share.pool_name.clone()).collect();
-            match self.blocking(move |service| service.make(record, &shares)).await {
-                Err(error) if error.is_full() && self.make_room(&pools).await => {}
-                other => return other,
+            let made = self.blocking(move |service| service.make(record, &shares)).await;
+            match made.as_ref().err().and_then(VolumeError::full_pool) {
+                Some(pool) if self.make_room(pool).await => {}
+                _ => return made,
             }
         }
     }

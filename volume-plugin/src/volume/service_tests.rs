@@ -10,6 +10,7 @@ use plugin_sdk::durable;
 
 use super::*;
 use crate::sys::mount;
+use crate::volume::catalog::CatalogError;
 use crate::volume::purge::Which;
 use crate::volume::testing::{World, apart, name};
 
@@ -271,7 +272,10 @@ fn on_a_full_disk_a_volume_can_be_mounted_and_removed() {
         assert!(world.mount("v", "3").await.is_ok());
         world.unmount("v", "3").await.unwrap();
         world.remove("v").await.unwrap();
-        assert!(undelete(Some(name("w"))).await.unwrap_err().is_full());
+        let full = undelete(Some(name("w"))).await.unwrap_err();
+        assert!(
+            matches!(full, VolumeError::Catalog(CatalogError::System(error)) if error.is_full())
+        );
         let world = world.restarted();
         let names: Vec<_> = world.service.list().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, [name("kept")]);

@@ -34,6 +34,8 @@ pub(crate) struct Faulty {
     pub(crate) slow: AtomicU32,
     /// Shares that fit into the pool before it is told to be short of space; 0: any number.
     pub(crate) roomy: AtomicU32,
+    /// Not 0: deleting gives no space back.
+    pub(crate) stuck: AtomicU32,
     /// Shared by all pools of a world.
     pub(crate) fuse: Arc<Fuse>,
 }
@@ -88,9 +90,13 @@ impl Pool for Faulty {
     fn describe(&self) -> Result<Description, PoolError> {
         let mut description = self.inner.describe()?;
         let roomy = self.roomy.load(Ordering::SeqCst) as usize;
-        let short = roomy != 0 && fs::read_dir(&self.root).unwrap().count() > roomy;
+        let shares = fs::read_dir(&self.root).unwrap().count();
+        let short = roomy != 0 && shares > roomy;
         description.space.total = 100 << 30;
-        description.space.free = if short { 1 << 30 } else { 100 << 30 };
+        description.space.free = if short { 1 << 30 } else { 50 << 30 };
+        if self.stuck.load(Ordering::SeqCst) == 0 {
+            description.space.free -= (shares as u64) << 20;
+        }
         Ok(description)
     }
 }
@@ -118,9 +124,9 @@ impl World {
         let pool = |name: &str| {
             let root = dir.path().join(name);
             let inner = DirPool::open(root.clone()).unwrap();
-            let [creates, deletes, slow, roomy] = [const { AtomicU32::new(0) }; 4];
+            let [creates, deletes, slow, roomy, stuck] = [const { AtomicU32::new(0) }; 5];
             let fuse = Arc::clone(&fuse);
-            Arc::new(Faulty { inner, root, creates, deletes, slow, roomy, fuse })
+            Arc::new(Faulty { inner, root, creates, deletes, slow, roomy, stuck, fuse })
         };
         let (default, wal) = (pool("default"), pool("wal"));
         let (opens_default, opens_wal) = (Arc::clone(&default), Arc::clone(&wal));
