@@ -88,6 +88,19 @@ pub struct Shown {
 pub(super) struct Rounds {
     failed: HashMap<ShareName, Instant>,
     free: BTreeMap<PoolName, u64>,
+    /// When what was removed then goes, found out when it was first seen: no later jump of the
+    /// clock brings that nearer.
+    due: HashMap<(ShareName, Timestamp), Instant>,
+}
+
+#[cfg(test)]
+impl Rounds {
+    /// `time` goes by.
+    pub(super) fn pass(&mut self, time: Duration) {
+        for due in self.due.values_mut() {
+            *due -= time;
+        }
+    }
 }
 
 impl Service {
@@ -113,8 +126,12 @@ impl Service {
     /// Purges what is to be purged now.
     pub(super) async fn purge_round(self: &Arc<Self>, rounds: &mut Rounds) {
         rounds.failed.retain(|_, at| at.elapsed() < AGAIN);
-        for (share, trashed) in self.catalog.trash() {
-            if self.is_over(&trashed) && !rounds.failed.contains_key(&share) {
+        let all = self.catalog.trash();
+        rounds.due.retain(|(share, since), _| {
+            all.iter().any(|(found, trashed)| found == share && trashed.since() == Some(*since))
+        });
+        for (share, trashed) in all {
+            if self.is_over(&share, &trashed, rounds) && !rounds.failed.contains_key(&share) {
                 self.purge_logged(&share, rounds).await;
             }
         }
@@ -219,12 +236,11 @@ impl Service {
         Ok(shown)
     }
 
-    fn is_over(&self, trashed: &Trashed) -> bool {
-        trashed.record.is_ok()
-            && match trashed.stage {
-                Stage::Purging => true,
-                Stage::Kept { since } => self.trash_time.end(since) <= Timestamp::now(),
-            }
+    fn is_over(&self, share: &ShareName, trashed: &Trashed, rounds: &mut Rounds) -> bool {
+        let Stage::Kept { since } = trashed.stage else { return trashed.record.is_ok() };
+        let left = || Instant::now() + self.trash_time.left(since, Timestamp::now());
+        let due = *rounds.due.entry((share.clone(), since)).or_insert_with(left);
+        trashed.record.is_ok() && due <= Instant::now()
     }
 
     /// The oldest that takes space in `pool` and was not tried in vain.

@@ -59,6 +59,13 @@ impl World {
         entries.map(|entry| entry.unwrap().path()).find(is_it).unwrap()
     }
 
+    /// What was removed was so a month ago, by the clock.
+    fn age(&self, share: &str) {
+        let month_ago = Timestamp::now().as_second() - 30 * 24 * 3600;
+        let aged = self.dir.path().join(format!("catalog/{share}.{month_ago}.trashed"));
+        durable::rename(&self.kept_record(share), &aged).unwrap();
+    }
+
     /// The directories of a pool.
     fn shares(&self, pool: &str) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path().join(pool)).unwrap();
@@ -153,25 +160,47 @@ fn what_is_old_enough_goes_by_itself() {
             world.create(volume, &[]).await.unwrap();
             world.remove(volume).await.unwrap();
         }
-        let hour_ago = jiff::Timestamp::now().as_second() - 3601;
-        let catalog = world.dir.path().join("catalog");
-        let old = world.kept_record("old");
-        durable::rename(&old, &catalog.join(format!("old.{hour_ago}.trashed"))).unwrap();
-        let world = World::keeping(world.dir, None, "1h");
-        let service = Arc::clone(&world.service);
-        let keeper = tokio::spawn(service.keep_trash());
-        let begun = Instant::now();
-        while world.shares("wal") != ["new"] {
-            assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", world.shares("wal"));
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        world.age("old");
+        let gone = async |world: &World, left: &[&str]| {
+            let keeper = tokio::spawn(Arc::clone(&world.service).keep_trash());
+            let begun = Instant::now();
+            while world.shares("wal") != left {
+                assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", world.shares("wal"));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            keeper.abort();
+        };
+        let world = World::keeping(world.dir, None, "365d");
         // Woken by what is to go at once.
         world.purge("new").await.unwrap();
-        while !world.shares("wal").is_empty() || !world.trash().await.is_empty() {
-            assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", world.shares("wal"));
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        gone(&world, &["old"]).await;
+        let world = World::keeping(world.dir, None, "1s");
+        gone(&world, &[]).await;
+    });
+}
+
+#[test]
+fn what_seems_to_be_old_after_a_start_is_kept_for_an_hour() {
+    apart(|| async {
+        let world = World::new();
+        for volume in ["old", "new"] {
+            world.create(volume, &[]).await.unwrap();
+            world.remove(volume).await.unwrap();
         }
-        keeper.abort();
+        world.age("old");
+        // The clock may have jumped while there was no plugin.
+        let world = world.restarted();
+        let mut rounds = Rounds::default();
+        world.service.purge_round(&mut rounds).await;
+        rounds.pass(Duration::from_mins(59));
+        world.service.purge_round(&mut rounds).await;
+        assert_eq!(world.trash().await, ["old~0", "new~0"]);
+        rounds.pass(Duration::from_mins(1));
+        world.service.purge_round(&mut rounds).await;
+        assert_eq!(
+            (world.trash().await, world.shares("wal")),
+            (vec!["new~0".into()], vec!["new".into()])
+        );
     });
 }
 

@@ -33,6 +33,10 @@ pub struct TrashTimeError;
 /// The longest [`TrashTime`]: ten years, far from any end of the calendar.
 const LONGEST: Duration = Duration::from_hours(3650 * 24);
 
+/// How long a process that finds something in the trash keeps it at least, unless all of
+/// [`TrashTime`] is shorter.
+const GRACE: Duration = Duration::from_hours(1);
+
 impl TrashTime {
     /// Whether nothing is kept.
     pub fn is_zero(self) -> bool {
@@ -42,6 +46,13 @@ impl TrashTime {
     /// When what was removed at `since` goes.
     pub fn end(self, since: Timestamp) -> Timestamp {
         since.saturating_add(self.0).unwrap_or(Timestamp::MAX)
+    }
+
+    /// How long from `now` on what was removed at `since` is still kept. The clock may be wrong
+    /// now or have been wrong then: never less than [`GRACE`], nor more than all of it.
+    pub fn left(self, since: Timestamp, now: Timestamp) -> Duration {
+        let left = Duration::try_from(now.duration_until(self.end(since))).unwrap_or_default();
+        left.clamp(self.0.min(GRACE), self.0)
     }
 }
 
@@ -169,6 +180,19 @@ mod tests {
         {
             assert_eq!(seconds(text), Err(TrashTimeError), "{text}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_ends_no_time() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let left = |time: &str, since, now| {
+            time.parse::<TrashTime>().unwrap().left(at(since), at(now)).as_secs()
+        };
+        let now = 1_795_000_000;
+        assert_eq!(left("24h", now - 3600, now), 23 * 3600);
+        // Removed while the clock was at its beginning, or looked at then.
+        assert_eq!((left("24h", 0, now), left("24h", now, 0)), (3600, 24 * 3600));
+        assert_eq!((left("5s", 0, now), left("0", now, now)), (5, 0));
     }
 
     #[test]
