@@ -18,6 +18,7 @@ mod inventory;
 mod reader;
 mod removal;
 mod removed;
+mod room;
 mod segment;
 mod writer;
 

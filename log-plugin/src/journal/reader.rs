@@ -102,14 +102,16 @@ impl Reader {
         let beginning = Position::default();
         let position = if position.newest > last { &beginning } else { position };
         let cursors = position.open.iter().map(|(&sequence, &offset)| Cursor::at(sequence, offset));
-        Self {
+        let reader = Self {
             journal: Arc::clone(journal),
             id,
             queue,
             cursors: cursors.collect(),
             newest: position.newest,
             dropped: Dropped::default(),
-        }
+        };
+        reader.tell();
+        reader
     }
 
     /// Where a later reader would go on after the last batch.
@@ -155,6 +157,7 @@ impl Reader {
                 at += 1;
             }
         }
+        self.tell();
         Ok(batch)
     }
 
@@ -164,27 +167,34 @@ impl Reader {
         while let Some(at) = self.cursors.iter().position(|cursor| cursor.removed) {
             self.drop_cursor(at)?;
         }
+        self.tell();
         Ok(())
+    }
+
+    /// Tells the journal what is still to be read.
+    fn tell(&self) {
+        let open = self.cursors.iter().map(|cursor| cursor.sequence).collect();
+        self.queue.come_to(self.newest, open);
     }
 
     /// Takes note of segments that have come and of those that have gone.
     fn extend(&mut self) {
         let (held, named) = self.journal.news(&self.queue, self.newest);
-        let mut later: BTreeMap<_, _> = named.into_iter().map(|at| (at, None)).collect();
+        let mut later: BTreeMap<_, _> =
+            named.into_iter().map(|at| (at, Cursor::at(at, 0))).collect();
         for Held { sequence, file } in held {
             if let Some(own) = self.cursors.iter_mut().find(|cursor| cursor.sequence == sequence) {
-                own.file.get_or_insert(file);
+                own.file = own.file.take().or(file);
                 own.removed = true;
             } else if sequence > self.newest {
-                later.insert(sequence, Some(file));
+                later.insert(sequence, Cursor { file, removed: true, ..Cursor::at(sequence, 0) });
             }
         }
-        for (sequence, file) in later {
+        for (sequence, cursor) in later {
             // One is missing that an earlier life of the process removed.
             self.dropped.uncounted |= sequence != self.newest + 1;
             self.newest = sequence;
-            let removed = file.is_some();
-            self.cursors.push_back(Cursor { file, removed, ..Cursor::at(sequence, 0) });
+            self.cursors.push_back(cursor);
         }
     }
 
@@ -207,9 +217,11 @@ impl Reader {
         let mut count = |entry: &LogEntry| lines += u64::from(!entry.continues());
         let cursor = &mut self.cursors[at];
         let file = cursor.file.clone();
-        let counted = match &file {
-            Some(file) => walk(cursor, file, u64::MAX, |entry, _| count(&entry)),
-            None => Ok(true),
+        let counted = if let Some(file) = &file {
+            walk(cursor, file, u64::MAX, |entry, _| count(&entry))
+        } else {
+            self.dropped.uncounted = true;
+            Ok(true)
         };
         self.dropped.lines += lines;
         // Gone either way: a segment that cannot be read is never delivered.

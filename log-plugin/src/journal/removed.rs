@@ -34,7 +34,14 @@ struct Held {
 #[must_use = "closed where dropped, which must not be under the lock"]
 #[derive(Debug)]
 pub(super) struct LetGo {
-    _files: Vec<Held>,
+    files: Vec<Held>,
+}
+
+impl LetGo {
+    /// Whether there is one.
+    pub(super) fn any(&self) -> bool {
+        !self.files.is_empty()
+    }
 }
 
 impl Removed {
@@ -59,6 +66,11 @@ impl Removed {
         self.let_go()
     }
 
+    /// Holds nothing any more.
+    pub(super) fn release(&mut self) -> LetGo {
+        LetGo { files: self.held.drain(..).collect() }
+    }
+
     fn let_go(&mut self) -> LetGo {
         let mut files = Vec::new();
         while let Some(oldest) = self.held.front()
@@ -68,7 +80,7 @@ impl Removed {
         {
             files.extend(self.held.pop_front());
         }
-        LetGo { _files: files }
+        LetGo { files }
     }
 }
 

@@ -5,7 +5,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use plugin_sdk::durable;
 
@@ -224,40 +223,6 @@ impl Journal {
         let size = |segment: &Segment| segment.size.min(limits.full);
         let held: u64 = self.state().segments.values().map(size).sum();
         held.saturating_add(limits.full) > limits.total
-    }
-
-    /// Removes the oldest segment that nobody writes to; `false` when there is none.
-    pub(super) fn remove_oldest(&self) -> io::Result<bool> {
-        let oldest = self.state().segments.values().find(|segment| !segment.live).cloned();
-        match oldest {
-            Some(oldest) => self.remove(oldest.sequence).map(|()| true),
-            None => Ok(false),
-        }
-    }
-
-    /// Removes a segment. Who has it open goes on reading it, and a follower that has not come to
-    /// it yet, but soon will, finds it still open here.
-    pub(super) fn remove(&self, sequence: u64) -> io::Result<()> {
-        let Some(segment) = self.state().segments.get(&sequence).cloned() else { return Ok(()) };
-        let path = segment.path(&self.dir);
-        let (wanted, read) = {
-            let state = self.state();
-            (state.removed.is_wanted(sequence), !state.readers.is_empty())
-        };
-        let file = (wanted || read).then(|| File::open(&path).ok()).flatten().map(Arc::new);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut state = self.state();
-        state.segments.remove(&sequence);
-        let let_go = file.map(|file| {
-            state.readers.values().for_each(|queue| queue.push(sequence, Arc::clone(&file)));
-            state.removed.hold(sequence, segment.size, file)
-        });
-        drop(state);
-        drop(let_go);
-        Ok(())
     }
 
     /// A segment has grown to `size`.

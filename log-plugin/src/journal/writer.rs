@@ -167,7 +167,7 @@ impl Writer {
     fn make_room(&mut self, error: &io::Error) -> io::Result<bool> {
         let full =
             matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if full && self.journal.remove_oldest()? {
+        if full && self.journal.free_oldest()? {
             tracing::warn!(stream = %self.stream, %error, "dropped the oldest segment");
             return Ok(true);
         }
@@ -189,7 +189,7 @@ impl Writer {
         self.journal.grown(&self.stream, current.sequence, current.size);
         self.journal.sealed(current.sequence);
         if worth {
-            self.journal.remove(current.sequence)?;
+            self.journal.free(current.sequence)?;
             tracing::warn!(stream = %self.stream, "dropped the only segment");
         }
         Ok(worth)
