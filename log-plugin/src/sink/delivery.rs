@@ -206,8 +206,8 @@ impl Delivery {
             return;
         }
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.note_whole(outlet.receipt());
         let state = &mut ledger.state;
-        state.receipt = outlet.receipt();
         for mark in self.marks.drain(..settled) {
             if let Some(position) = mark.position {
                 state.position = position;
@@ -251,11 +251,8 @@ impl Delivery {
         if dropped.any() {
             // What is in the ledger now is after them.
             self.marks.iter_mut().for_each(|mark| mark.position = None);
-            let state = &mut ledger.state;
-            state.drop_lines(dropped);
-            state.position = position;
             // The position is after the batch now, which is in memory only.
-            state.at_risk = lines;
+            ledger.pass(dropped, position, lines);
             let kept = ledger.keep();
             self.meter.show(&ledger.state);
             drop(ledger);

@@ -73,6 +73,8 @@ pub(super) struct Ledger {
     file: File,
     /// As it is in memory; [`Ledger::keep`] writes it.
     pub(super) state: State,
+    /// The position is after the batch that is being delivered.
+    passed: bool,
 }
 
 impl Ledger {
@@ -86,7 +88,7 @@ impl Ledger {
             .mode(0o600)
             .open(path)?;
         let newest = (0..2).filter_map(|slot| read(&file, slot)).max_by_key(|state| state.turn);
-        let mut ledger = Self { file, state: newest.unwrap_or_default() };
+        let mut ledger = Self { file, state: newest.unwrap_or_default(), passed: false };
         if ledger.file.metadata()?.len() < 2 * SLOT as u64 {
             // All of its room at once, while there is some.
             ledger.file.write_all_at(&[0; 2 * SLOT], 0)?;
@@ -95,6 +97,29 @@ impl Ledger {
         let lost = std::mem::take(&mut ledger.state.at_risk);
         ledger.state.drop_lines(Dropped { lines: lost, uncounted: false });
         Ok(ledger)
+    }
+
+    /// Retention has removed what was `dropped` up to `position`, while before it so many lines
+    /// `at_risk` are in memory only.
+    pub(super) fn pass(&mut self, dropped: Dropped, position: Position, at_risk: u64) {
+        self.state.drop_lines(dropped);
+        (self.state.position, self.state.at_risk) = (position, at_risk);
+        self.state.receipt.pass();
+        self.passed = true;
+    }
+
+    /// Notes what a file holds in the middle of a batch.
+    pub(super) fn note(&mut self, receipt: Receipt) {
+        self.state.receipt = receipt;
+        if self.passed {
+            self.state.receipt.pass();
+        }
+    }
+
+    /// Notes what a file holds after a batch.
+    pub(super) fn note_whole(&mut self, receipt: Receipt) {
+        self.state.receipt = receipt;
+        self.passed = false;
     }
 
     /// Writes the state. A kill afterwards finds it; a power cut may find an older one.

@@ -184,6 +184,40 @@ fn a_dead_file_costs_no_container_anything_and_says_what_is_missing() {
     assert!(notices.len() == 1 && missing > 3000, "{notices:?}");
 }
 
+/// A batch is half written when the next file cannot be begun; retention goes past it, and the
+/// plugin dies: what is read next is not what was half written.
+#[test]
+fn a_kill_after_half_a_batch_costs_nothing_of_the_next() {
+    let rig = Rig::new();
+    let in_the_way = logs(&rig).join("x.log.999");
+    durable::create_dir(&in_the_way, 0o755).unwrap();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    let limits = [("max-size", "20k"), ("max-file", "3")];
+    plugin.start_logging("c", &path, &limits);
+    fifo.write_all(&(0..300).flat_map(numbered).collect::<Vec<_>>()).unwrap();
+    plugin.stop_logging(&path);
+    let (path, mut fifo) = rig.fifo("g");
+    let file = [("file-path", "x.log"), ("file-max-size", "2000"), ("file-max-files", "1000")];
+    plugin.start_logging("c", &path, &[limits.as_slice(), &file].concat());
+    eventually("half of it is written", || plugin.sinks()[0].error.is_some());
+    for n in 300..5000 {
+        fifo.write_all(&numbered(n)).unwrap();
+    }
+    eventually("what is dropped is counted", || plugin.sinks()[0].dropped_lines > 3000);
+    plugin.kill();
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let plugin = Plugin::start(rig.path());
+    plugin.stop_logging(&path);
+    eventually("the rest is delivered", || plugin.sinks().is_empty());
+    let got = content(&logs(&rig).join("x.log"));
+    let (written, rest) = got.split_once("pglog: ").expect("what is missing is said");
+    let (said, rest) = rest.split_once('\n').unwrap();
+    let missing: u32 = said.split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(written, lines(0..118));
+    assert_eq!(rest, lines(missing..5000), "{said}");
+}
+
 #[test]
 fn two_containers_do_not_write_one_file() {
     let rig = Rig::new();

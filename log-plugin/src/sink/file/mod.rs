@@ -44,6 +44,12 @@ impl Receipt {
     pub(super) fn close(&mut self) {
         *self = Self { unfinished: self.unfinished.take(), ..Self::default() };
     }
+
+    /// What comes next is not what was being written: nothing of it is in files yet, and it does
+    /// not go on with a line of theirs.
+    pub(super) fn pass(&mut self) {
+        (self.skip, self.unfinished) = (0, None);
+    }
 }
 
 /// Why nothing is written.

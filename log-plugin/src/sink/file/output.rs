@@ -161,7 +161,7 @@ impl Output {
     /// Notes how much of the batch is in files before this one, when a file begins and ends.
     fn keep(&self, written: usize, before: Option<&Unfinished>) {
         let mut ledger = lock(&self.ledger);
-        ledger.state.receipt = self.receipt(written as u64, before.cloned());
+        ledger.note(self.receipt(written as u64, before.cloned()));
         if let Err(error) = ledger.keep() {
             // A kill right now would double a batch.
             tracing::warn!(%error, path = %self.path().display(), "keep how far a file is written");
