@@ -213,7 +213,7 @@ impl Delivery {
                 state.position = position;
             }
             state.say(mark.saying);
-            state.at_risk = 0;
+            state.at_risk = state.at_risk.saturating_sub(mark.lines);
             state.lines += mark.lines;
             state.bytes += mark.bytes;
         }
@@ -251,8 +251,10 @@ impl Delivery {
         if dropped.any() {
             // What is in the ledger now is after them.
             self.marks.iter_mut().for_each(|mark| mark.position = None);
-            // The position is after the batch now, which is in memory only.
-            ledger.pass(dropped, position, lines);
+            // The position is after the batch now, which is in memory only, and after those that
+            // might have to be delivered again.
+            let unsettled: u64 = self.marks.iter().map(|mark| mark.lines).sum();
+            ledger.pass(dropped, position, lines + unsettled);
             let kept = ledger.keep();
             self.meter.show(&ledger.state);
             drop(ledger);

@@ -205,16 +205,17 @@ fn a_kill_after_half_a_batch_costs_nothing_of_the_next() {
         fifo.write_all(&numbered(n)).unwrap();
     }
     eventually("what is dropped is counted", || plugin.sinks()[0].dropped_lines > 3000);
+    plugin.stop_logging(&path);
+    rig.all_is_counted();
     plugin.kill();
     std::fs::remove_dir(&in_the_way).unwrap();
     let plugin = Plugin::start(rig.path());
-    plugin.stop_logging(&path);
     eventually("the rest is delivered", || plugin.sinks().is_empty());
     let got = content(&logs(&rig).join("x.log"));
     let (written, rest) = got.split_once("pglog: ").expect("what is missing is said");
     let (said, rest) = rest.split_once('\n').unwrap();
     let missing: u32 = said.split(' ').next().unwrap().parse().unwrap();
-    assert_eq!(written, lines(0..118));
+    assert_eq!(written, lines(0..154));
     assert_eq!(rest, lines(missing..5000), "{said}");
 }
 

@@ -169,6 +169,20 @@ impl Rig {
         segments.sort();
         segments
     }
+
+    /// How many segments this process has open that retention has removed.
+    fn held(&self) -> usize {
+        let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let own = links.filter(|link| link.starts_with(self.path()));
+        own.filter(|link| link.to_string_lossy().ends_with(" (deleted)")).count()
+    }
+
+    /// Waits until sinks that cannot deliver have counted what was removed, and kept that.
+    fn all_is_counted(&self) {
+        eventually("what was removed is let go", || self.held() == 0);
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// The whole log.

@@ -187,6 +187,45 @@ fn the_next_address_is_taken_when_one_does_not_answer() {
     assert_eq!(plugin.sinks()[0].error, None);
 }
 
+/// What a dead server had before it died may be lost with it: of a plugin that dies too, it counts.
+#[test]
+fn lines_that_might_have_to_be_sent_again_are_counted_when_they_cannot() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let address = format!("tcp://{server}");
+    let (path, mut fifo) = rig.fifo("f");
+    let options = [("syslog-address", address.as_str()), ("max-size", "20k"), ("max-file", "2")];
+    plugin.start_logging("c", &path, &options);
+    fifo.write_all(&(0..100).flat_map(numbered).collect::<Vec<_>>()).unwrap();
+    let (mut connection, _) = listener.accept().unwrap();
+    read_up_to(&mut connection, "line 0000099");
+    // So that the server's system is seen to have taken them.
+    std::thread::sleep(Duration::from_millis(300));
+    drop((connection, listener));
+    eventually("it is noticed", || plugin.sinks()[0].error.is_some());
+    let mut written = 100;
+    eventually("what is dropped is counted", || {
+        let lines = (written..written + 50).flat_map(numbered);
+        fifo.write_all(&lines.collect::<Vec<_>>()).unwrap();
+        written += 50;
+        plugin.sinks()[0].dropped_lines > 0
+    });
+    plugin.stop_logging(&path);
+    rig.all_is_counted();
+    // Those that the server is taken to have had for long enough.
+    let settled = plugin.sinks()[0].lines;
+    plugin.kill();
+    let connections = serve(TcpListener::bind(server).unwrap());
+    let _plugin = Plugin::start(rig.path());
+    let mut connection = connections.recv_timeout(Duration::from_secs(40)).unwrap();
+    let text = read_up_to(&mut connection, &format!("line {:07}", written - 1));
+    let said = text.split("pglog: ").nth(1).unwrap().split(' ').next().unwrap();
+    let count: u64 = said.parse().unwrap();
+    assert_eq!(numbers(&text).len() as u64 + count + settled, u64::from(written), "{count} said");
+}
+
 /// What retention removes meanwhile is counted and said, and no stop waits for a dead server.
 #[test]
 fn a_dead_server_keeps_no_container_from_stopping() {
