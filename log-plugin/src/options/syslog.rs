@@ -125,8 +125,11 @@ impl SyslogSpec {
             Key::CaCert => self.tls.ca = Some(path()?),
             Key::Cert => self.tls.certificate = Some(path()?),
             Key::TlsSecret => self.tls.key = Some(path()?),
-            // For Docker any value means yes.
-            Key::SkipVerify => self.tls.skip_verify = value::boolean(text).unwrap_or(true),
+            // For Docker any value means yes, also `no`.
+            Key::SkipVerify => {
+                let skip = value::boolean(text);
+                self.tls.skip_verify = skip.ok_or(Fault::Malformed("true or false"))?;
+            }
             Key::ServerName => self.tls.server_name = Some(text.to_owned()),
         }
         Ok(())
@@ -253,7 +256,9 @@ mod tests {
         let tls = |key, value| parse(&[(key, value)]).unwrap().tls;
         assert_eq!(tls("syslog-tls-ca-cert", "/ca").ca, Some("/ca".into()));
         assert!(tls("syslog-tls-skip-verify", "true").skip_verify);
-        assert!(!tls("syslog-tls-skip-verify", "false").skip_verify);
+        for (text, skip) in [("1", true), ("T", true), ("false", false), ("0", false)] {
+            assert_eq!(tls("syslog-tls-skip-verify", text).skip_verify, skip, "{text}");
+        }
     }
 
     #[test]
@@ -277,6 +282,10 @@ mod tests {
             ("syslog-tls-ca-cert", "ca.pem"),
             ("syslog-tls-cert", "/only"),
             ("syslog-tls-key", "/only"),
+            ("syslog-tls-skip-verify", "no"),
+            ("syslog-tls-skip-verify", "off"),
+            ("syslog-tls-skip-verify", "flase"),
+            ("syslog-tls-skip-verify", ""),
             ("syslog-colour", "red"),
         ] {
             let words = parse(&[(key, value)]).unwrap_err();
