@@ -72,6 +72,15 @@ fn script(stage: &Stage) -> Result<()> {
         ensure!(!outcome.success && said.contains(&format!("{record}: format 3")), "{said}");
         ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
         engine.shell(&format!("sed -i '1s/^pgvol-volume 3 /pgvol-volume 2 /' {record}"))?;
+        // In the second of its places; the first is empty yet.
+        let cursor = "/var/lib/pglog/sinks/0123.file.cursor";
+        let written = "head -c 4096 /dev/zero; printf 'pglog-cursor 2 00000000\\n{}'";
+        engine.shell(&format!("mkdir -p /var/lib/pglog/sinks; ({written}) >{cursor}"))?;
+        let outcome = install(engine, "/var/lib/two", "")?;
+        let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        ensure!(!outcome.success && said.contains(&format!("{cursor}: format 2")), "{said}");
+        ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
+        engine.shell("rm -r /var/lib/pglog")?;
         installed(engine, "/var/lib/two", "")?;
         engine.docker(&["volume", "rm", "appdb"]).map(drop)
     })
