@@ -25,12 +25,17 @@ esac
 work=$(mktemp -d)
 registry=${REGISTRY:-}
 
-# Whatever happens, what was taken out of service is put back.
+# Whatever happens, what was taken out of service is put back; also where nobody reads any more what is
+# said. An upgrade that was cut off has reset where the plugin's state is.
 finish() {
-    if [ -n "$down" ] && ! enable "$down"; then
-        say "$down is disabled: docker plugin enable --timeout 0 $down; $(why_not "$down")"
+    set +e
+    trap '' INT TERM HUP
+    if [ -n "$down" ] && ! serve "$down" "$down_source" "$down_enabled"; then
+        say "$down is disabled; with its state in another place it would have no volumes and no streams:" \
+            "docker plugin set $down state.source=$down_source && docker plugin enable --timeout 0 $down;" \
+            "$(why_not "$down")"
     fi
-    [ "${#stopped[@]}" = 0 ] || docker start "${stopped[@]}" >/dev/null || :
+    [ "${#stopped[@]}" = 0 ] || docker start "${stopped[@]}" >/dev/null
     stop_registry
     rm -rf "$work"
 }

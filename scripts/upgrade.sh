@@ -1,15 +1,16 @@
 # shellcheck shell=bash disable=SC2034
 # Another version in the place of an installed plugin: within it, or by removing and making it again;
 # and the one before back where the new one does not start. To be sourced by install.sh, which sets
-# $packages, $work, $registry and $restart_containers, and at its end enables $down and starts ${stopped[@]}.
+# $packages, $work, $registry and $restart_containers, and at its end serves $down and starts ${stopped[@]}.
 
 # shellcheck source=scripts/registry.sh
 . "${BASH_SOURCE[0]%/*}/registry.sh"
 # shellcheck source=scripts/plugin.sh
 . "${BASH_SOURCE[0]%/*}/plugin.sh"
 
-# Who is out of service meanwhile: a plugin, and containers.
-down='' stopped=()
+# Who is out of service meanwhile: a plugin, with the directory of its state and whether it was enabled;
+# and containers.
+down='' down_source='' down_enabled='' stopped=()
 
 # keep NAME: a copy of the installed version below $work/before, laid out as package.sh does.
 keep() {
@@ -39,6 +40,13 @@ switch() {
     docker plugin upgrade --grant-all-permissions --skip-remote-check "$1" "$reference" >/dev/null && set_source "$@"
 }
 
+# serve NAME SOURCE ENABLED: with its state in that directory, and enabled if ENABLED is true; never with
+# its state elsewhere, where it would have no volumes and no streams.
+serve() {
+    set_source "$1" "$2" >/dev/null || return
+    [ "$3" != true ] || [ "$(field "$1" '{{.Enabled}}')" = true ] || enable "$1"
+}
+
 # upgrade NAME: in place. Forced, since every volume and every stream counts as a use: running
 # containers have mounts and pipes of their own, which do not end with the plugin.
 upgrade() {
@@ -46,10 +54,8 @@ upgrade() {
     enabled=$(field "$1" '{{.Enabled}}')
     source=$(state_source "$1")
     keep "$1"
-    if [ "$enabled" = true ]; then
-        down=$1
-        docker plugin disable --force "$1" >/dev/null
-    fi
+    down=$1 down_source=$source down_enabled=$enabled
+    [ "$enabled" != true ] || docker plugin disable --force "$1" >/dev/null
     switch "$1" "$source"
     if [ "$enabled" != true ]; then
         say "$1 was disabled and still is"

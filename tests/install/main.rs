@@ -6,6 +6,7 @@ use anyhow::Result;
 use harness::{Engine, Suite};
 
 mod formats;
+mod interrupted;
 mod packaging;
 mod quickstart;
 mod registry;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         upgrade::scenarios(),
         replace::scenarios(),
         rollback::scenarios(),
+        interrupted::scenarios(),
         settings::scenarios(),
         formats::scenarios(),
     ];

@@ -1,0 +1,108 @@
+//! `install.sh` that is cut off or fails between two steps of an upgrade: the plugin goes on with the state
+//! that it had, or stays off, and never runs on an empty one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::{Engine, Scenario, Stage};
+
+use crate::state::{create, inspect, next_version, on_bare};
+use harness::packages::next_version_of;
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario::new("an_interrupted_upgrade_keeps_its_state", interrupted),
+        Scenario::new("a_plugin_whose_state_cannot_be_set_stays_off", unset),
+    ]
+}
+
+/// `install.sh` with a docker command that does `before` and `after` the real one. Gives whether it
+/// succeeded and what it said.
+fn with_docker(engine: &Engine, before: &str, after: &str) -> Result<(bool, String)> {
+    let script = format!(
+        "mkdir -p /tmp/instead
+        cat >/tmp/instead/docker <<'SCRIPT'\n#!/bin/bash\n{before}\n/usr/bin/docker \"$@\"; status=$?\n{after}\nexit $status\nSCRIPT
+        chmod +x /tmp/instead/docker
+        status=0
+        PATH=/tmp/instead:$PATH PACKAGES=/var/lib/two /opt/scripts/install.sh || status=$?
+        rm -r /tmp/instead
+        exit $status"
+    );
+    let outcome = engine.run_shell(Duration::from_mins(5), &script)?;
+    Ok((outcome.success, String::from_utf8_lossy(&outcome.stderr).into_owned()))
+}
+
+/// pglog with its state at another place than the default, and a next version of it.
+fn elsewhere(engine: &Arc<Engine>) -> Result<()> {
+    engine.shell("mkdir /var/lib/elsewhere")?;
+    engine.docker(&["plugin", "create", "pgvol", "/srv/pgvol"])?;
+    create(engine, "pglog", &["LOG_LEVEL=warn", "state.source=/var/lib/elsewhere"])?;
+    next_version(engine)?;
+    // Disabled, and of the same version: it stays out of this.
+    engine.shell("rm -r /var/lib/two/pgvol; cp -a /srv/pgvol /var/lib/two").map(drop)
+}
+
+/// Nothing has ever run on the default directory.
+fn check_no_default_state(engine: &Engine) -> Result<()> {
+    let none = engine.shell("ls -d /var/lib/pglog 2>/dev/null || :")?;
+    ensure!(none.is_empty(), "state at the default place: {none}");
+    Ok(())
+}
+
+/// [`on_bare`] with a pgvol that was never enabled, which is enabled at the end to be removed as any.
+fn with_pglog_elsewhere(
+    stage: &Stage,
+    body: impl FnOnce(&Arc<Engine>) -> Result<()>,
+) -> Result<()> {
+    let engine = stage.engine();
+    on_bare(engine, || {
+        elsewhere(engine)?;
+        body(engine)?;
+        check_no_default_state(engine)?;
+        engine.docker(&["plugin", "rm", "pgvol"]).map(drop)
+    })
+}
+
+/// What must be the same whatever version it is.
+const KEPT: &str =
+    "{{.Id}} {{.Enabled}} {{json .Settings.Env}} {{range .Config.Mounts}}{{.Source}} {{end}}";
+
+fn interrupted(stage: &Stage) -> Result<()> {
+    with_pglog_elsewhere(stage, |engine| {
+        // While it begins, and after it, when it has reset where the state is.
+        for (when, signal) in [("before", "INT"), ("after", "HUP")] {
+            let source = "{{range .Config.Mounts}}{{.Source}} {{end}}";
+            let before = inspect(engine, "pglog", KEPT)?;
+            let kill = format!(
+                r#"case "$*" in *"plugin upgrade "*) /usr/bin/docker plugin inspect -f '{source}' pglog >/tmp/source; kill -{signal} $PPID ;; esac"#
+            );
+            let (first, then) =
+                if when == "before" { (kill.as_str(), "") } else { ("", kill.as_str()) };
+            let (done, said) = with_docker(engine, first, then)?;
+            ensure!(!done, "it went on: {said}");
+            let then = engine.shell("cat /tmp/source; rm /tmp/source")?;
+            ensure!(then.contains("elsewhere") == (when == "before"), "{when}: {then}");
+            let after = inspect(engine, "pglog", KEPT)?;
+            ensure!(after == before, "it was {before}, it is {after}: {said}");
+            next_version_of(engine, &["pglog"], 3)?;
+        }
+        Ok(())
+    })
+}
+
+fn unset(stage: &Stage) -> Result<()> {
+    with_pglog_elsewhere(stage, |engine| {
+        let before = inspect(engine, "pglog", KEPT)?;
+        let fail =
+            r#"case "$*" in *"plugin set pglog state.source="*) echo refused >&2; exit 1 ;; esac"#;
+        let (done, said) = with_docker(engine, fail, "")?;
+        let repair = "docker plugin set pglog state.source=/var/lib/elsewhere && docker plugin enable --timeout 0 pglog";
+        ensure!(!done && said.contains(repair), "{said}");
+        ensure!(inspect(engine, "pglog", "{{.Enabled}}")? == "false", "enabled: {said}");
+        engine.shell(repair)?;
+        let after = inspect(engine, "pglog", KEPT)?;
+        ensure!(after == before, "it was {before}, it is {after}");
+        Ok(())
+    })
+}
