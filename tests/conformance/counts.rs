@@ -1,10 +1,14 @@
 //! How often the volume plugin is called for what a user does: no more than that, in pairs.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use harness::{Container, Scenario, Stage, Volume};
+use harness::{Container, Scenario, Stage, Volume, eventually};
 use serde_json::json;
 
 use crate::rig::Rig;
+
+const LIMIT: Duration = Duration::from_secs(20);
 
 const DRIVERS: &[&str] = &["local", "pgvol"];
 
@@ -69,9 +73,11 @@ fn named(stage: &Stage, driver: &'static str) -> Result<()> {
         stage.engine().docker(&["volume", "rm", "named"])?;
         let places = "/var/lib/docker/volumes /var/lib/docker/plugins/*/propagated-mount \
             /var/lib/pgvol";
-        let left = stage.engine().shell(&format!("find {places} -name 'named*'"))?;
-        ensure!(left.is_empty(), "left on the host: {left}");
-        Ok(())
+        eventually(LIMIT, || {
+            let left = stage.engine().shell(&format!("find {places} -name 'named*'"))?;
+            ensure!(left.is_empty(), "left on the host: {left}");
+            Ok(())
+        })
     })
 }
 

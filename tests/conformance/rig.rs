@@ -16,8 +16,8 @@ pub(crate) const STATE: &str = "/var/lib/recorder";
 /// The names of the plugins; each is the name of its program and of its socket too.
 const PLUGINS: [&str; 2] = ["pgvol", "pglog"];
 
-/// Less than by default: nothing big is written here.
-pub(crate) const SETTINGS: &[&str] = &["POOL_SIZE=1G"];
+/// Less than by default: nothing big is written here, and nothing is wanted back.
+pub(crate) const SETTINGS: &[&str] = &["POOL_SIZE=1G", "TRASH=0"];
 
 /// Puts the image of the scenarios, and the recorder into the packaged plugins.
 pub(crate) fn stage(engine: &Engine) -> Result<()> {

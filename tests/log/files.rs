@@ -37,6 +37,10 @@ fn read(stage: &Stage, path: &str) -> Result<Vec<u8>> {
     fs::read(stage.engine().path(&path)).with_context(|| path)
 }
 
+/// Makes each of two paths the other: renameat2(2) with `RENAME_EXCHANGE`.
+const EXCHANGE: &str =
+    r#"syscall(316, -100, $ARGV[0], -100, $ARGV[1], 2) == 0 or die "exchange: $!""#;
+
 /// The plugin is killed, the place for the files is taken away and given back, the files are
 /// moved as logrotate does, all while three containers print.
 fn each_line_once(stage: &Stage) -> Result<()> {
@@ -49,9 +53,11 @@ fn each_line_once(stage: &Stage) -> Result<()> {
     let containers = (0..3).map(print).collect::<Result<Vec<_>>>()?;
     plugin.kill()?;
     eventually(LIMIT, || read(stage, "filed2/filed2.log"))?;
-    engine.shell(&format!("mv {LOGS} {LOGS}.aside; : >{LOGS}"))?;
+    // At one instant, or the plugin makes the directory anew in between.
+    let exchange = format!("perl -e '{EXCHANGE}' {LOGS} {LOGS}.aside");
+    engine.shell(&format!(": >{LOGS}.aside; {exchange}"))?;
     plugin.kill()?;
-    engine.shell(&format!("rm {LOGS}; mv {LOGS}.aside {LOGS}"))?;
+    engine.shell(&format!("{exchange}; rm {LOGS}.aside"))?;
     plugin.kill()?;
     for container in &containers {
         engine.docker(&["kill", "--signal", "USR1", container.name()])?;
