@@ -238,6 +238,10 @@ impl Service {
 
     fn is_over(&self, share: &ShareName, trashed: &Trashed, rounds: &mut Rounds) -> bool {
         let Stage::Kept { since } = trashed.stage else { return trashed.record.is_ok() };
+        // Who meant to keep it for longer has mistyped it.
+        if self.bad_settings.is_some() {
+            return false;
+        }
         let left = || Instant::now() + self.trash_time.left(since, Timestamp::now());
         let due = *rounds.due.entry((share.clone(), since)).or_insert_with(left);
         trashed.record.is_ok() && due <= Instant::now()
@@ -337,3 +341,7 @@ fn lives_in(record: &Record, pool: &PoolName) -> bool {
 fn is_short(space: Space) -> bool {
     space.free < ENOUGH.min(space.total / 10)
 }
+
+#[cfg(test)]
+#[path = "purge_tests.rs"]
+mod tests;

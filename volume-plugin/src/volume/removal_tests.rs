@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use plugin_sdk::durable;
@@ -10,8 +9,7 @@ use plugin_sdk::durable;
 use super::*;
 use crate::pool::PoolName;
 use crate::scratch::Scratch;
-use crate::volume::catalog::CatalogError;
-use crate::volume::purge::{Rounds, Which};
+use crate::volume::purge::Which;
 use crate::volume::testing::{Neighbour, World, apart, name};
 
 impl World {
@@ -39,18 +37,18 @@ impl World {
         Ok(name.to_string())
     }
 
-    async fn purge(&self, target: &str) -> Result<Vec<String>, VolumeError> {
+    pub(crate) async fn purge(&self, target: &str) -> Result<Vec<String>, VolumeError> {
         self.service.clone().purge(Which::These(vec![target.parse().unwrap()])).await
     }
 
     /// Ids of all that can be had back, as it is shown.
-    async fn trash(&self) -> Vec<String> {
+    pub(crate) async fn trash(&self) -> Vec<String> {
         let shown = self.service.clone().show_trash().await.unwrap();
         shown.into_iter().filter(|shown| shown.time.is_some()).map(|shown| shown.id).collect()
     }
 
     /// The file of what is in the trash with this share.
-    fn kept_record(&self, share: &str) -> PathBuf {
+    pub(crate) fn kept_record(&self, share: &str) -> PathBuf {
         let is_it = |path: &PathBuf| {
             let file = path.file_name().unwrap().to_str().unwrap();
             file.starts_with(&format!("{share}.")) && file.ends_with(".trashed")
@@ -60,14 +58,14 @@ impl World {
     }
 
     /// What was removed was so a month ago, by the clock.
-    fn age(&self, share: &str) {
+    pub(crate) fn age(&self, share: &str) {
         let month_ago = Timestamp::now().as_second() - 30 * 24 * 3600;
         let aged = self.dir.path().join(format!("catalog/{share}.{month_ago}.trashed"));
         durable::rename(&self.kept_record(share), &aged).unwrap();
     }
 
     /// The directories of a pool.
-    fn shares(&self, pool: &str) -> Vec<String> {
+    pub(crate) fn shares(&self, pool: &str) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path().join(pool)).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -180,31 +178,6 @@ fn what_is_old_enough_goes_by_itself() {
 }
 
 #[test]
-fn what_seems_to_be_old_after_a_start_is_kept_for_an_hour() {
-    apart(|| async {
-        let world = World::new();
-        for volume in ["old", "new"] {
-            world.create(volume, &[]).await.unwrap();
-            world.remove(volume).await.unwrap();
-        }
-        world.age("old");
-        // The clock may have jumped while there was no plugin.
-        let world = world.restarted();
-        let mut rounds = Rounds::default();
-        world.service.purge_round(&mut rounds).await;
-        rounds.pass(Duration::from_mins(59));
-        world.service.purge_round(&mut rounds).await;
-        assert_eq!(world.trash().await, ["old~0", "new~0"]);
-        rounds.pass(Duration::from_mins(1));
-        world.service.purge_round(&mut rounds).await;
-        assert_eq!(
-            (world.trash().await, world.shares("wal")),
-            (vec!["new~0".into()], vec!["new".into()])
-        );
-    });
-}
-
-#[test]
 fn one_or_all_of_a_name_are_purged() {
     apart(|| async {
         let world = World::new();
@@ -252,116 +225,6 @@ fn a_volume_in_use_is_neither_removed_nor_purged() {
         assert_eq!(world.undelete("v", None).await.unwrap(), "v");
         world.destroy("v").await.unwrap();
         world.assert_empty();
-    });
-}
-
-#[test]
-fn what_cannot_be_deleted_is_tried_again() {
-    apart(|| async {
-        let world = World::new();
-        world.create("v", &[]).await.unwrap();
-        world.remove("v").await.unwrap();
-        world.wal.deletes.store(1, Ordering::SeqCst);
-        world.purge("v").await.unwrap();
-        let mut rounds = Rounds::default();
-        world.service.purge_round(&mut rounds).await;
-        // Not at once, or a broken pool would keep a core busy.
-        world.service.purge_round(&mut rounds).await;
-        assert_eq!(world.shares("wal"), ["v"]);
-        world.purge_round().await;
-        world.assert_empty();
-    });
-}
-
-#[test]
-fn the_oldest_makes_room_when_a_pool_fills() {
-    apart(|| async {
-        let world = World::new();
-        for volume in ["a", "b", "c", "used"] {
-            world.create(volume, &[]).await.unwrap();
-        }
-        for volume in ["b", "a", "c"] {
-            world.remove(volume).await.unwrap();
-        }
-        let mut rounds = Rounds::default();
-        world.service.purge_round(&mut rounds).await;
-        assert_eq!(world.shares("wal").len(), 4);
-        world.wal.roomy.store(3, Ordering::SeqCst);
-        world.service.purge_round(&mut rounds).await;
-        world.service.purge_round(&mut rounds).await;
-        assert_eq!(world.shares("wal"), ["a", "c", "used"]);
-        // Whoever finds it full gets room before anything is refused.
-        world.wal.creates.store(2, Ordering::SeqCst);
-        world.create("d", &[]).await.unwrap();
-        assert_eq!(world.shares("wal"), ["d", "used"]);
-        world.wal.creates.store(1, Ordering::SeqCst);
-        assert!(world.create("e", &[]).await.unwrap_err().full_pool().is_some());
-        assert_eq!(world.shares("default"), ["d", "used"]);
-    });
-}
-
-#[test]
-fn what_cannot_be_deleted_costs_one_other_and_not_all() {
-    apart(|| async {
-        let world = World::new();
-        for volume in ["a", "b", "c"] {
-            world.create(volume, &[]).await.unwrap();
-            world.remove(volume).await.unwrap();
-        }
-        // The oldest fails; the next makes the room.
-        world.wal.deletes.store(1, Ordering::SeqCst);
-        assert!(world.service.make_room(&PoolName::new("wal")).await);
-        assert_eq!((world.trash().await, world.shares("wal").len()), (vec!["c~0".to_owned()], 2));
-        // What is being deleted already is waited for before anything else is.
-        assert!(world.service.make_room(&PoolName::new("wal")).await);
-        assert_eq!(
-            (world.trash().await, world.shares("wal")),
-            (vec!["c~0".into()], vec!["c".into()])
-        );
-    });
-}
-
-#[test]
-fn room_is_made_only_where_it_helps() {
-    apart(|| async {
-        let world = World::new();
-        world.create("elsewhere", &[("wal.pool", "default")]).await.unwrap();
-        for volume in ["a", "b"] {
-            world.create(volume, &[]).await.unwrap();
-        }
-        for volume in ["elsewhere", "a", "b"] {
-            world.remove(volume).await.unwrap();
-        }
-        world.wal.creates.store(1, Ordering::SeqCst);
-        world.create("c", &[]).await.unwrap();
-        assert_eq!(world.trash().await, ["elsewhere~0", "b~0"]);
-        // Deleting gives nothing back: that is tried once.
-        world.default.stuck.store(1, Ordering::SeqCst);
-        world.default.creates.store(5, Ordering::SeqCst);
-        assert!(world.create("d", &[]).await.unwrap_err().full_pool().is_some());
-        assert_eq!(world.trash().await, ["b~0"]);
-    });
-}
-
-#[test]
-fn a_full_disk_below_the_catalog_costs_nothing_of_the_trash() {
-    apart(|| async {
-        let dir = Scratch::new();
-        crate::sys::mount::private_tmpfs(dir.path()).unwrap();
-        let world = World::at(dir, None);
-        world.create("v", &[]).await.unwrap();
-        world.remove("v").await.unwrap();
-        let mut filler = fs::File::create(world.dir.path().join("filler")).unwrap();
-        while std::io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
-        let error = world.create("w", &[]).await.unwrap_err();
-        assert!(
-            matches!(&error, VolumeError::Catalog(CatalogError::System(error)) if error.is_full())
-        );
-        assert_eq!(error.full_pool(), None);
-        assert_eq!(
-            (world.trash().await, world.shares("wal")),
-            (vec!["v~0".into()], vec!["v".into()])
-        );
     });
 }
 

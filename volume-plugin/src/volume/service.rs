@@ -53,7 +53,7 @@ pub struct Service {
     pub(super) views: Views,
     pub(super) guard: Guard,
     pub(super) inspector: Arc<Inspector>,
-    bad_settings: Option<String>,
+    pub(super) bad_settings: Option<String>,
     pub(super) trash_time: TrashTime,
     pub(super) purger: Purger,
     turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
