@@ -100,6 +100,13 @@ pub struct Description {
     pub space: Space,
 }
 
+impl Description {
+    /// Whether its file system has nothing but the pool, so that deleting is what makes room.
+    pub fn is_alone(&self) -> bool {
+        self.device.is_some()
+    }
+}
+
 /// What a pool cannot do.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {

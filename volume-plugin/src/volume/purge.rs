@@ -19,7 +19,7 @@ use super::service::Service;
 use super::trash::{self, Stage, Target, Trashed};
 use super::usage;
 use crate::name::{ShareName, VolumeName};
-use crate::pool::{PoolName, Space};
+use crate::pool::{Description, PoolName, Space};
 use crate::sys::beneath::Dir;
 use plugin_sdk::chain::chain;
 
@@ -33,7 +33,7 @@ const AGAIN: Duration = Duration::from_mins(1);
 /// How long whoever needs room waits for the file system to give back what was deleted.
 const GIVEN_BACK: Duration = Duration::from_secs(3);
 
-/// A pool is short of space with less than a tenth of it free, and less than this.
+/// A pool with a file system of its own is short of space with less than a tenth of it free, and less than this.
 const ENOUGH: u64 = 4 << 30;
 
 /// How long measuring what is in the trash may take.
@@ -136,7 +136,12 @@ impl Service {
             }
         }
         for pool in self.pools.names().cloned().collect::<Vec<_>>() {
-            let Some(space) = self.space(&pool).await else { continue };
+            let Some(description) = self.describe(&pool).await else { continue };
+            // The host's disk is filled by others too: deleting what little is ours may not help.
+            if !description.is_alone() {
+                continue;
+            }
+            let space = description.space;
             let before = rounds.free.insert(pool.clone(), space.free);
             // Space that is still being given back may be enough.
             let settled = before.is_none_or(|before| space.free <= before);
@@ -326,10 +331,14 @@ impl Service {
         measured.await.ok()?
     }
 
-    /// The space of a pool that is open.
     async fn space(self: &Arc<Self>, pool: &PoolName) -> Option<Space> {
+        Some(self.describe(pool).await?.space)
+    }
+
+    /// What there is to tell of a pool that is open.
+    async fn describe(self: &Arc<Self>, pool: &PoolName) -> Option<Description> {
         let pool = self.pools.open_already(pool)?;
-        self.blocking(move |_| Ok(pool.describe().ok().map(|pool| pool.space))).await.ok()?
+        self.blocking(move |_| Ok(pool.describe().ok())).await.ok()?
     }
 }
 

@@ -39,7 +39,11 @@ fn the_oldest_makes_room_when_a_pool_fills() {
         let mut rounds = Rounds::default();
         world.service.purge_round(&mut rounds).await;
         assert_eq!(world.shares("wal").len(), 4);
+        // The host's disk may be full of anything.
         world.wal.roomy.store(3, Ordering::SeqCst);
+        world.service.purge_round(&mut rounds).await;
+        assert_eq!(world.shares("wal").len(), 4);
+        world.default.roomy.store(3, Ordering::SeqCst);
         world.service.purge_round(&mut rounds).await;
         world.service.purge_round(&mut rounds).await;
         assert_eq!(world.shares("wal"), ["a", "c", "used"]);

@@ -93,6 +93,10 @@ impl Pool for Faulty {
         let shares = fs::read_dir(&self.root).unwrap().count();
         let short = roomy != 0 && shares > roomy;
         description.space.total = 100 << 30;
+        // The other one is on the host's file system.
+        if self.root.ends_with("default") {
+            description.device = Some("/dev/loop0".into());
+        }
         description.space.free = if short { 1 << 30 } else { 50 << 30 };
         if self.stuck.load(Ordering::SeqCst) == 0 {
             description.space.free -= (shares as u64) << 20;
