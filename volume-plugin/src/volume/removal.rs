@@ -37,7 +37,6 @@ impl Service {
         self.blocking(move |service| {
             let name = record.name.clone();
             service.refuse_if_used(&name, &shares)?;
-            service.guard.forget(&name);
             service.views.drop(&name)?;
             service.mounts.clear(&name)?;
             service.inspector.forget(&name);
@@ -46,7 +45,12 @@ impl Service {
             } else {
                 Stage::Kept { since: Timestamp::now() }
             };
-            service.catalog.discard(record, stage)?;
+            let discarded = service.catalog.discard(record, stage);
+            // A volume that stays stays guarded.
+            if service.catalog.get(&name).is_none() {
+                service.guard.forget(&name);
+            }
+            discarded?;
             tracing::info!(volume = %name, ?stage, "removed");
             Ok(())
         })

@@ -178,6 +178,31 @@ fn what_is_old_enough_goes_by_itself() {
 }
 
 #[test]
+fn a_volume_that_could_not_be_removed_stays_guarded() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        world.mount("v", "1").await.unwrap();
+        world.unmount("v", "1").await.unwrap();
+        let root = world.dir.path().join("default/v");
+        // The guard holds the directories that it watches.
+        let held = || {
+            let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            links.filter_map(|link| fs::read_link(link.path()).ok()).any(|to| to.starts_with(&root))
+        };
+        assert!(held());
+        let record = world.dir.path().join("catalog/v.record");
+        let aside = world.dir.path().join("aside");
+        durable::rename(&record, &aside).unwrap();
+        assert!(world.remove("v").await.is_err());
+        assert!(held());
+        durable::rename(&aside, &record).unwrap();
+        world.remove("v").await.unwrap();
+        assert!(!held());
+    });
+}
+
+#[test]
 fn one_or_all_of_a_name_are_purged() {
     apart(|| async {
         let world = World::new();
