@@ -11,7 +11,7 @@ use super::arbiter::{Arbiter, Pending, Question};
 use super::table::Table;
 use super::watched::Watched;
 use crate::postgres::{control, server};
-use crate::sys::fanotify::{Answer, Group, Opening};
+use crate::sys::fanotify::{self, Answer, Group, Opening};
 use crate::sys::process::Process;
 
 /// How long the thread sleeps when nothing is opened.
@@ -72,7 +72,8 @@ impl Answering {
                         self.answer(opening)?;
                     }
                 }
-                // The kernel has denied that one: it could not be opened for us, as a socket.
+                // Whoever has a directory to write in can have as many of these as it likes.
+                Err(error) if fanotify::is_of_one_file(&error) => {}
                 Err(_) if failures < MOST_FAILURES => failures += 1,
                 Err(error) => return Err(Ended::Events(error)),
             }

@@ -114,6 +114,25 @@ impl Group {
     }
 }
 
+/// Whether a read of events failed with `error` since one file cannot be opened for us, as a
+/// socket: the kernel has denied that one open, and the group works.
+pub fn is_of_one_file(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    errno.is_some_and(|errno| {
+        matches!(
+            errno,
+            Errno::ENXIO
+                | Errno::ENODEV
+                | Errno::EOPNOTSUPP
+                | Errno::ESTALE
+                | Errno::ETXTBSY
+                | Errno::ENOENT
+                | Errno::EACCES
+                | Errno::EIO
+        )
+    })
+}
+
 impl Opening {
     /// The process, by its number here; 0 where that cannot be seen.
     pub fn pid(&self) -> u32 {
