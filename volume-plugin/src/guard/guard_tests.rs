@@ -12,6 +12,7 @@ use plugin_sdk::durable;
 use tempfile::TempDir;
 
 use super::*;
+use crate::sys::beneath::Dir;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -331,4 +332,60 @@ fn only_what_may_be_a_cluster_costs_an_answer() {
         assert!(fs::read(world.data(file)).is_ok());
     }
     assert!(group.read(Duration::ZERO).unwrap().is_empty());
+}
+
+#[test]
+fn files_that_cannot_be_opened_do_not_end_the_guard() {
+    let world = World::guarded();
+    let _first = world.serve("data").unwrap();
+    let socket = world.data("data/socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for _ in 0..300 {
+        assert!(fs::File::open(&socket).is_err());
+    }
+    assert!(world.serve("data").is_none());
+    assert_eq!(world.outlook().trouble, None);
+}
+
+#[test]
+fn what_is_known_already_is_watched_again() {
+    let world = World::guarded();
+    let group = Group::new().unwrap();
+    let entry = world.guard.0.table.entry(&world.volume).unwrap();
+    let watched = entry.directories.iter().find(|one| one.path == Path::new("data")).unwrap();
+    // As where the mark went with a file whose number another has now.
+    assert_eq!(watched.look(&group).unwrap(), None);
+    let control = world.data("data/global/pg_control");
+    let reader = thread::spawn(move || fs::read(control).is_ok());
+    assert_eq!(group.read(LIMIT).unwrap().len(), 1);
+    assert!(reader.join().unwrap());
+}
+
+#[test]
+fn a_directory_that_cannot_be_watched_keeps_no_other_from_it() {
+    let world = World::new();
+    durable::create_dir(&world.data("bad"), 0o700).unwrap();
+    symlink("/etc", world.data("bad/global")).unwrap();
+    world.make("data");
+    world.make("zoo/data");
+    world.watch();
+    assert!(world.outlook().trouble.unwrap().contains("not all of it is guarded"));
+    for path in ["data", "zoo/data"] {
+        let _first = world.serve(path).unwrap();
+        assert!(world.serve(path).is_none(), "{path}");
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_directories_that_left_the_volume() {
+    let world = World::new();
+    for round in 0..3 {
+        durable::create_dir(&world.data("passing"), 0o700).unwrap();
+        world.watch();
+        assert_eq!(world.guard.0.scout.numbers(), 3);
+        let [from, to] = [&world.root(), world.dir.path()].map(|path| Dir::open(path).unwrap());
+        from.rename(Path::new("passing"), &to, Path::new(&format!("out{round}"))).unwrap();
+        world.watch();
+        assert_eq!(world.guard.0.scout.numbers(), 2);
+    }
 }

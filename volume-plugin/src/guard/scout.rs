@@ -38,7 +38,8 @@ pub(super) struct Scout {
     table: Arc<Table>,
     /// `None` where the kernel gives none: then all is looked at once a second.
     appearing: Option<NewDirectories>,
-    volumes: Mutex<HashMap<Number, VolumeName>>,
+    /// The directory of each number, and its volume.
+    volumes: Mutex<HashMap<Number, (VolumeName, FileId)>>,
 }
 
 /// A directory to look at.
@@ -65,7 +66,9 @@ impl Scout {
             let mut changed = if news.is_empty() { self.table.troubled() } else { HashSet::new() };
             for one in news {
                 match one {
-                    News::In(number) => changed.extend(self.volumes().get(&number).cloned()),
+                    News::In(number) => {
+                        changed.extend(self.volumes().get(&number).map(|(of, _)| of.clone()));
+                    }
                     News::Gone(number) => drop(self.volumes().remove(&number)),
                     News::Lost => changed.extend(self.table.volumes()),
                 }
@@ -93,19 +96,31 @@ impl Scout {
 
     /// Watches what is in `volume` now and no longer what is not.
     pub(super) fn look(&self, volume: &VolumeName, group: Option<&Group>) {
+        let Some(looks) = self.table.entry(volume).map(|entry| entry.looks) else { return };
+        // Of two at once, one would drop what only the other has seen.
+        let _looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = self.table.entry(volume) else { return };
         let trouble = match self.walk(volume, &entry.root, &entry.except, group) {
-            Ok(Seen { ids, complete }) => {
-                for gone in self.table.keep(volume, |watched| {
-                    let held = watched.holder().is_some_and(|holder| holder.is_alive());
-                    ids.contains(&watched.id) || held
-                }) {
+            Ok(Seen { mut ids, complete, trouble }) => {
+                let directories =
+                    self.table.entry(volume).into_iter().flat_map(|of| of.directories);
+                // Looked at here, not while the table is locked.
+                let held = directories
+                    .filter(|watched| watched.holder().is_some_and(|holder| holder.is_alive()));
+                ids.extend(held.map(|watched| watched.id));
+                for gone in self.table.keep(volume, &ids) {
+                    self.unwatch(|(of, id)| of == volume && *id == gone.id);
                     if let Some(group) = group {
                         gone.end(group);
                     }
                 }
-                let too_many = || format!("only {MOST_DIRECTORIES} directories are watched");
-                (!complete).then(too_many)
+                let too_many = || {
+                    format!(
+                        "only {MOST_DIRECTORIES} directories are watched, and {MOST_NAMES} names \
+                         looked at in each"
+                    )
+                };
+                (!complete).then(too_many).or(trouble)
             }
             Err(error) => Some(chain(&error)),
         };
@@ -117,15 +132,18 @@ impl Scout {
 
     /// Forgets the numbers of `volume`.
     pub(super) fn forget(&self, volume: &VolumeName) {
-        let mut volumes = self.volumes();
-        let numbers: Vec<_> =
-            volumes.iter().filter(|(_, of)| *of == volume).map(|(number, _)| *number).collect();
-        for number in numbers {
-            volumes.remove(&number);
-            if let Some(appearing) = &self.appearing {
-                appearing.unwatch(number);
+        self.unwatch(|(of, _)| of == volume);
+    }
+
+    /// Forgets the numbers of such directories.
+    fn unwatch(&self, such: impl Fn(&(VolumeName, FileId)) -> bool) {
+        self.volumes().retain(|number, of| {
+            let goes = such(of);
+            if goes && let Some(appearing) = &self.appearing {
+                appearing.unwatch(*number);
             }
-        }
+            !goes
+        });
     }
 
     fn walk(
@@ -135,7 +153,7 @@ impl Scout {
         except: &[String],
         group: Option<&Group>,
     ) -> io::Result<Seen> {
-        let mut seen = Seen { ids: HashSet::new(), complete: true };
+        let mut seen = Seen { ids: HashSet::new(), complete: true, trouble: None };
         let dir = match Dir::open(root) {
             // The volume was removed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(seen),
@@ -144,12 +162,11 @@ impl Scout {
         let mut places = VecDeque::from([Place { dir, path: PathBuf::new(), depth: 0 }]);
         while let Some(place) = places.pop_front() {
             let except = if place.depth == 0 { except } else { &[] };
-            match self.visit(volume, place, except, group) {
-                Ok(Some((id, below))) => {
-                    seen.ids.insert(id);
+            match self.visit(volume, place, except, group, &mut seen) {
+                Ok(Some(below)) => {
                     places.extend(below);
                     // Each of them is open.
-                    let left = MOST_DIRECTORIES - seen.ids.len();
+                    let left = MOST_DIRECTORIES.saturating_sub(seen.ids.len());
                     seen.complete &= places.len() <= left;
                     places.truncate(left);
                 }
@@ -157,31 +174,41 @@ impl Scout {
                 Ok(None) => break,
                 // It was removed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                // One directory keeps no other from being guarded.
+                Err(error) => seen.note(&error),
             }
         }
         Ok(seen)
     }
 
-    /// Watches one directory; gives it and those in it that are to be visited.
+    /// Watches one directory; notes it, and gives those in it that are to be visited.
     fn visit(
         &self,
         volume: &VolumeName,
         Place { dir, path, depth }: Place,
         except: &[String],
         group: Option<&Group>,
-    ) -> io::Result<Option<(FileId, Vec<Place>)>> {
+        seen: &mut Seen,
+    ) -> io::Result<Option<Vec<Place>>> {
+        let id = FileId::of(&dir.metadata(Path::new("."))?);
+        seen.ids.insert(id);
         // Before its content is looked at, so that nothing appears unseen.
         if let Some(appearing) = &self.appearing {
             let number = appearing.watch(&dir.handle(Path::new("."))?)?;
-            self.volumes().insert(number, volume.clone());
+            self.volumes().insert(number, (volume.clone(), id));
         }
-        let names = fs::read_dir(dir.path())?
+        let mut entries = fs::read_dir(dir.path())?;
+        let names: Vec<_> = entries
+            .by_ref()
             .take(MOST_NAMES)
             .flatten()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .map(|entry| entry.file_name());
+            .map(|entry| entry.file_name())
+            .collect();
+        // A cluster's own many files are none of ours.
+        let cut = entries.next().is_some();
         let below: Vec<_> = names
+            .into_iter()
             .filter(|name| !except.iter().any(|except| name == except.as_str()))
             // Gone meanwhile, or no directory any more.
             .filter_map(|name| Some((dir.open_dir(Path::new(&name)).ok()?, name)))
@@ -191,10 +218,16 @@ impl Scout {
         let watched = Watched::new(volume.clone(), path, dir)?;
         let Some((watched, added)) = self.table.add(watched) else { return Ok(None) };
         if let Some(group) = group {
-            self.begin(&watched, added, group)?;
+            match self.begin(&watched, added, group) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => seen.note(&error),
+                _ => {}
+            }
         }
-        let ends = depth == DEEPEST || watched.is_cluster();
-        Ok(Some((watched.id, if ends { Vec::new() } else { below })))
+        if depth == DEEPEST || watched.is_cluster() {
+            return Ok(Some(Vec::new()));
+        }
+        seen.complete &= !cut;
+        Ok(Some(below))
     }
 
     fn begin(&self, watched: &Arc<Watched>, added: Added, group: &Group) -> io::Result<()> {
@@ -208,7 +241,13 @@ impl Scout {
         Ok(())
     }
 
-    fn volumes(&self) -> MutexGuard<'_, HashMap<Number, VolumeName>> {
+    /// How many directories are watched for new ones.
+    #[cfg(test)]
+    pub(super) fn numbers(&self) -> usize {
+        self.volumes().len()
+    }
+
+    fn volumes(&self) -> MutexGuard<'_, HashMap<Number, (VolumeName, FileId)>> {
         self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -218,4 +257,12 @@ struct Seen {
     ids: HashSet<FileId>,
     /// Whether that was all.
     complete: bool,
+    /// What was wrong with a directory.
+    trouble: Option<String>,
+}
+
+impl Seen {
+    fn note(&mut self, error: &io::Error) {
+        self.trouble.get_or_insert_with(|| chain(error));
+    }
 }

@@ -30,6 +30,8 @@ pub(super) struct Entry {
     pub(super) directories: Vec<Arc<Watched>>,
     /// Why not all of it is.
     pub(super) trouble: Option<String>,
+    /// Held by the one that looks what is in it.
+    pub(super) looks: Arc<Mutex<()>>,
 }
 
 impl Table {
@@ -76,15 +78,12 @@ impl Table {
         Some((watched, Added::Now))
     }
 
-    /// Keeps of `volume` only the directories that `keep` names, and gives the others.
-    pub(super) fn keep(
-        &self,
-        volume: &VolumeName,
-        keep: impl Fn(&Watched) -> bool,
-    ) -> Vec<Arc<Watched>> {
+    /// Keeps of `volume` only the directories in `keep`, and gives the others.
+    pub(super) fn keep(&self, volume: &VolumeName, keep: &HashSet<FileId>) -> Vec<Arc<Watched>> {
         let mut inner = self.inner();
         let Some(entry) = inner.volumes.get_mut(volume) else { return Vec::new() };
-        let (kept, gone) = entry.directories.drain(..).partition(|watched| keep(watched));
+        let (kept, gone) =
+            entry.directories.drain(..).partition(|watched| keep.contains(&watched.id));
         entry.directories = kept;
         inner
             .controls

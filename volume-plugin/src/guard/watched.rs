@@ -73,32 +73,30 @@ impl Watched {
             let mut state = self.state();
             (state.control, state.global) = (None, false);
         }
-        group.watch(&self.dir.handle(Path::new("."))?, Scope::Children)?;
         self.look(group)
     }
 
     /// Looks for the control file and watches it: it may have been made or replaced. Tells which
-    /// one it is if it is a new one. Looks only, and opens nothing.
+    /// one it is if it is a new one. Watches also what should be watched already: a file that was
+    /// made anew may have the number of the old one, whose mark is gone. Opens nothing.
     pub(super) fn look(&self, group: &Group) -> io::Result<Option<FileId>> {
         let (known, global) = {
             let state = self.state();
             (state.control, state.global)
         };
+        group.watch(&self.dir.handle(Path::new("."))?, Scope::Children)?;
         match self.dir.handle(Path::new(control::PATH)) {
             Ok(file) => {
                 let found = FileId::of(&file.metadata()?);
-                if known == Some(found) {
-                    return Ok(None);
-                }
                 group.watch(&file, Scope::File)?;
                 self.state().control = Some(found);
                 if global {
                     self.unwatch_global(group)?;
                 }
-                Ok(Some(found))
+                Ok((known != Some(found)).then_some(found))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if !global && let Ok(directory) = self.dir.handle(Path::new(GLOBAL)) {
+                if let Ok(directory) = self.dir.handle(Path::new(GLOBAL)) {
                     group.watch(&directory, Scope::Children)?;
                     self.state().global = true;
                 }
