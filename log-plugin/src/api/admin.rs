@@ -76,8 +76,7 @@ async fn remove(api: Api, of: Of) -> Result<Removed, Refusal> {
         if journal.is_open() {
             return Err(RemovalError::Live.into());
         }
-        logs.sinks.forget(&id)?;
-        let bytes = journal.remove_all()?;
+        let bytes = logs.sinks.forget_after(&id, || journal.remove_all().map_err(Refusal::from))?;
         tracing::info!(op = "remove", container = %id, bytes);
         Ok(Removed { id: id.to_string(), bytes })
     });
