@@ -1,7 +1,7 @@
 //! Files of the host, by way of the root of its first process.
 //!
 //! A link on the host is followed as the host would: an absolute one begins at the host's root,
-//! not at the plugin's.
+//! not at the plugin's. Below a directory that the plugin was given for its files none is.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, mkdirat};
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 const INSIDE: ResolveFlag = ResolveFlag::RESOLVE_IN_ROOT.union(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+const BELOW: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
 
 /// The root of the host as the plugin reaches it: `/proc/1/root`, in tests another directory.
 #[derive(Debug, Clone)]
@@ -43,30 +44,13 @@ impl HostRoot {
         Ok(HostFile { fd: openat2(&root, path, how)? })
     }
 
-    /// Opens the directory `path` of the host; makes what is missing of it, with `mode`.
-    pub fn directory(&self, path: &Path, mode: u32) -> io::Result<HostDir> {
+    /// Opens the directory `below` of the host's directory `base`; makes what is missing of both,
+    /// with `mode`. Links in `base` are followed as the host would; one below it is an error,
+    /// since whoever may write there could have put it.
+    pub fn directory(&self, base: &Path, below: &Path, mode: u32) -> io::Result<HostDir> {
         let root = open(&self.0, DIRECTORY, Mode::empty())?;
-        match open_in(&root, path) {
-            Ok(fd) => return Ok(HostDir { fd }),
-            Err(Errno::ENOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let (mut so_far, mut parent) = (PathBuf::new(), open_in(&root, Path::new("."))?);
-        for part in path.components() {
-            let Component::Normal(name) = part else { continue };
-            so_far.push(name);
-            parent = match open_in(&root, &so_far) {
-                Err(Errno::ENOENT) => {
-                    match mkdirat(parent.as_fd(), name, Mode::from_bits_truncate(mode)) {
-                        Ok(()) | Err(Errno::EEXIST) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                    open_in(&root, &so_far)?
-                }
-                opened => opened?,
-            };
-        }
-        Ok(HostDir { fd: parent })
+        let base = open_or_make(&root, base, mode, INSIDE)?;
+        Ok(HostDir { fd: open_or_make(&base, below, mode, BELOW)? })
     }
 }
 
@@ -84,8 +68,38 @@ impl HostFile {
     }
 }
 
-fn open_in(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
-    openat2(root, path, OpenHow::new().flags(DIRECTORY).resolve(INSIDE))
+/// Opens the directory `path` of `root`; makes what is missing of it.
+fn open_or_make(
+    root: &OwnedFd,
+    path: &Path,
+    mode: u32,
+    resolve: ResolveFlag,
+) -> io::Result<OwnedFd> {
+    let open_in =
+        |path: &Path| openat2(root, path, OpenHow::new().flags(DIRECTORY).resolve(resolve));
+    // For `path` may be empty.
+    let mut parent = open_in(Path::new("."))?;
+    match open_in(path) {
+        Ok(fd) => return Ok(fd),
+        Err(Errno::ENOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut so_far = PathBuf::new();
+    for part in path.components() {
+        let Component::Normal(name) = part else { continue };
+        so_far.push(name);
+        parent = match open_in(&so_far) {
+            Err(Errno::ENOENT) => {
+                match mkdirat(parent.as_fd(), name, Mode::from_bits_truncate(mode)) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                open_in(&so_far)?
+            }
+            opened => opened?,
+        };
+    }
+    Ok(parent)
 }
 
 #[cfg(test)]
@@ -97,14 +111,14 @@ mod tests {
     fn directories_are_made_and_links_stay_within_the_host() {
         let dir = tempfile::tempdir().unwrap();
         let root = HostRoot::new(dir.path());
-        let lowest = root.directory(Path::new("/var/log/a"), 0o750).unwrap();
+        let lowest = root.directory(Path::new("/var/log"), Path::new("a"), 0o750).unwrap();
         std::fs::File::create(lowest.entry("file")).unwrap();
         assert!(dir.path().join("var/log/a/file").exists());
         let mode = dir.path().join("var/log").metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o750);
         symlink("/var/log", dir.path().join("link")).unwrap();
         symlink("../../../../var", dir.path().join("up")).unwrap();
-        let linked = root.directory(Path::new("/link/b"), 0o755).unwrap();
+        let linked = root.directory(Path::new("/link/b"), Path::new(""), 0o755).unwrap();
         std::fs::File::create(linked.entry("file")).unwrap();
         assert!(dir.path().join("var/log/b/file").exists());
         symlink("/var/log/a/file", dir.path().join("var/file")).unwrap();
@@ -113,8 +127,23 @@ mod tests {
             .open(root.existing(Path::new("/var/file")).unwrap().path())
             .unwrap();
         assert!(root.existing(Path::new("/var/none")).is_err());
-        root.directory(Path::new("/up/c"), 0o755).unwrap();
+        root.directory(Path::new("/up/c"), Path::new(""), 0o755).unwrap();
         assert!(dir.path().join("var/c").is_dir());
+    }
+
+    #[test]
+    fn links_below_the_base_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = HostRoot::new(dir.path());
+        let (base, mode) = (Path::new("/base"), 0o755);
+        root.directory(base, Path::new("own"), mode).unwrap();
+        root.directory(Path::new("/etc"), Path::new(""), mode).unwrap();
+        symlink("/etc", dir.path().join("base/absolute")).unwrap();
+        symlink("../etc", dir.path().join("base/own/relative")).unwrap();
+        for below in ["absolute", "absolute/a", "own/relative", "own/relative/a", "../etc"] {
+            assert!(root.directory(base, Path::new(below), mode).is_err(), "{below}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path().join("etc")).unwrap().count(), 0);
     }
 
     #[test]
@@ -122,8 +151,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::File::create(dir.path().join("file")).unwrap();
         let root = HostRoot::new(dir.path());
-        let error = root.directory(Path::new("/file/a"), 0o755).unwrap_err();
+        let error = root.directory(Path::new("/file/a"), Path::new(""), 0o755).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
-        assert!(HostRoot::new("/nowhere").directory(Path::new("/a"), 0o755).is_err());
+        assert!(
+            HostRoot::new("/nowhere").directory(Path::new("/a"), Path::new("b"), 0o755).is_err()
+        );
     }
 }

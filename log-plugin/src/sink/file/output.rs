@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::encode::Unfinished;
@@ -124,8 +124,9 @@ impl Output {
     fn open_directory(&self) -> Result<HostDir, FileError> {
         let path = self.path();
         let parent = path.parent().unwrap_or(&self.directory);
+        let below = self.target.path.parent().unwrap_or(Path::new(""));
         self.host
-            .directory(parent, DIRECTORY_MODE)
+            .directory(&self.directory, below, DIRECTORY_MODE)
             .map_err(|source| FileError::Directory { path: parent.to_owned(), source })
     }
 
