@@ -9,6 +9,7 @@
 mod delivery;
 mod file;
 mod forget;
+mod kept;
 mod ledger;
 mod notice;
 mod outlet;
@@ -24,7 +25,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use plugin_sdk::{durable, record};
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,8 @@ use tokio_util::task::TaskTracker;
 use self::delivery::{Delivery, DeliveryError};
 use self::file::FileOutlet;
 pub use self::forget::ForgetError;
+use self::kept::Record;
+pub(crate) use self::kept::{KIND as RECORD_KIND, VERSION as RECORD_VERSION};
 use self::ledger::Ledger;
 pub(crate) use self::ledger::{KIND as LEDGER_KIND, VERSION as LEDGER_VERSION};
 use self::outlet::Outlet;
@@ -46,19 +48,8 @@ use crate::journal::{Journal, Journals, Reader};
 use crate::names::ContainerId;
 use crate::sys::HostRoot;
 
-pub(crate) const RECORD_KIND: &str = "pglog-sinks";
-pub(crate) const RECORD_VERSION: u32 = 1;
-
 /// How long a sink that ended by a failure is left before it is taken up again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// A container's sinks, as they are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    container: String,
-    name: String,
-    targets: Targets,
-}
 
 /// A file is taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +80,8 @@ pub struct Sinks {
     host: Host,
     journals: Arc<Journals>,
     running: Mutex<HashMap<Key, Running>>,
+    /// Records that the disk has refused so far. Locked before `running`.
+    unkept: Mutex<HashMap<ContainerId, Record>>,
     /// Held by the task that writes a file.
     files: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
     tasks: TaskTracker,
@@ -128,6 +121,7 @@ impl Sinks {
             host,
             journals,
             running: Mutex::default(),
+            unkept: Mutex::default(),
             files: Mutex::default(),
             tasks: TaskTracker::new(),
             interrupt,
@@ -163,10 +157,7 @@ impl Sinks {
             name: name.to_owned(),
             targets: targets.clone(),
         };
-        if let Err(error) = self.keep(container, &record) {
-            // It lasts as long as this process.
-            tracing::error!(%error, %container, "the record of a container's sinks");
-        }
+        self.keep(container, record);
         targets.each().for_each(|target| self.launch(container, name, target));
     }
 
@@ -215,20 +206,6 @@ impl Sinks {
 
     fn cursor_path(&self, container: &ContainerId, kind: SinkKind) -> PathBuf {
         self.directory.join(format!("{container}.{}.cursor", kind.name()))
-    }
-
-    fn record_path(&self, container: &ContainerId) -> PathBuf {
-        self.directory.join(format!("{container}.record"))
-    }
-
-    fn keep(&self, container: &ContainerId, record: &Record) -> io::Result<()> {
-        let path = self.record_path(container);
-        let bytes =
-            record::encode(RECORD_KIND, RECORD_VERSION, record).map_err(io::Error::other)?;
-        if std::fs::read(&path).is_ok_and(|kept| kept == bytes) {
-            return Ok(());
-        }
-        durable::write(&path, &bytes)
     }
 
     /// Starts the task, unless it runs with this target already.

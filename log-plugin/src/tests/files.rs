@@ -184,6 +184,27 @@ fn a_dead_file_costs_no_container_anything_and_says_what_is_missing() {
     assert!(notices.len() == 1 && missing > 3000, "{notices:?}");
 }
 
+/// The disk was full when a container started: once it is not, the next process finds its sinks.
+#[test]
+fn a_record_that_could_not_be_written_is_written_later() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let in_the_way = rig.path().join("state/sinks/c.record.tmp");
+    durable::create_dir(&in_the_way, 0o700).unwrap();
+    let (path, mut fifo) = rig.fifo("f");
+    assert_eq!(plugin.start_logging("c", &path, &[("sinks", "file")]), json!({"Err": ""}));
+    let record = rig.path().join("state/sinks/c.record");
+    assert!(!record.exists());
+    std::fs::remove_dir(&in_the_way).unwrap();
+    eventually("there is a record", || record.exists());
+    plugin.kill();
+    fifo.write_all(&numbered(0)).unwrap();
+    let plugin = Plugin::start(rig.path());
+    let file = logs(&rig).join("n/n.log");
+    eventually("its log is delivered", || content(&file) == lines(0..1));
+    plugin.stop_logging(&path);
+}
+
 /// A batch is half written when the next file cannot be begun; retention goes past it, and the
 /// plugin dies: what is read next is not what was half written.
 #[test]
