@@ -112,13 +112,17 @@ const fn event(
 /// All rows, in README's order: first what is done without live-restore.
 pub(crate) const EVENTS: &[Event] = &[
     event("engine_ended", "engine ended by SIGTERM", Plain, END, ENDED),
-    event(
-        "engine_killed",
-        "engine killed",
-        Plain,
-        KILL,
-        Survival { lines: Lines::NotInTheEngine, ..ENDED },
-    ),
+    Event {
+        // The engine still unmounts what the killed one had, below views too that the plugin finds.
+        tolerated: &["replacing a view that shows something else"],
+        ..event(
+            "engine_killed",
+            "engine killed",
+            Plain,
+            KILL,
+            Survival { lines: Lines::NotInTheEngine, ..ENDED },
+        )
+    },
     event(
         "machine_rebooted",
         "machine rebooted",
