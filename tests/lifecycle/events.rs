@@ -113,7 +113,8 @@ const fn event(
 pub(crate) const EVENTS: &[Event] = &[
     event("engine_ended", "engine ended by SIGTERM", Plain, END, ENDED),
     Event {
-        // The engine still unmounts what the killed one had, below views too that the plugin finds.
+        // Seen now and then, with nothing lost: the plugin finds a view that is not whole and makes
+        // it anew. Probably the engine is still unmounting what the killed one had.
         tolerated: &["replacing a view that shows something else"],
         ..event(
             "engine_killed",
