@@ -68,6 +68,7 @@ style() {
 
 unit() {
     step cargo test --locked -p plugin-sdk -p pgvol -p pglog
+    step cargo test --locked -p plugin-sdk -p pgvol --features pgvol/failpoints failpoint
     step cargo test --locked -p e2e --lib --bins --test tidy
 }
 

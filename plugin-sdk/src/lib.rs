@@ -9,6 +9,7 @@ pub mod chain;
 pub mod cli;
 pub mod client;
 pub mod durable;
+pub mod failpoint;
 pub mod record;
 pub mod router;
 pub mod server;

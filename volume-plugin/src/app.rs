@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plugin_sdk::settings::InForce;
-use plugin_sdk::{durable, record};
+use plugin_sdk::{durable, failpoint, record};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -165,6 +165,7 @@ impl App {
         let lock = state.join("lock");
         let lock = file::lock(&lock).doing(|| format!("lock {}", lock.display()))?;
         let lock = lock.ok_or_else(|| StateError::Locked(state.clone()))?;
+        failpoint::arm(state.join("failpoint"));
         for (directory, mode) in [(pools, 0o700), (views, 0o755)] {
             durable::create_dir(directory, mode)
                 .doing(|| format!("make {}", directory.display()))?;

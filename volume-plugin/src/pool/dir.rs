@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use plugin_sdk::durable;
+use plugin_sdk::{durable, failpoint};
 
 use super::tree::{self, FileSystem};
 use super::{Description, Directory, Pool, PoolError, erase};
@@ -50,6 +50,7 @@ impl Pool for DirPool {
             let share = Path::new(name.as_str());
             let root = Dir::open(&self.root)?;
             erase::empty(&root.open_dir(share)?)?;
+            failpoint::reach("purge.share-emptied")?;
             root.remove_dir(share)
         };
         match delete() {

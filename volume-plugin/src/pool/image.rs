@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use plugin_sdk::durable;
+use plugin_sdk::{durable, failpoint};
 
 use super::image_size::ImageSize;
 use super::tree::{self, FileSystem};
@@ -21,7 +21,7 @@ use super::{Description, Directory, Pool, PoolError, erase};
 use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::loopdev::{self, LoopDevice};
-use crate::sys::{Doing, btrfs, file, mount, mountinfo, tool};
+use crate::sys::{Doing, btrfs, file, mount, mountinfo, step, tool};
 
 /// mkfs without discarding writes a few MiB, whatever the size.
 const MKFS_LIMIT: Duration = Duration::from_mins(1);
@@ -56,8 +56,10 @@ impl ImagePool {
             return Err(PoolError::Taken(format!("another process holds {}", image.display())));
         };
         let device = attach(image)?;
+        step("pool.attached")?;
         let root = plan.mount_point.clone();
         mount_at(&device, &root)?;
+        step("pool.mounted")?;
         tracing::info!(
             image = %image.display(), device = %device.node().display(), "image pool is open"
         );
@@ -134,7 +136,7 @@ fn ensure_image(plan: &ImagePlan) -> Result<(), PoolError> {
         return Err(error.into());
     }
     tracing::info!(image = %image.display(), size, "made the image of the pool");
-    Ok(())
+    Ok(step("pool.image-made")?)
 }
 
 fn make_image(draft: &Path, size: u64) -> io::Result<()> {
@@ -143,8 +145,10 @@ fn make_image(draft: &Path, size: u64) -> io::Result<()> {
     fs::set_permissions(draft, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     btrfs::set_file_nodatacow(&file)?;
     file::reserve(&file, size)?;
+    failpoint::reach("pool.reserved")?;
     // -K: discarding would give the reservation back to the host.
     tool::run("mkfs.btrfs", &[Path::new("-q"), Path::new("-K"), draft], MKFS_LIMIT)?;
+    failpoint::reach("pool.formatted")?;
     file.sync_all()
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Directory, Overwrite, Owner, PoolError};
 use crate::name::ShareName;
 use crate::sys::beneath::Dir;
-use crate::sys::{Doing, SysError, btrfs};
+use crate::sys::{Doing, SysError, btrfs, step};
 
 /// Whether the file system overwrites by copying unless told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub(super) fn make(
     file_system: FileSystem,
 ) -> Result<(), PoolError> {
     let share = Dir::open(root).doing(|| format!("open {}", root.display()))?;
+    step("create.share-begun")?;
     own(&share, Owner::ROOT, root)?;
     let mut parents = vec![share];
     for directory in directories {

@@ -19,6 +19,13 @@ pub mod tree;
 
 use std::io;
 
+use plugin_sdk::failpoint;
+
+/// The process has come to `step`: see [`failpoint`].
+pub fn step(step: &'static str) -> Result<(), SysError> {
+    failpoint::reach(step).doing(|| format!("go on after {step}"))
+}
+
 /// A call to the kernel that failed, with what was being done.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}")]

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::spec::VolumeSpec;
 use super::trash::{self, Stage, Trashed};
 use crate::name::{ShareName, VolumeName};
-use crate::sys::{Doing, SysError};
+use crate::sys::{Doing, SysError, step};
 
 pub(crate) const KIND: &str = "pgvol-volume";
 
@@ -190,6 +190,7 @@ impl Catalog {
             write(&from, &record)?;
             let trashed = Trashed { stage, record: Ok(record.clone()) };
             self.tables().trash.insert(record.share.clone(), trashed);
+            step("undelete.renamed")?;
         }
         rename(&from, &self.path(&record.name))?;
         let mut tables = self.tables();

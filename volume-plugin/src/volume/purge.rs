@@ -21,6 +21,7 @@ use super::usage;
 use crate::name::{ShareName, VolumeName};
 use crate::pool::{Description, PoolName, Space};
 use crate::sys::beneath::Dir;
+use crate::sys::step;
 use plugin_sdk::chain::chain;
 
 /// How often pools are looked at while there is trash that could make room: one write of a whole
@@ -290,7 +291,8 @@ impl Service {
         let shares = self.shares(&record).await?;
         self.blocking(move |service| {
             service.refuse_if_used(&record.name, &shares)?;
-            Ok(service.catalog.begin_purge(record, stage)?)
+            service.catalog.begin_purge(record, stage)?;
+            Ok(step("purge.noted")?)
         })
         .await
     }
@@ -303,6 +305,7 @@ impl Service {
         self.blocking(move |service| {
             removal::delete(&shares)?;
             service.catalog.end_purge(&record.share)?;
+            step("purge.forgotten")?;
             tracing::info!(volume = %record.name, share = %record.share, "deleted");
             Ok(())
         })

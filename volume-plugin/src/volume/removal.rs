@@ -16,6 +16,7 @@ use super::service::Service;
 use super::share::Share;
 use super::trash::{Stage, Target};
 use crate::name::{ShareName, VolumeName};
+use crate::sys::step;
 use plugin_sdk::chain::chain;
 
 impl Service {
@@ -38,7 +39,9 @@ impl Service {
             let name = record.name.clone();
             service.refuse_if_used(&name, &shares)?;
             service.views.drop(&name)?;
+            step("remove.view-gone")?;
             service.mounts.clear(&name)?;
+            step("remove.ids-gone")?;
             service.inspector.forget(&name);
             let stage = if service.trash_time.is_zero() || name.is_anonymous() {
                 Stage::Purging
@@ -51,6 +54,7 @@ impl Service {
                 service.guard.forget(&name);
             }
             discarded?;
+            step("remove.in-trash")?;
             tracing::info!(volume = %name, ?stage, "removed");
             Ok(())
         })
@@ -86,6 +90,7 @@ impl Service {
             // What is not whole stays where it is.
             shares.iter().try_for_each(|share| share.locate().map(drop))?;
             service.catalog.restore(found.record, found.stage, new.clone())?;
+            step("undelete.restored")?;
             tracing::info!(volume = %new, "taken out of the trash");
             Ok(())
         })
@@ -131,7 +136,8 @@ pub(super) struct Kept {
 pub(super) fn delete(shares: &[Share]) -> Result<(), VolumeError> {
     let mut first = None;
     for share in shares.iter().rev() {
-        if let Err(error) = share.delete() {
+        let deleted = share.delete().and_then(|()| Ok(step("purge.share-deleted")?));
+        if let Err(error) = deleted {
             let (name, pool) = (&share.name, &share.pool_name);
             tracing::error!(share = %name, %pool, error = chain(&error), "delete a share");
             first.get_or_insert(error);

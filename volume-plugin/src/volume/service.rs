@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
-use super::catalog::{Catalog, Entry, Phase, Record};
+use super::catalog::{Catalog, CatalogError, Entry, Phase, Record};
 use super::error::VolumeError;
 use super::inspection::{Inspector, RolePlace};
 use super::mounts::{Left, Mounts};
@@ -27,7 +27,7 @@ use super::view::{ViewPlan, Views};
 use crate::guard::Guard;
 use crate::name::{MountId, VolumeName};
 use crate::pool::{PoolName, PoolRegistry};
-use crate::sys::SysError;
+use crate::sys::{SysError, step};
 use plugin_sdk::chain::chain;
 
 /// What the service works on.
@@ -150,10 +150,12 @@ impl Service {
             // In force before anybody has the volume.
             service.guard.watch(&name, plan.root.clone(), spec.without_clusters());
             let view = service.views.ensure(&name, &plan)?;
-            if let Err(error) = service.mounts.add(&name, &id) {
+            let noted = step("mount.shown").map_err(CatalogError::from);
+            if let Err(error) = noted.and_then(|()| service.mounts.add(&name, &id)) {
                 service.drop_idle_view(&name)?;
                 return Err(error.into());
             }
+            step("mount.noted")?;
             tracing::info!(volume = %name, id = %id, "mounted");
             Ok(view)
         })
@@ -169,8 +171,10 @@ impl Service {
         let _turn = self.turn(&name).await;
         self.blocking(move |service| {
             let left = service.mounts.take(&name, &id)?;
+            step("unmount.noted")?;
             if left == Left::None {
                 service.views.drop(&name)?;
+                step("unmount.view-gone")?;
             }
             tracing::info!(volume = %name, id = %id, ?left, "unmounted");
             Ok(())
@@ -253,9 +257,15 @@ impl Service {
             }
         }
         self.catalog.put(record.clone())?;
-        let made = shares.iter().try_for_each(Share::create);
+        let made = step("create.recorded").map_err(VolumeError::from).and_then(|()| {
+            shares.iter().try_for_each(|share| {
+                share.create()?;
+                Ok(step("create.share-made")?)
+            })
+        });
         record.phase = Phase::Ready;
         let Err(error) = made.and_then(|()| Ok(self.catalog.put(record)?)) else {
+            step("create.ready")?;
             tracing::info!(volume = %name, "created");
             return Ok(());
         };

@@ -27,7 +27,7 @@ use crate::name::VolumeName;
 use crate::sys::beneath::Dir;
 use crate::sys::mountinfo::{self, Mount, Place};
 use crate::sys::namespace::{self, MountNamespace, Others};
-use crate::sys::{Doing, SysError, mount, tree};
+use crate::sys::{Doing, SysError, mount, step, tree};
 
 /// Mounts that may be stacked on one view before its removal gives up.
 const STACKED: usize = 16;
@@ -293,7 +293,9 @@ fn attach(stage: &Path, view: &Path, plan: &ViewPlan) -> Result<(), SysError> {
         let target = target.doing(|| format!("make the mount point {path} in the volume"))?;
         mount::bind(&source.path(), &target.path()).doing(|| bound(&share.join(path)))?;
     }
-    mount::bind_tree(stage, view).doing(|| bound(stage))
+    step("mount.staged")?;
+    mount::bind_tree(stage, view).doing(|| bound(stage))?;
+    step("mount.attached")
 }
 
 /// Whether exactly the plan is mounted at `view`.
