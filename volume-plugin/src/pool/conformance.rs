@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use plugin_sdk::durable;
 
-use super::{DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool, PoolError};
+use super::{
+    Capture, Captured, DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool, PoolError,
+};
 use crate::name::ShareName;
 use crate::scratch::Scratch;
 use crate::sys::beneath::Dir;
@@ -187,6 +189,49 @@ fn volumes_are_made_side_by_side(bench: &Bench) {
     });
 }
 
+fn later() -> Instant {
+    Instant::now() + Duration::from_mins(1)
+}
+
+fn a_snapshot_has_all_and_lives_on_its_own(bench: &Bench) {
+    let pool = &bench.pool;
+    pool.create(&name("v"), &some()).unwrap();
+    let at = |share: &str, path: &str| pool.locate(&name(share)).unwrap().join(path);
+    durable::write(&at("v", "data/file"), b"then").unwrap();
+    for (new, kind) in [("read", Captured::ReadOnly), ("written", Captured::Writable)] {
+        pool.snapshot(&name("v"), &name(new), kind, later()).unwrap();
+        let error = pool.snapshot(&name("v"), &name(new), kind, later()).unwrap_err();
+        assert!(matches!(error, PoolError::Exists(_)), "{error}");
+    }
+    durable::write(&at("v", "data/file"), b"now").unwrap();
+    durable::write(&at("written", "data/file"), b"mine").unwrap();
+    let read = |share: &str| fs::read(at(share, "data/file")).unwrap();
+    assert_eq!(
+        (&*read("v"), &*read("read"), &*read("written")),
+        (&b"now"[..], &b"then"[..], &b"mine"[..])
+    );
+    if pool.capture(&name("v")) == Capture::AtOnce {
+        assert!(durable::write(&at("read", "data/file"), b"x").is_err());
+        assert!(btrfs::is_nodatacow(&at("written", "data")));
+    }
+    let owner = |share: &str| fs::metadata(at(share, "tablespaces/a")).unwrap().uid();
+    assert_eq!((owner("read"), owner("written")), (70, 70));
+    // A clone of a clone, and each of them goes alone.
+    pool.snapshot(&name("read"), &name("second"), Captured::Writable, later()).unwrap();
+    for gone in ["v", "read", "written"] {
+        pool.delete(&name(gone)).unwrap();
+    }
+    assert_eq!(read("second"), b"then");
+    pool.delete(&name("second")).unwrap();
+}
+
+fn a_snapshot_of_nothing_is_told(bench: &Bench) {
+    let error =
+        bench.pool.snapshot(&name("v"), &name("s"), Captured::ReadOnly, later()).unwrap_err();
+    assert!(matches!(error, PoolError::Missing(_)), "{error}");
+    assert!(bench.pool.locate(&name("s")).is_err());
+}
+
 macro_rules! suite {
     ($module:ident, $bench:ident) => {
         mod $module {
@@ -200,6 +245,8 @@ macro_rules! suite {
                 a_deep_tree_is_deleted
                 odd_names_are_apart
                 volumes_are_made_side_by_side
+                a_snapshot_has_all_and_lives_on_its_own
+                a_snapshot_of_nothing_is_told
             );
         }
     };

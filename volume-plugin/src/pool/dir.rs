@@ -1,13 +1,15 @@
-//! A pool in a plain directory of the host: no snapshots, nothing between PostgreSQL and the
+//! A pool in a plain directory of the host: snapshots are copies, which share blocks where the file
+//! system can do that; nothing between PostgreSQL and the
 //! host's own file system. The right place for WAL.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use plugin_sdk::{durable, failpoint};
 
 use super::tree::{self, FileSystem};
-use super::{Description, Directory, Pool, PoolError, erase};
+use super::{Capture, Captured, Description, Directory, Pool, PoolError, copy, erase};
 use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::{Doing, file};
@@ -38,6 +40,33 @@ impl Pool for DirPool {
         }
         durable::create_dir(&share, 0o700).doing(|| format!("make {}", share.display()))?;
         tree::make(&share, directories, FileSystem::OverwritesInPlace)
+    }
+
+    fn capture(&self, _: &ShareName) -> Capture {
+        Capture::FileByFile
+    }
+
+    fn snapshot(
+        &self,
+        of: &ShareName,
+        new: &ShareName,
+        _: Captured,
+        deadline: Instant,
+    ) -> Result<(), PoolError> {
+        let source = self.locate(of)?;
+        let target = self.share(new);
+        if target.exists() {
+            return Err(PoolError::Exists(new.clone()));
+        }
+        durable::create_dir(&target, 0o700).doing(|| format!("make {}", target.display()))?;
+        let copied = Dir::open(&source)
+            .and_then(|source| copy::tree(&source, &Dir::open(&target)?, &|_| false, deadline));
+        match copied {
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                Err(PoolError::TimeOut(of.clone()))
+            }
+            other => Ok(other.doing(|| format!("copy {}", source.display()))?),
+        }
     }
 
     fn locate(&self, name: &ShareName) -> Result<PathBuf, PoolError> {

@@ -11,13 +11,13 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plugin_sdk::{durable, failpoint};
 
 use super::image_size::ImageSize;
 use super::tree::{self, FileSystem};
-use super::{Description, Directory, Pool, PoolError, erase};
+use super::{Capture, Captured, Description, Directory, Pool, PoolError, erase};
 use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::loopdev::{self, LoopDevice};
@@ -80,6 +80,30 @@ impl Pool for ImagePool {
         Ok(durable::sync_dir(&self.root).doing(|| format!("sync {}", self.root.display()))?)
     }
 
+    fn capture(&self, _: &ShareName) -> Capture {
+        Capture::AtOnce
+    }
+
+    fn snapshot(
+        &self,
+        of: &ShareName,
+        new: &ShareName,
+        kind: Captured,
+        _: Instant,
+    ) -> Result<(), PoolError> {
+        let source = self.locate(of)?;
+        let kind = match kind {
+            Captured::ReadOnly => btrfs::Snapshot::ReadOnly,
+            Captured::Writable => btrfs::Snapshot::Writable,
+        };
+        match btrfs::snapshot(&source, &self.root, new.as_str(), kind) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(PoolError::Exists(new.clone()))
+            }
+            other => Ok(other.doing(|| format!("snapshot subvolume {}", source.display()))?),
+        }
+    }
+
     fn locate(&self, name: &ShareName) -> Result<PathBuf, PoolError> {
         tree::locate(&self.root, name)
     }
@@ -90,7 +114,9 @@ impl Pool for ImagePool {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
                 // A container made subvolumes of its own inside; they go like directories.
-                erase::empty(&Dir::open(&share)?)?;
+                let root = Dir::open(&share)?;
+                btrfs::make_writable(&root)?;
+                erase::empty(&root)?;
                 btrfs::delete_subvolume(&self.root, name.as_str())
             }
             other => other,

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod copy;
 mod dir;
 mod erase;
 mod image;
@@ -14,6 +15,7 @@ mod tree;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +89,24 @@ pub struct Directory {
     pub overwrite: Overwrite,
 }
 
+/// How a pool makes a share with the content of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capture {
+    /// All of the share at one instant, whatever its size and whoever writes in it.
+    AtOnce,
+    /// One file after the other: what is written meanwhile is in some and not in others.
+    FileByFile,
+}
+
+/// What may be done with a captured share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Captured {
+    /// It is read; where the pool can see to that, nothing in it can be changed.
+    ReadOnly,
+    /// It is a share like any other.
+    Writable,
+}
+
 /// What there is to tell of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
@@ -125,6 +145,9 @@ pub enum PoolError {
     /// The pool's image is in use by somebody else, where two writers would destroy it.
     #[error("{0}")]
     Taken(String),
+    /// Copying takes too long.
+    #[error("copying the files of {0} takes too long")]
+    TimeOut(ShareName),
     /// A fault of ours.
     #[error("internal error: {0}")]
     Internal(String),
@@ -136,8 +159,8 @@ pub enum PoolError {
 /// A place for shares. Calls block; each may be made for different shares at once, while calls
 /// for one share come one after another: the caller sees to that.
 ///
-/// A share's life: `create`, then `locate` any number of times, then `delete`. A process that is
-/// killed in `create` or `delete` leaves part of a share behind, which `delete` removes: the
+/// A share's life: `create` or `snapshot`, then `locate` any number of times, then `delete`. A process that is
+/// killed in `create`, `snapshot` or `delete` leaves part of a share behind, which `delete` removes: the
 /// caller knows from its catalog that it has to call it.
 ///
 /// What is in a share is written by containers, so no path below one is trusted.
@@ -146,6 +169,20 @@ pub trait Pool: Send + Sync + fmt::Debug {
     /// durable on return. [`PoolError::Exists`] leaves the share that is there as it is; after
     /// any other error part of the new one may be there, for `delete`.
     fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError>;
+
+    /// How [`Pool::snapshot`] captures the share `name`.
+    fn capture(&self, name: &ShareName) -> Capture;
+
+    /// Makes the share `new` with the content of the share `of`, which is left as it is. It is
+    /// durable on return and lives on its own: either can be deleted. Errors are those of `create`;
+    /// where files are copied also [`PoolError::TimeOut`], when that is not done at `deadline`.
+    fn snapshot(
+        &self,
+        of: &ShareName,
+        new: &ShareName,
+        kind: Captured,
+        deadline: Instant,
+    ) -> Result<(), PoolError>;
 
     /// The root of the share, to be bound elsewhere. The path is valid in this process's mount
     /// namespace. [`PoolError::Missing`] when there is none.

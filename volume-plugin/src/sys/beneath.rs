@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, syncfs, unlinkat};
 
 /// An open directory.
 #[derive(Debug)]
@@ -54,9 +54,7 @@ impl Dir {
 
     /// Makes the directory `name` in this one and opens it; its parent must be durable first.
     pub fn make_dir(&self, name: &str) -> io::Result<Self> {
-        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
+        plain(Path::new(name))?;
         mkdirat(&self.0, name, Mode::S_IRWXU)?;
         self.open_dir(Path::new(name))
     }
@@ -69,6 +67,48 @@ impl Dir {
             }
             other => other,
         }
+    }
+
+    /// Makes the file `name` in this directory, where nothing is, and opens it for writing.
+    pub fn make_file(&self, name: &Path, mode: u32) -> io::Result<File> {
+        plain(name)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let how = OpenHow::new()
+            .flags(flags)
+            .mode(Mode::from_bits_truncate(mode))
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        Ok(openat2(&self.0, name, how).map(File::from)?)
+    }
+
+    /// Where the link `path` below this one leads; `InvalidInput` when it is none.
+    pub fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        let link = self.handle(path)?;
+        if !link.metadata()?.is_symlink() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(readlinkat(&link, "").map(PathBuf::from)?)
+    }
+
+    /// Makes the link `name` to `target` in this directory, where nothing is, for this owner.
+    pub fn make_link(&self, name: &Path, target: &Path, uid: u32, gid: u32) -> io::Result<()> {
+        plain(name)?;
+        symlinkat(target, &self.0, name)?;
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        Ok(fchownat(&self.0, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Gives the file of `handle`, as [`Dir::handle`] gives it, another name in this directory.
+    /// `CrossesDevices` where it lies on another file system or is seen by another mount.
+    pub fn link(&self, handle: &File, name: &Path) -> io::Result<()> {
+        plain(name)?;
+        let nowhere = nix::fcntl::AT_FDCWD;
+        let named = handle_path(handle);
+        Ok(linkat(nowhere, &named, &self.0, name, AtFlags::AT_SYMLINK_FOLLOW)?)
+    }
+
+    /// Makes all that is on this directory's file system durable.
+    pub fn sync_all(&self) -> io::Result<()> {
+        Ok(syncfs(&self.0)?)
     }
 
     /// Removes the file `name` of this directory, whatever kind it is of; a link, not its target.
@@ -124,6 +164,15 @@ impl AsFd for Dir {
     }
 }
 
+/// Refuses what is more than a name.
+fn plain(name: &Path) -> io::Result<()> {
+    let mut components = name.components();
+    match (components.next(), components.next()) {
+        (Some(std::path::Component::Normal(only)), None) if only == name.as_os_str() => Ok(()),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
 /// A path that leads to the very file of a handle; valid in this process while it is held.
 pub(super) fn handle_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
@@ -161,6 +210,25 @@ mod tests {
         }
         for name in ["", ".", "..", "a/b"] {
             assert!(inner.make_dir(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn links_are_read_and_made_and_files_get_second_names() {
+        use std::os::unix::fs::MetadataExt;
+        let (temporary, dir) = dir();
+        dir.make_link(Path::new("link"), Path::new("/no/where"), 7, 8).unwrap();
+        assert_eq!(dir.read_link(Path::new("link")).unwrap(), Path::new("/no/where"));
+        let made = std::fs::symlink_metadata(temporary.path().join("link")).unwrap();
+        assert_eq!((made.uid(), made.gid()), (7, 8));
+        dir.make_file(Path::new("file"), 0o600).unwrap();
+        assert!(dir.make_file(Path::new("file"), 0o600).is_err());
+        assert!(dir.make_file(Path::new("link"), 0o600).is_err());
+        assert!(dir.read_link(Path::new("file")).is_err());
+        dir.link(&dir.handle(Path::new("file")).unwrap(), Path::new("second")).unwrap();
+        assert_eq!(dir.metadata(Path::new("second")).unwrap().nlink(), 2);
+        for name in ["", ".", "..", "a/b", "/a", "a/"] {
+            assert!(dir.make_file(Path::new(name), 0o600).is_err(), "{name}");
         }
     }
 

@@ -14,6 +14,25 @@ pub fn create_subvolume(parent: &Path, name: &str) -> io::Result<()> {
     ioctl::subvolume_create(File::open(parent)?, name)
 }
 
+/// What may be done with a new snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshot {
+    /// It is read.
+    ReadOnly,
+    /// It is a subvolume like any other.
+    Writable,
+}
+
+/// Makes the subvolume `name` in the directory at `parent`, with all that the subvolume at `source`
+/// holds at one instant, but for subvolumes inside. It is durable on return.
+pub fn snapshot(source: &Path, parent: &Path, name: &str, kind: Snapshot) -> io::Result<()> {
+    let flags = match kind {
+        Snapshot::ReadOnly => ioctl::SUBVOLUME_READ_ONLY,
+        Snapshot::Writable => 0,
+    };
+    ioctl::snapshot_create(File::open(source)?, File::open(parent)?, name, flags)
+}
+
 /// Deletes the subvolume `name` in the directory at `parent`. `ENOTEMPTY` when it holds another
 /// subvolume, which whoever owns a directory on btrfs may make.
 pub fn delete_subvolume(parent: &Path, name: &str) -> io::Result<()> {

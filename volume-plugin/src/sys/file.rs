@@ -46,6 +46,24 @@ pub fn reserve(file: &File, length: u64) -> io::Result<()> {
     Ok(fallocate(file, FallocateFlags::empty(), 0, length)?)
 }
 
+/// Makes the empty file `target` share the blocks of `source`, where their file system can do that;
+/// tells whether it could.
+pub fn shared(source: &File, target: &File) -> io::Result<bool> {
+    use nix::libc::{EINVAL, ENOTTY, EOPNOTSUPP, EXDEV};
+    match super::ioctl::clone_file(source, target) {
+        Ok(()) => Ok(true),
+        // No such call here, another file system, or files that are overwritten in other ways.
+        Err(error)
+            if error
+                .raw_os_error()
+                .is_some_and(|n| [ENOTTY, EOPNOTSUPP, EXDEV, EINVAL].contains(&n)) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens `path` for reading and writing, made if missing, and locks it against every other
 /// opener that locks; `None` when another holds it. The lock ends with the handle.
 pub fn lock(path: &Path) -> io::Result<Option<File>> {

@@ -23,6 +23,17 @@ impl SubvolumeArgs {
     }
 }
 
+/// `struct btrfs_ioctl_vol_args_v2`, as far as a snapshot needs it.
+#[repr(C)]
+struct SnapshotArgs {
+    /// The subvolume that is snapshotted.
+    fd: i64,
+    transid: u64,
+    flags: u64,
+    unused: [u64; 4],
+    name: [u8; 4040],
+}
+
 /// `struct loop_info64`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -72,12 +83,14 @@ struct LoopConfig {
 }
 
 mod raw {
-    use super::{LoopConfig, LoopInfo, SubvolumeArgs};
+    use super::{LoopConfig, LoopInfo, SnapshotArgs, SubvolumeArgs};
 
     nix::ioctl_write_ptr!(subvolume_create, 0x94, 14, SubvolumeArgs);
     nix::ioctl_write_ptr!(snapshot_destroy, 0x94, 15, SubvolumeArgs);
     nix::ioctl_none!(btrfs_sync, 0x94, 8);
+    nix::ioctl_write_ptr!(snapshot_create, 0x94, 23, SnapshotArgs);
     nix::ioctl_write_ptr!(subvolume_set_flags, 0x94, 26, u64);
+    nix::ioctl_write_int!(clone_file, 0x94, 9);
     nix::ioctl_read!(get_flags, b'f', 1, nix::libc::c_long);
     nix::ioctl_write_ptr!(set_flags, b'f', 2, nix::libc::c_long);
     // The loop driver's numbers are older than the scheme that carries direction and size.
@@ -109,8 +122,39 @@ pub(super) fn btrfs_sync(directory: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes `name` in the directory `parent` a snapshot of the subvolume whose root `source` is, with
+/// these flags. It is durable on return.
+pub(super) fn snapshot_create(
+    source: impl AsFd,
+    parent: impl AsFd,
+    name: &str,
+    flags: u64,
+) -> io::Result<()> {
+    let mut args = Box::new(SnapshotArgs {
+        fd: source.as_fd().as_raw_fd().into(),
+        transid: 0,
+        flags,
+        unused: [0; 4],
+        name: [0; 4040],
+    });
+    if name.is_empty() || name.len() > 255 || name.contains(['/', '\0']) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    args.name[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: both descriptors are open and `args` is a whole vol_args_v2, its name NUL-terminated.
+    unsafe { raw::snapshot_create(parent.as_fd().as_raw_fd(), &raw const *args) }?;
+    Ok(())
+}
+
+/// Makes the empty file `target` share the blocks of `source` (`FICLONE`).
+pub(super) fn clone_file(source: &File, target: &File) -> io::Result<()> {
+    let source = nix::libc::c_ulong::try_from(source.as_raw_fd()).map_err(io::Error::other)?;
+    // SAFETY: both descriptors are open; the request takes a number.
+    unsafe { raw::clone_file(target.as_raw_fd(), source) }?;
+    Ok(())
+}
+
 /// `BTRFS_SUBVOL_RDONLY`.
-#[cfg(test)]
 pub(super) const SUBVOLUME_READ_ONLY: u64 = 2;
 
 /// Sets the flags of the subvolume that `root` is the root of; `EINVAL` when it is none.

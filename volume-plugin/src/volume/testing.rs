@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -17,7 +17,9 @@ use super::mounts::Mounts;
 use super::purge::{Rounds, Which};
 use super::service::{Parts, Service};
 use crate::name::{ShareName, VolumeName};
-use crate::pool::{Description, DirPool, Directory, Pool, PoolError, PoolName, PoolRegistry};
+use crate::pool::{
+    Capture, Captured, Description, DirPool, Directory, Pool, PoolError, PoolName, PoolRegistry,
+};
 use crate::scratch::Scratch;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace::{self, MountNamespace};
@@ -70,6 +72,24 @@ impl Pool for Faulty {
         }
         self.fuse.pass();
         self.inner.create(name, directories)?;
+        self.fuse.pass();
+        Ok(())
+    }
+
+    fn capture(&self, name: &ShareName) -> Capture {
+        self.inner.capture(name)
+    }
+
+    fn snapshot(
+        &self,
+        of: &ShareName,
+        new: &ShareName,
+        kind: Captured,
+        deadline: Instant,
+    ) -> Result<(), PoolError> {
+        Self::fails(&self.creates)?;
+        self.fuse.pass();
+        self.inner.snapshot(of, new, kind, deadline)?;
         self.fuse.pass();
         Ok(())
     }

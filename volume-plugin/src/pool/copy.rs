@@ -1,0 +1,196 @@
+//! Copying what containers wrote: trees and single files, with owners and modes, sharing blocks where
+//! the file system can do that. Links are copied as links; what is neither file, directory nor link is
+//! left out, and so is what goes away meanwhile.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::sys::beneath::Dir;
+use crate::sys::file;
+
+/// Directories inside each other that are copied; each holds two descriptors open.
+const DEEPEST: usize = 64;
+
+/// Bytes between two looks at the clock.
+const STEP: u64 = 8 << 20;
+
+/// What of a tree is left out, by its path below the tree's root.
+pub type Except<'a> = dyn Fn(&Path) -> bool + 'a;
+
+/// Copies what is in `source`, but for what is `except`ed, into the empty directory `target`, which
+/// gets the owner and the mode of `source`, durably. `TimedOut` when that is not done at `deadline`.
+pub fn tree(source: &Dir, target: &Dir, except: &Except, deadline: Instant) -> io::Result<()> {
+    Copier { except, deadline }.directory(source, target, Path::new(""), DEEPEST)?;
+    // One flush is quicker than one for each of many files.
+    target.sync_all()
+}
+
+/// Copies the regular file `name` of `source` to the new file `new` of `target`, with owner and mode.
+/// Not durable by itself. `TimedOut` when that is not done at `deadline`.
+pub fn one(
+    source: &Dir,
+    name: &Path,
+    target: &Dir,
+    new: &Path,
+    deadline: Instant,
+) -> io::Result<File> {
+    let file = source.open_file(name)?;
+    content(&file, target, new, deadline)
+}
+
+struct Copier<'a> {
+    except: &'a Except<'a>,
+    deadline: Instant,
+}
+
+impl Copier<'_> {
+    fn directory(&self, source: &Dir, target: &Dir, path: &Path, deeper: usize) -> io::Result<()> {
+        for entry in fs::read_dir(source.path())? {
+            let name = PathBuf::from(entry?.file_name());
+            let path = path.join(&name);
+            if (self.except)(&path) {
+                continue;
+            }
+            match self.entry(source, target, &name, &path, deeper) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        let found = source.metadata(Path::new("."))?;
+        target.set_owner(found.uid(), found.gid(), found.mode() & 0o7777)
+    }
+
+    fn entry(
+        &self,
+        source: &Dir,
+        target: &Dir,
+        name: &Path,
+        path: &Path,
+        deeper: usize,
+    ) -> io::Result<()> {
+        in_time(self.deadline)?;
+        let found = source.metadata(name)?;
+        if found.is_symlink() {
+            let leads = source.read_link(name)?;
+            target.make_link(name, &leads, found.uid(), found.gid())
+        } else if found.is_dir() {
+            if deeper == 0 {
+                return Err(io::Error::other(format!("{} is too deep", path.display())));
+            }
+            let below = source.open_dir(name)?;
+            let made = name.to_str().ok_or(ErrorKind::InvalidFilename)?;
+            self.directory(&below, &target.make_dir(made)?, path, deeper - 1)
+        } else if found.is_file() {
+            one(source, name, target, name, self.deadline).map(drop)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn content(source: &File, target: &Dir, new: &Path, deadline: Instant) -> io::Result<File> {
+    let found = source.metadata()?;
+    let mut made = target.make_file(new, 0o600)?;
+    if !file::shared(source, &made)? {
+        // No more than it had when it was opened: somebody may write faster than this reads.
+        let mut left = found.len();
+        while left > 0 {
+            in_time(deadline)?;
+            let step = left.min(STEP);
+            let copied = io::copy(&mut source.take(step), &mut made)?;
+            if copied == 0 {
+                break;
+            }
+            left -= copied;
+        }
+    }
+    own(&made, &found)?;
+    Ok(made)
+}
+
+fn own(made: &File, like: &Metadata) -> io::Result<()> {
+    fchown(made, Some(like.uid()), Some(like.gid()))?;
+    made.set_permissions(fs::Permissions::from_mode(like.mode() & 0o7777))
+}
+
+fn in_time(deadline: Instant) -> io::Result<()> {
+    if Instant::now() < deadline { Ok(()) } else { Err(ErrorKind::TimedOut.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+
+    use plugin_sdk::durable;
+
+    use super::*;
+
+    struct Two {
+        temporary: tempfile::TempDir,
+        source: Dir,
+        target: Dir,
+    }
+
+    fn two() -> Two {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = |name: &str| {
+            durable::create_dir(&temporary.path().join(name), 0o700).unwrap();
+            Dir::open(&temporary.path().join(name)).unwrap()
+        };
+        let (source, target) = (dir("source"), dir("target"));
+        Two { temporary, source, target }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_mins(1)
+    }
+
+    #[test]
+    fn what_is_copied_is_as_it_was() {
+        let two = two();
+        let at = |path: &str| two.temporary.path().join(path);
+        durable::create_dir(&at("source/a/b"), 0o750).unwrap();
+        durable::write(&at("source/a/b/file"), &vec![7; 3 << 20]).unwrap();
+        durable::write(&at("source/left-out"), b"x").unwrap();
+        std::os::unix::fs::chown(at("source/a/b/file"), Some(70), Some(71)).unwrap();
+        symlink("/etc/passwd", at("source/link")).unwrap();
+        two.source.set_owner(999, 998, 0o711).unwrap();
+        let except = |path: &Path| path == Path::new("left-out");
+        tree(&two.source, &two.target, &except, soon()).unwrap();
+        assert_eq!(fs::read(at("target/a/b/file")).unwrap(), vec![7; 3 << 20]);
+        let file = fs::metadata(at("target/a/b/file")).unwrap();
+        assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (70, 71, 0o600));
+        let root = fs::metadata(at("target")).unwrap();
+        assert_eq!((root.uid(), root.gid(), root.mode() & 0o7777), (999, 998, 0o711));
+        assert_eq!(fs::metadata(at("target/a/b")).unwrap().mode() & 0o7777, 0o750);
+        assert_eq!(fs::read_link(at("target/link")).unwrap(), Path::new("/etc/passwd"));
+        assert!(!at("target/left-out").exists());
+    }
+
+    #[test]
+    fn what_is_no_file_is_left_out_and_nothing_waits_for_it() {
+        let two = two();
+        let socket = two.temporary.path().join("source/socket");
+        let _listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+        tree(&two.source, &two.target, &|_| false, soon()).unwrap();
+        assert!(two.target.metadata(Path::new("socket")).is_err());
+    }
+
+    #[test]
+    fn a_tree_without_end_and_one_without_time_are_errors() {
+        let two = two();
+        let mut path = two.temporary.path().join("source");
+        for _ in 0..=DEEPEST {
+            path.push("d");
+        }
+        durable::create_dir(&path, 0o700).unwrap();
+        let error = tree(&two.source, &two.target, &|_| false, soon()).unwrap_err();
+        assert!(error.to_string().contains("too deep"), "{error}");
+        let late = tree(&two.source, &two.target, &|_| false, Instant::now()).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+    }
+}
