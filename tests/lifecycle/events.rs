@@ -19,8 +19,6 @@ pub(crate) struct Event {
     pub(crate) deed: Deed,
     /// What is as before, seen from outside.
     pub(crate) survives: Survival,
-    /// What the plugins may complain of.
-    pub(crate) tolerated: &'static [&'static str],
 }
 
 /// What can happen.
@@ -106,24 +104,19 @@ const fn event(
     deed: Deed,
     survives: Survival,
 ) -> Event {
-    Event { name, title, mode, deed, survives, tolerated: &[] }
+    Event { name, title, mode, deed, survives }
 }
 
 /// All rows, in README's order: first what is done without live-restore.
 pub(crate) const EVENTS: &[Event] = &[
     event("engine_ended", "engine ended by SIGTERM", Plain, END, ENDED),
-    Event {
-        // Seen now and then, with nothing lost: the plugin finds a view that is not whole and makes
-        // it anew. Probably the engine is still unmounting what the killed one had.
-        tolerated: &["replacing a view that shows something else"],
-        ..event(
-            "engine_killed",
-            "engine killed",
-            Plain,
-            KILL,
-            Survival { lines: Lines::NotInTheEngine, ..ENDED },
-        )
-    },
+    event(
+        "engine_killed",
+        "engine killed",
+        Plain,
+        KILL,
+        Survival { lines: Lines::NotInTheEngine, ..ENDED },
+    ),
     event(
         "machine_rebooted",
         "machine rebooted",

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             table.add(event, survival::play(stage, event, &between)?);
             Ok(())
         };
-        scenarios.push(Scenario::new(event.name, play).tolerating(event.tolerated));
+        scenarios.push(Scenario::new(event.name, play));
     }
     let last = Arc::clone(&between);
     let last = move |_: &Stage| survival::tear_down(&last);

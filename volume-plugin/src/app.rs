@@ -23,6 +23,7 @@ use crate::volume::error::VolumeError;
 use crate::volume::mounts::{self, Mounts, this_boot};
 use crate::volume::service::{Parts, Service};
 use crate::volume::trash::TrashTime;
+use crate::volume::view;
 use plugin_sdk::chain::chain;
 
 /// What the state directory holds, in the formats that this program writes and the newest it reads.
@@ -182,6 +183,7 @@ impl App {
             mounts: Mounts::load(state.join("mounts"), this_boot()?)?,
             pools: self.pools(),
             views: (views.clone(), staging),
+            unsettled: view::UNSETTLED,
             bad_settings: self.bad_settings.clone(),
             trash_time: self.trash_time,
         })?;

@@ -1,9 +1,9 @@
 //! Who has a volume, by what is really mounted: mount ids are no proof of use.
 
+use super::elsewhere::User;
 use super::error::VolumeError;
 use super::service::Service;
 use super::share::Share;
-use super::view::User;
 use crate::name::VolumeName;
 use crate::sys::process::Process;
 use crate::sys::{Doing, mountinfo};

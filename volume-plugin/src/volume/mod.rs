@@ -4,6 +4,7 @@
 //! Absent for now: snapshots, clones, limits.
 
 pub mod catalog;
+mod elsewhere;
 pub mod error;
 mod holders;
 mod inspection;
@@ -22,4 +23,4 @@ pub mod status;
 pub(crate) mod testing;
 pub mod trash;
 mod usage;
-mod view;
+pub(crate) mod view;

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
@@ -38,6 +39,8 @@ pub(crate) struct Parts {
     pub(crate) pools: PoolRegistry,
     /// Where views are, and where they are put together.
     pub(crate) views: (PathBuf, PathBuf),
+    /// How long the engine may be unmounting views of the last process.
+    pub(crate) unsettled: Duration,
     /// Why nothing may be created.
     pub(crate) bad_settings: Option<String>,
     /// How long what was removed is kept.
@@ -65,7 +68,7 @@ impl Service {
             catalog: parts.catalog,
             mounts: parts.mounts,
             pools: parts.pools,
-            views: Views::new(parts.views.0, parts.views.1),
+            views: Views::new(parts.views.0, parts.views.1, parts.unsettled),
             guard: Guard::start(),
             inspector: Arc::default(),
             bad_settings: parts.bad_settings,

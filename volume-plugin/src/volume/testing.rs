@@ -162,6 +162,7 @@ impl World {
             mounts: Mounts::load(dir.path().join("mounts"), "boot".to_owned()).unwrap(),
             pools,
             views: (dir.path().join("views"), dir.path().join("staging")),
+            unsettled: Duration::ZERO,
             bad_settings: bad_settings.map(str::to_owned),
             trash_time: trash_time.parse().unwrap(),
         });

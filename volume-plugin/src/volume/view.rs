@@ -22,11 +22,14 @@ use std::io::{
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use super::elsewhere::{Elsewhere, User};
 use crate::name::VolumeName;
 use crate::sys::beneath::Dir;
 use crate::sys::mountinfo::{self, Mount, Place};
-use crate::sys::namespace::{self, MountNamespace, Others};
+use crate::sys::namespace::MountNamespace;
 use crate::sys::{Doing, SysError, mount, step, tree};
 
 /// Mounts that may be stacked on one view before its removal gives up.
@@ -35,11 +38,20 @@ const STACKED: usize = 16;
 /// How often a view is made that the engine unmounts at once, before its mount fails.
 const ATTEMPTS: usize = 3;
 
+/// How long an engine that was killed and started again may go on unmounting what the plugin's
+/// last process had, by paths that it listed before. Each unmount waits for all processors.
+pub(crate) const UNSETTLED: Duration = Duration::from_secs(10);
+
+/// How long a view stands before it is believed to stay, while the engine may be at that.
+const PROBATION: Duration = Duration::from_millis(300);
+
 /// Where views are.
 #[derive(Debug)]
 pub(super) struct Views {
     root: PathBuf,
     staging: PathBuf,
+    /// Until when the engine may be unmounting what was mounted before.
+    unsettled_until: Instant,
     /// That the directory of the views stays the mount that it is: whoever mounts or unmounts in it
     /// shares this, whoever replaces it has it alone.
     joined: RwLock<()>,
@@ -54,17 +66,16 @@ pub(super) struct ViewPlan {
     pub(super) inside: Vec<(String, PathBuf)>,
 }
 
-/// Something outside that has a volume mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) pid: u32,
-    pub(super) point: PathBuf,
-}
-
 impl Views {
-    /// Views below `root`, put together below `staging`, which no other namespace sees.
-    pub(super) fn new(root: PathBuf, staging: PathBuf) -> Self {
-        Self { root, staging, joined: RwLock::default() }
+    /// Views below `root`, put together below `staging`, which no other namespace sees. For the
+    /// time of `unsettled` the engine may be at work on those of the last process.
+    pub(super) fn new(root: PathBuf, staging: PathBuf, unsettled: Duration) -> Self {
+        let unsettled_until = Instant::now() + unsettled;
+        Self { root, staging, unsettled_until, joined: RwLock::default() }
+    }
+
+    fn is_unsettled(&self) -> bool {
+        Instant::now() < self.unsettled_until
     }
 
     /// Where the view of `volume` is, if it is.
@@ -85,12 +96,26 @@ impl Views {
     /// Makes the view unless it stands already, as after a crash of this plugin.
     pub(super) fn ensure(&self, volume: &VolumeName, plan: &ViewPlan) -> Result<PathBuf, SysError> {
         for _ in 0..ATTEMPTS {
-            if let Some(view) = self.show(volume, plan)? {
+            if let Some(view) = self.show(volume, plan)?
+                && self.stays(volume, &view, plan)?
+            {
                 return Ok(view);
             }
-            tracing::warn!(volume = %volume, "the engine has unmounted the view already");
+            // Now and then after a kill of the engine; nobody was told of the view yet.
+            tracing::info!(volume = %volume, "the engine has unmounted the view already");
         }
         Err(NotFound).doing(|| format!("show {} to the engine", self.path(volume).display()))
+    }
+
+    /// Whether the view that has just been shown is not among what the engine is unmounting: a
+    /// container would get the empty directory below, and a server make a new cluster there.
+    fn stays(&self, volume: &VolumeName, view: &Path, plan: &ViewPlan) -> Result<bool, SysError> {
+        if !self.is_unsettled() {
+            return Ok(true);
+        }
+        thread::sleep(PROBATION);
+        let _joined = self.joined.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(stands(&own_mounts()?, view, plan) && self.is_seen(volume)?)
     }
 
     /// Makes the view as `ensure` does; `None`, with nothing left, where the engine does not see it.
@@ -102,14 +127,26 @@ impl Views {
         let is_there = mountinfo::at(&mounts, &view).is_some();
         let stood = is_there && stands(&mounts, &view, plan) && elsewhere.all_see(volume);
         if is_there && !stood {
-            tracing::warn!(volume = %volume, "replacing a view that shows something else");
+            if self.is_unsettled() {
+                tracing::info!(volume = %volume, "replacing a view that the engine has left half of");
+            } else {
+                tracing::warn!(volume = %volume, "replacing a view that shows something else");
+            }
             self.unmake(volume)?;
         }
         let made = if stood { Ok(()) } else { attach(&stage, &view, plan) };
         clear(&stage);
-        let seen = made
-            .and_then(|()| seclude(&view, volume, &elsewhere))
-            .and_then(|()| self.is_seen(volume));
+        let seen = made.and_then(|()| match seclude(&view, volume, &elsewhere) {
+            // Unmounted on the way: that is no error of this view's.
+            Err(error) => {
+                if self.is_seen(volume)? {
+                    Err(error)
+                } else {
+                    Ok(false)
+                }
+            }
+            Ok(()) => self.is_seen(volume),
+        });
         match &seen {
             Ok(true) => return Ok(Some(view)),
             // A container that was promised it before may be about to take it.
@@ -327,87 +364,6 @@ fn clear(stage: &Path) {
 
 fn own_mounts() -> Result<Vec<Mount>, SysError> {
     mountinfo::own().doing(|| "read what is mounted".to_owned())
-}
-
-/// The views as the engine's mount namespace and others see them.
-struct Elsewhere {
-    namespaces: Vec<MountNamespace>,
-    /// Where a namespace, by its index, has the directory of the views as a peer of ours.
-    roots: Vec<(usize, PathBuf)>,
-    /// The peer group that the directory of the views is in.
-    group: Option<u32>,
-    denied: bool,
-}
-
-impl Elsewhere {
-    fn of(root: &Path) -> Result<Self, SysError> {
-        let own = own_mounts()?;
-        let others = namespace::others();
-        let others = others.doing(|| "look into other mount namespaces".to_owned())?;
-        let Others { namespaces, denied } = others;
-        let own = mountinfo::holding(&own, root).filter(|own| own.shared.is_some());
-        let mut roots = Vec::new();
-        if let Some(own) = own {
-            let below = root.strip_prefix(&own.point).unwrap_or(Path::new(""));
-            for (index, namespace) in namespaces.iter().enumerate() {
-                // The group may have mounts of more than this directory in it.
-                let peer = |mount: &&Mount| mount.shared == own.shared && mount.root == own.root;
-                let peers = namespace.mounts.iter().filter(peer);
-                roots.extend(peers.map(|mount| (index, mount.point.join(below))));
-            }
-        }
-        Ok(Self { namespaces, roots, group: own.and_then(|own| own.shared), denied })
-    }
-
-    /// Whether what we mount should go somewhere, and goes nowhere that we know of.
-    fn is_out_of_touch(&self) -> bool {
-        self.group.is_some() && self.roots.is_empty()
-    }
-
-    /// Whether the view is there for everybody who gets ours; the engine may have unmounted it.
-    fn all_see(&self, volume: &VolumeName) -> bool {
-        self.roots().all(|(namespace, root)| {
-            mountinfo::at(&namespace.mounts, &root.join(volume.as_str())).is_some()
-        })
-    }
-
-    /// Whether the namespace still has the directory of the views at `root` as a peer of ours.
-    fn is_still_at(&self, namespace: &MountNamespace, root: &Path) -> bool {
-        let mounts = mountinfo::of(&namespace.pid.to_string()).unwrap_or_default();
-        let holds = |mount: &Mount| mount.shared.is_some() && mount.shared == self.group;
-        mountinfo::holding(&mounts, root).is_some_and(holds)
-    }
-
-    fn roots(&self) -> impl Iterator<Item = (&MountNamespace, &Path)> {
-        self.roots.iter().map(|(index, root)| (&self.namespaces[*index], root.as_path()))
-    }
-
-    fn users<'a>(
-        &'a self,
-        volume: &'a VolumeName,
-        places: &'a [Place],
-    ) -> impl Iterator<Item = User> + 'a {
-        let shown = self
-            .namespaces
-            .iter()
-            .flat_map(|namespace| namespace.mounts.iter().map(|mount| (namespace.pid, mount)));
-        let used = |mount: &Mount| {
-            places.iter().any(|place| mount.shows(place)) && !self.is_copy(volume, &mount.point)
-        };
-        shown
-            .filter(move |(_, mount)| used(mount))
-            .map(|(pid, mount)| User { pid, point: mount.point.clone() })
-    }
-
-    /// Whether `point` is the view or inside, below whatever root it may be shown: a container may
-    /// have bound the whole host into itself.
-    fn is_copy(&self, volume: &VolumeName, point: &Path) -> bool {
-        self.roots.iter().any(|(_, root)| {
-            let view = root.join(volume.as_str());
-            let Ok(suffix) = view.strip_prefix("/") else { return false };
-            point.ancestors().any(|ancestor| ancestor.ends_with(suffix))
-        })
-    }
 }
 
 #[cfg(test)]

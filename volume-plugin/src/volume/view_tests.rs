@@ -7,6 +7,7 @@ use plugin_sdk::durable;
 
 use super::*;
 use crate::scratch::Scratch;
+use crate::sys::namespace;
 use crate::volume::testing::Neighbour;
 
 struct World {
@@ -36,7 +37,7 @@ impl World {
         mount::bind(&path("views"), &path("views")).unwrap();
         let engine = Neighbour::new("unchanged", "");
         mount::leave_group(dir.path()).unwrap();
-        let views = Views::new(path("views"), path("staging"));
+        let views = Views::new(path("views"), path("staging"), Duration::ZERO);
         let plan = ViewPlan { root: path("root"), inside: vec![("wal".to_owned(), path("other"))] };
         Self { engine, views, plan, volume: "v".parse().unwrap(), dir }
     }
@@ -126,6 +127,28 @@ fn a_view_that_the_engine_unmounted_is_made_again() {
     assert!(engine.has_file(&view.join("wal/segment")));
     // Nothing of all this reaches the shares.
     assert!(!world.dir.path().join("root/wal/segment").exists());
+}
+
+/// As after a kill of the engine, which has listed the views of the last process.
+#[test]
+fn a_view_that_the_engine_is_about_to_unmount_is_not_promised() {
+    let mut world = World::new();
+    world.views.unsettled_until = Instant::now() + UNSETTLED;
+    let engine = world.engine.namespace();
+    let view = world.views.path(&world.volume);
+    let unmounts = || {
+        while !world.engine.has_file(&view.join("wal/segment")) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Its view alone, and the plugin's with the one below.
+        engine.enter(|| mount::detach(&view)).unwrap();
+    };
+    thread::scope(|scope| {
+        let unmounted = scope.spawn(unmounts);
+        world.ensure();
+        unmounted.join().unwrap();
+    });
+    assert!(world.engine.has_file(&view.join("wal/segment")));
 }
 
 /// As after a kill of the engine that unmounts what it gives the plugin while it gives it.
