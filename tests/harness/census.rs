@@ -1,5 +1,6 @@
 //! Everything that an engine has going, counted: what stays the same when nothing is leaked.
 
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -8,6 +9,8 @@ use crate::{Engine, eventually};
 
 /// How long what goes by itself may take to go.
 const SETTLE: Duration = Duration::from_secs(20);
+/// How long nothing may come or go before it is counted.
+const STILL: Duration = Duration::from_secs(1);
 
 /// Programs that come and go with the tests themselves or with what containers run.
 const PASSING: &[&str] = &[
@@ -20,12 +23,16 @@ const PASSING: &[&str] = &[
 pub struct Census(Vec<String>);
 
 impl Census {
-    /// Counts as soon as no process waits to be reaped: what can be compared with later.
+    /// Counts as soon as no process waits to be reaped and nothing comes or goes any more: what
+    /// can be compared with later. What a command that has ended still has about, such as the
+    /// engine's helpers of an `exec`, would be missed for ever.
     pub fn begin(engine: &Engine) -> Result<Self> {
         eventually(SETTLE, || {
             let census = Self::take(engine)?;
             let zombie = census.0.iter().find(|one| one.starts_with("zombie "));
             ensure!(zombie.is_none(), "{zombie:?} from the beginning");
+            thread::sleep(STILL);
+            Self::take(engine)?.same_as(&census)?;
             Ok(census)
         })
     }
