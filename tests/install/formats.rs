@@ -23,11 +23,11 @@ fn volume(stage: &Stage) -> Result<()> {
         engine.docker(&["volume", "create", "--driver", "pgvol", "appdb"])?;
         engine.docker(&["plugin", "disable", "--force", "pgvol"])?;
         let record = "/var/lib/pgvol/catalog/appdb.record";
-        engine.shell(&format!("sed -i.old '1s/^pgvol-volume 2 /pgvol-volume 3 /' {record}"))?;
+        engine.shell(&format!("sed -i.old '1s/^pgvol-volume 3 /pgvol-volume 4 /' {record}"))?;
         let written = engine.shell(&format!("cat {record}"))?;
         engine.docker(&["plugin", "enable", "pgvol"])?;
         let said = engine.refused(&["run", "--rm", "--volume=appdb:/pg", "base", "true"])?;
-        ensure!(said.contains("format 3 of the pgvol-volume record is newer than 2"), "{said}");
+        ensure!(said.contains("format 4 of the pgvol-volume record is newer than 3"), "{said}");
         let said = engine.refused(&["volume", "rm", "appdb"])?;
         ensure!(said.contains("newer than 2"), "{said}");
         let shown = engine.docker(&["volume", "inspect", "appdb"])?;
@@ -65,13 +65,13 @@ fn script(stage: &Stage) -> Result<()> {
         engine.docker(&["volume", "create", "--driver=pgvol", "appdb"])?;
         next_version(engine)?;
         let record = "/var/lib/pgvol/catalog/appdb.record";
-        engine.shell(&format!("sed -i '1s/^pgvol-volume 2 /pgvol-volume 3 /' {record}"))?;
+        engine.shell(&format!("sed -i '1s/^pgvol-volume 3 /pgvol-volume 4 /' {record}"))?;
         let before = inspect(engine, "pgvol", "{{json .}}")?;
         let outcome = install(engine, "/var/lib/two", "")?;
         let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
         ensure!(!outcome.success && said.contains(&format!("{record}: format 3")), "{said}");
         ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
-        engine.shell(&format!("sed -i '1s/^pgvol-volume 3 /pgvol-volume 2 /' {record}"))?;
+        engine.shell(&format!("sed -i '1s/^pgvol-volume 4 /pgvol-volume 3 /' {record}"))?;
         // In the second of its places; the first is empty yet.
         let cursor = "/var/lib/pglog/sinks/0123.file.cursor";
         let written = "head -c 4096 /dev/zero; printf 'pglog-cursor 2 00000000\\n{}'";

@@ -8,6 +8,7 @@ mod crashes;
 mod create;
 mod exclusive;
 mod guard;
+mod layout;
 mod limits;
 mod mounts;
 mod options;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         postgres::scenarios(),
         crashes::scenarios(),
         removal::scenarios(),
+        layout::scenarios(),
         limits::scenarios(),
         guard::scenarios(),
         exclusive::scenarios(),

@@ -50,7 +50,6 @@ fn malformed(stage: &Stage) -> Result<()> {
 
 fn not_yet_built(stage: &Stage) -> Result<()> {
     for option in [
-        "layout=pgdata",
         "size=20G",
         "wal.size=1G",
         "compress=zstd",

@@ -22,6 +22,7 @@ use crate::volume::catalog::{self, Catalog};
 use crate::volume::error::VolumeError;
 use crate::volume::mounts::{self, Mounts, this_boot};
 use crate::volume::service::{Parts, Service};
+use crate::volume::spec::Layout;
 use crate::volume::trash::TrashTime;
 use crate::volume::view;
 use plugin_sdk::chain::chain;
@@ -85,6 +86,7 @@ pub struct App {
     pool_size: ImageSize,
     settings: InForce,
     trash_time: TrashTime,
+    default_layout: Layout,
     bad_settings: Option<String>,
     state: OnceCell<Open>,
 }
@@ -100,12 +102,13 @@ impl App {
     /// The plugin on these paths.
     pub fn new(paths: Paths, settings: &Settings) -> Arc<Self> {
         let bad_settings = settings.bad.as_ref().map(ToString::to_string);
-        let Settings { pool_size, trash_time, .. } = *settings;
+        let Settings { default_layout, pool_size, trash_time, .. } = *settings;
         let in_force = settings.in_force.clone();
         Arc::new(Self {
             paths,
             pool_size,
             trash_time,
+            default_layout,
             settings: in_force,
             bad_settings,
             state: OnceCell::new(),
@@ -186,6 +189,7 @@ impl App {
             unsettled: view::UNSETTLED,
             bad_settings: self.bad_settings.clone(),
             trash_time: self.trash_time,
+            default_layout: self.default_layout,
         })?;
         Ok(Open { service, _lock: lock })
     }

@@ -1,7 +1,7 @@
 //! A directory for a test that mounts things in it: what is mounted is detached before the
 //! directory is removed, or its removal would fail without a word.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -9,15 +9,25 @@ use crate::sys::{mount, mountinfo};
 
 /// See the module. To be dropped in the mount namespace that was mounted in.
 #[derive(Debug)]
-pub(crate) struct Scratch(TempDir);
+pub(crate) struct Scratch {
+    path: PathBuf,
+    _made: Option<TempDir>,
+}
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        let made = tempfile::tempdir().unwrap();
+        Self { path: made.path().to_owned(), _made: Some(made) }
+    }
+
+    /// One that another process has made, and removes.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn of(path: PathBuf) -> Self {
+        Self { path, _made: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        &self.path
     }
 }
 

@@ -4,7 +4,14 @@ use plugin_sdk::settings::{BadSettings, InForce, Reader, Setting};
 use plugin_sdk::telemetry::Level;
 
 use crate::pool::ImageSize;
+use crate::volume::spec::Layout;
 use crate::volume::trash::TrashTime;
+
+const DEFAULT_LAYOUT: Setting = Setting {
+    name: "DEFAULT_LAYOUT",
+    description: "layout of volumes that are created without one: split or pgdata",
+    default: "split",
+};
 
 const LOG_LEVEL: Setting = Setting {
     name: "LOG_LEVEL",
@@ -25,11 +32,13 @@ const TRASH: Setting = Setting {
 };
 
 /// All settings, as config.json declares them.
-pub const SETTINGS: [Setting; 3] = [LOG_LEVEL, POOL_SIZE, TRASH];
+pub const SETTINGS: [Setting; 4] = [DEFAULT_LAYOUT, LOG_LEVEL, POOL_SIZE, TRASH];
 
 /// The settings of this process.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Layout of volumes that are created without one.
+    pub default_layout: Layout,
     /// How much is logged.
     pub log_level: Level,
     /// Size of a new image.
@@ -47,11 +56,13 @@ impl Settings {
     /// must go on working.
     pub fn read(environment: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut reader = Reader::new(environment);
+        let default_layout = reader.read(&DEFAULT_LAYOUT);
         let log_level = reader.read(&LOG_LEVEL);
         let pool_size = reader.read(&POOL_SIZE);
         let trash_time = reader.read(&TRASH);
         let in_force = reader.in_force();
-        Self { log_level, pool_size, trash_time, in_force, bad: reader.finish().err() }
+        let bad = reader.finish().err();
+        Self { default_layout, log_level, pool_size, in_force, trash_time, bad }
     }
 }
 
@@ -64,6 +75,7 @@ mod tests {
         let settings = Settings::read([]);
         assert_eq!(settings.pool_size, "10G".parse().unwrap());
         assert_eq!(settings.trash_time, "1d".parse().unwrap());
+        assert_eq!(settings.default_layout, Layout::Split);
         assert_eq!(settings.log_level, Level::Info);
         assert_eq!(settings.bad, None);
     }
@@ -71,9 +83,8 @@ mod tests {
     #[test]
     fn all_bad_ones_are_told() {
         let set = |name: &str| (name.to_owned(), "?".to_owned());
-        let bad = Settings::read([set("POOL_SIZE"), set("LOG_LEVEL"), set("TRASH"), set("PATH")])
-            .bad
-            .unwrap();
-        assert_eq!(bad.0.len(), 3);
+        let names = ["POOL_SIZE", "LOG_LEVEL", "TRASH", "DEFAULT_LAYOUT", "PATH"];
+        let bad = Settings::read(names.map(set)).bad.unwrap();
+        assert_eq!(bad.0.len(), 4);
     }
 }

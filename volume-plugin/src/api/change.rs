@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::with;
 use crate::app::App;
 use crate::name::VolumeName;
+use crate::pool::PoolName;
 use crate::volume::options::RawOptions;
+use crate::volume::spec::Role;
 
 /// `/Pgvol.Set`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +27,20 @@ pub struct Set {
     pub unset: Vec<String>,
 }
 
+/// `/Pgvol.Move`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Move {
+    /// The volume.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub name: String,
+    /// What of it.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub role: String,
+    /// Where to.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub pool: String,
+}
+
 /// What was done.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Done {
@@ -34,7 +50,16 @@ pub struct Done {
 
 /// `router` with this call of `app`.
 pub(super) fn routes(router: Router, app: &Arc<App>) -> Router {
-    router.call("/Pgvol.Set", with(app, set))
+    router.call("/Pgvol.Set", with(app, set)).call("/Pgvol.Move", with(app, move_role))
+}
+
+async fn move_role(app: Arc<App>, request: Move) -> Result<Done, Refusal> {
+    let name: VolumeName = request.name.parse()?;
+    if request.role != Role::Wal.to_string() {
+        return Err(Refusal::new(format!("role `{}`: only `wal` can be moved", request.role)));
+    }
+    app.service().await?.move_wal(name.clone(), PoolName::new(request.pool)).await?;
+    Ok(Done { name: name.to_string() })
 }
 
 async fn set(app: Arc<App>, request: Set) -> Result<Done, Refusal> {

@@ -6,6 +6,7 @@
 mod df;
 mod inspect;
 mod ls;
+mod moving;
 mod purge;
 mod set;
 mod status;
@@ -31,6 +32,8 @@ pub enum Pgvol {
     Status(status::Status),
     /// Change what can be changed of a volume
     Set(set::Set),
+    /// Move the WAL of a volume that is not mounted to another pool
+    Move(moving::Move),
     /// List the volumes that were removed and can be had back
     Trash(trash::Trash),
     /// Take a removed volume out of the trash
@@ -53,6 +56,7 @@ impl Commands for Pgvol {
             Self::Df(df) => df.run(session),
             Self::Status(status) => status.run(session),
             Self::Set(set) => set.run(session),
+            Self::Move(moving) => moving.run(session),
             Self::Trash(trash) => trash.run(session),
             Self::Undelete(undelete) => undelete.run(session),
             Self::Purge(purge) => purge.run(session),

@@ -15,7 +15,7 @@ use crate::sys::btrfs;
 const DEEPEST: usize = 64;
 
 /// Deletes everything in `top`, which no container has any more.
-pub(super) fn empty(top: &Dir) -> io::Result<()> {
+pub fn empty(top: &Dir) -> io::Result<()> {
     let eraser = Eraser { top, lifted: Cell::new(0) };
     loop {
         let before = eraser.lifted.get();

@@ -169,7 +169,7 @@ fn make_image(draft: &Path, size: u64) -> io::Result<()> {
     durable::remove(draft)?;
     let file = File::options().read(true).write(true).create_new(true).open(draft)?;
     fs::set_permissions(draft, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    btrfs::set_file_nodatacow(&file)?;
+    btrfs::set_nodatacow_if_known(&file)?;
     file::reserve(&file, size)?;
     failpoint::reach("pool.reserved")?;
     // -K: discarding would give the reservation back to the host.

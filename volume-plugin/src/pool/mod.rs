@@ -20,6 +20,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 pub use dir::DirPool;
+pub use erase::empty;
 pub use image::{ImagePlan, ImagePool};
 pub use image_size::{ImageSize, ImageSizeError};
 pub use registry::{Opener, PoolRegistry};
@@ -80,8 +81,8 @@ pub enum Overwrite {
 /// A directory of a share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
-    /// Its path below the share's root; one level is made at a time, so each parent is listed
-    /// before.
+    /// Its path below the share's root, empty for the root itself; one level is made at a time, so
+    /// each parent is listed before.
     pub path: String,
     /// Its owner.
     pub owner: Owner,
@@ -165,7 +166,7 @@ pub enum PoolError {
 ///
 /// What is in a share is written by containers, so no path below one is trusted.
 pub trait Pool: Send + Sync + fmt::Debug {
-    /// Makes the share `name`, its root owned by root (0755), with these directories. It is
+    /// Makes the share `name`, its root owned by root (0755) unless listed, with these directories. It is
     /// durable on return. [`PoolError::Exists`] leaves the share that is there as it is; after
     /// any other error part of the new one may be there, for `delete`.
     fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError>;

@@ -57,6 +57,7 @@ fn make_one(
     let path = Path::new(&directory.path);
     let shown = root.join(path);
     let make = || match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+        (None, _) => share.open_dir(Path::new(".")),
         (Some(parent), Some(name)) if parent.as_os_str().is_empty() => share.make_dir(name),
         (Some(parent), Some(name)) => share.open_dir(parent)?.make_dir(name),
         _ => Err(std::io::ErrorKind::InvalidInput.into()),

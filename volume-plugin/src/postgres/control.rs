@@ -59,6 +59,13 @@ pub struct Control {
     pub wal_level: &'static str,
 }
 
+impl Control {
+    /// Whether nothing is left to recover.
+    pub fn is_shut_down(&self) -> bool {
+        ["shut down", "shut down in recovery"].contains(&self.state)
+    }
+}
+
 /// A position in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lsn(pub u64);

@@ -1,4 +1,5 @@
 //! What the plugin knows of PostgreSQL.
 
+pub mod cluster;
 pub mod control;
 pub mod server;

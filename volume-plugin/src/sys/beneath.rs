@@ -128,8 +128,7 @@ impl Dir {
 
     /// Gives the directory its owner and permission bits.
     pub fn set_owner(&self, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
-        fchown(&self.0, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        Ok(fchmod(&self.0, Mode::from_bits_truncate(mode))?)
+        own(&self.0, uid, gid, mode)
     }
 
     /// Makes the names in this directory durable.
@@ -171,6 +170,12 @@ fn plain(name: &Path) -> io::Result<()> {
         (Some(std::path::Component::Normal(only)), None) if only == name.as_os_str() => Ok(()),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
+}
+
+/// Gives an open file or directory its owner and permission bits.
+pub fn own(file: &File, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
+    fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    Ok(fchmod(file, Mode::from_bits_truncate(mode))?)
 }
 
 /// A path that leads to the very file of a handle; valid in this process while it is held.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::{beneath::Dir, ioctl};
@@ -73,9 +74,9 @@ pub fn set_nodatacow(dir: &Dir) -> io::Result<()> {
     ioctl::add_inode_flag(dir, NOCOW)
 }
 
-/// As [`set_nodatacow`] for an empty file, which on file systems without copy-on-write is as it
-/// should be already.
-pub fn set_file_nodatacow(file: &File) -> io::Result<()> {
+/// As [`set_nodatacow`] for a directory or an empty file, which on file systems without copy-on-write
+/// are as they should be already.
+pub fn set_nodatacow_if_known(file: impl AsFd) -> io::Result<()> {
     use nix::libc::{EINVAL, ENOTTY, EOPNOTSUPP};
     match ioctl::add_inode_flag(file, NOCOW) {
         Err(error)

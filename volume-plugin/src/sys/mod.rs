@@ -64,3 +64,9 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
         self.map_err(|source| SysError { doing: doing(), source: source.into() })
     }
 }
+
+/// A FIFO at `path`.
+#[cfg(test)]
+pub(crate) fn test_fifo(path: &std::path::Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+}

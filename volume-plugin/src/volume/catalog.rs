@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use plugin_sdk::{durable, record};
 use serde::{Deserialize, Serialize};
 
+use super::relocation::Moving;
 use super::spec::VolumeSpec;
 use super::trash::{self, Stage, Trashed};
 use crate::name::{ShareName, VolumeName};
@@ -22,8 +23,8 @@ use crate::sys::{Doing, SysError, step};
 
 pub(crate) const KIND: &str = "pgvol-volume";
 
-/// 2: the name of the share, which need not be the volume's.
-pub(crate) const VERSION: u32 = 2;
+/// 2: the name of the share, which need not be the volume's. 3: the layout `pgdata`, and moves.
+pub(crate) const VERSION: u32 = 3;
 
 /// Ending of the records' file names; anything else in the directory is the trash's, or none.
 const ENDING: &str = ".record";
@@ -52,6 +53,11 @@ pub struct Record {
     pub share: ShareName,
     /// What it consists of.
     pub spec: VolumeSpec,
+    /// Directories below the root that live in the pool of the WAL, each under the same path there:
+    /// the `pg_wal` of clusters in the layout `pgdata`, which has no other roles.
+    pub wal_directories: Vec<String>,
+    /// A move of the WAL that is not finished.
+    pub moving: Option<Box<Moving>>,
 }
 
 /// A record of any version.
@@ -63,13 +69,17 @@ struct Stored {
     /// None in version 1, which called the share like the volume.
     share: Option<ShareName>,
     spec: VolumeSpec,
+    /// Not before version 3, and neither is the next.
+    #[serde(default)]
+    wal_directories: Vec<String>,
+    moving: Option<Box<Moving>>,
 }
 
 impl From<Stored> for Record {
     fn from(stored: Stored) -> Self {
-        let Stored { name, phase, created, share, spec } = stored;
+        let Stored { name, phase, created, share, spec, wal_directories, moving } = stored;
         let share = share.unwrap_or_else(|| name.clone().into());
-        Self { name, phase, created, share, spec }
+        Self { name, phase, created, share, spec, wal_directories, moving }
     }
 }
 

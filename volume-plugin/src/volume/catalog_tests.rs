@@ -3,6 +3,7 @@
 use super::*;
 use crate::pool::PoolName;
 use crate::volume::options;
+use crate::volume::spec::Layout;
 use proptest::prelude::*;
 
 fn record(name: &str, phase: Phase, label: &str) -> Record {
@@ -13,7 +14,9 @@ fn record(name: &str, phase: Phase, label: &str) -> Record {
         phase,
         created: "2026-11-22T12:00:00Z".parse().unwrap(),
         share: name.parse().unwrap(),
-        spec: options::parse(&raw, &pools).unwrap(),
+        spec: options::parse(&raw, &pools, Layout::Split).unwrap(),
+        wal_directories: Vec::new(),
+        moving: None,
     }
 }
 

@@ -63,6 +63,14 @@ pub enum VolumeError {
         /// Who has it.
         holder: String,
     },
+    /// Its WAL stays where it is.
+    #[error("the WAL of volume {name} cannot be moved now: {reason}")]
+    Unmoved {
+        /// The volume.
+        name: VolumeName,
+        /// Why.
+        reason: String,
+    },
     /// Nothing of that name was removed, or it is being deleted.
     #[error("the trash has no {0}, or it is being deleted already")]
     NotInTrash(Target),
@@ -95,6 +103,16 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
+    /// Whether it failed for want of space, whatever it is that was full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::System(error)
+            | Self::Catalog(CatalogError::System(error))
+            | Self::Pool { source: PoolError::System(error), .. } => error.is_full(),
+            _ => false,
+        }
+    }
+
     /// The pool that it failed for want of space in; none where something else was full.
     pub fn full_pool(&self) -> Option<&PoolName> {
         match self {

@@ -40,7 +40,11 @@ impl Service {
     }
 
     /// Somebody who shows one of `shares` other than as a copy of the view of `name`.
-    fn a_user(&self, name: &VolumeName, shares: &[Share]) -> Result<Option<User>, VolumeError> {
+    pub(super) fn a_user(
+        &self,
+        name: &VolumeName,
+        shares: &[Share],
+    ) -> Result<Option<User>, VolumeError> {
         let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
         let mut places = Vec::new();
         for share in shares {

@@ -11,6 +11,7 @@ use super::spec::Role;
 use super::usage;
 use crate::name::{ShareName, VolumeName};
 use crate::pool::{Pool, PoolName};
+use crate::postgres::cluster;
 use crate::postgres::control::{self, Cluster};
 use crate::sys::beneath::Dir;
 use plugin_sdk::chain::chain;
@@ -42,7 +43,7 @@ const TOGETHER: usize = 4;
 pub struct Inspection {
     /// Bytes that each role takes.
     pub used: BTreeMap<Role, u64>,
-    /// The cluster in `data`; none before initdb.
+    /// The cluster; none before initdb. Of several the one that was served last.
     pub cluster: Option<Cluster>,
     /// Why a role cannot be looked at.
     pub trouble: Option<String>,
@@ -54,6 +55,8 @@ pub(super) struct RolePlace {
     pub(super) role: Role,
     pub(super) share: ShareName,
     pub(super) pool_name: PoolName,
+    /// Below the share's root; empty for the root itself.
+    pub(super) path: String,
     pub(super) pool: Arc<dyn Pool>,
 }
 
@@ -159,7 +162,7 @@ fn look(roles: &[RolePlace], before: Seen, measure: Duration) -> Seen {
     let fresh = before.measured.is_some_and(Measured::is_fresh);
     let begun = Instant::now();
     let mut used = if fresh { before.inspection.used } else { BTreeMap::new() };
-    for RolePlace { role, share, pool_name, pool } in roles {
+    for RolePlace { role, share, pool_name, path, pool } in roles {
         let share = match pool.locate(share) {
             Ok(share) => share,
             Err(error) => {
@@ -168,18 +171,25 @@ fn look(roles: &[RolePlace], before: Seen, measure: Duration) -> Seen {
             }
         };
         // A directory that a container removed has nothing to show.
-        let directory = Dir::open(&share).and_then(|share| share.open_dir(Path::new(&role.path())));
+        let below = if path.is_empty() { "." } else { path };
+        let directory = Dir::open(&share).and_then(|share| share.open_dir(Path::new(below)));
         let Ok(directory) = directory else { continue };
         if *role == Role::Data {
-            cluster = control::read(&directory);
+            cluster = if path.is_empty() { last_served(&share) } else { control::read(&directory) };
         }
         if !fresh && let Ok(Some(bytes)) = usage::used(&directory, Instant::now() + measure) {
-            used.insert(role.clone(), bytes);
+            *used.entry(role.clone()).or_default() += bytes;
         }
     }
     let anew = || Measured { at: Instant::now(), took: begun.elapsed() };
     let measured = if fresh { before.measured } else { Some(anew()) };
     Seen { inspection: Inspection { used, cluster, trouble }, measured }
+}
+
+/// The cluster at or below `root` that was served last.
+fn last_served(root: &Path) -> Option<Cluster> {
+    let found = cluster::find(root).ok()?;
+    control::read(&cluster::last_served(&found)?.dir)
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ mod inspection;
 pub mod mounts;
 pub mod options;
 pub mod overview;
+mod places;
 pub mod purge;
 mod recovery;
+mod relocation;
 mod removal;
 pub mod service;
 mod share;
@@ -21,6 +23,7 @@ pub mod spec;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+mod transfer;
 pub mod trash;
 mod usage;
 pub(crate) mod view;

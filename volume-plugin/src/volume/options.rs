@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::spec::{Access, Layout, TablespaceName, VolumeSpec};
+use super::spec::{Access, Layout, LayoutError, TablespaceName, VolumeSpec};
 use crate::pool::{Overwrite, Owner, PoolName};
 
 /// Docker's map, in the order of its keys.
@@ -11,6 +11,10 @@ pub type RawOptions = BTreeMap<String, String>;
 
 /// Longest value of a label, in bytes.
 const LONGEST_LABEL: usize = 4096;
+
+/// Why a volume that becomes PGDATA has no tablespaces.
+const NO_TABLESPACES: &str = "with layout=pgdata the root is empty and becomes PGDATA, with no place \
+                              for them; allowed are none, or layout=split";
 
 /// What an unknown key is answered with.
 const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, uid, gid, mode, \
@@ -61,15 +65,25 @@ pub enum OptionError {
     },
 }
 
-/// Reads `raw`, where `pools` are the pools that there are.
-pub fn parse(raw: &RawOptions, pools: &[PoolName]) -> Result<VolumeSpec, OptionError> {
-    let options = Options { raw, pools };
+/// Reads `raw`, where `pools` are the pools that there are, and `default_layout` is that of a volume
+/// for which none is asked.
+pub fn parse(
+    raw: &RawOptions,
+    pools: &[PoolName],
+    default_layout: Layout,
+) -> Result<VolumeSpec, OptionError> {
+    let options = Options { raw, pools, default_layout };
     for key in raw.keys() {
         options.check_key(key)?;
     }
     let pool = options.pool("pool", &PoolName::new(PoolName::DEFAULT))?;
+    let layout = options.layout()?;
+    if layout == Layout::Pgdata && options.tablespace_names().next().is_some() {
+        let value = raw.get("tablespaces").map(String::as_str).unwrap_or_default();
+        return Err(bad("tablespaces", value, NO_TABLESPACES));
+    }
     let spec = VolumeSpec {
-        layout: options.layout()?,
+        layout,
         wal_pool: options.pool("wal.pool", &PoolName::new(PoolName::WAL))?,
         tablespaces: options.tablespaces(&pool)?,
         owner: options.owner()?,
@@ -97,13 +111,13 @@ pub fn change(
         raw.remove(key);
     }
     for (key, value) in set {
-        Options { raw: &raw, pools }.check_key(&key)?;
+        Options { raw: &raw, pools, default_layout: spec.layout }.check_key(&key)?;
         if !label(&key) && key != "access" {
             return Err(OptionError::Fixed(key));
         }
         raw.insert(key, value);
     }
-    parse(&raw, pools)
+    parse(&raw, pools, spec.layout)
 }
 
 /// What differs between what a volume has and what is asked for; empty when nothing does.
@@ -151,6 +165,7 @@ fn render(spec: &VolumeSpec) -> RawOptions {
 struct Options<'a> {
     raw: &'a RawOptions,
     pools: &'a [PoolName],
+    default_layout: Layout,
 }
 
 impl Options<'_> {
@@ -182,11 +197,8 @@ impl Options<'_> {
     }
 
     fn layout(&self) -> Result<Layout, OptionError> {
-        match self.get("layout") {
-            None | Some("split") => Ok(Layout::Split),
-            Some("pgdata") => Err(OptionError::NotBuilt("layout=pgdata".to_owned())),
-            Some(value) => Err(bad("layout", value, "allowed is split")),
-        }
+        let Some(value) = self.get("layout") else { return Ok(self.default_layout) };
+        value.parse().map_err(|error: LayoutError| bad("layout", value, &error.to_string()))
     }
 
     fn pool(&self, key: &str, default: &PoolName) -> Result<PoolName, OptionError> {

@@ -6,7 +6,7 @@ use super::*;
 
 fn try_parse(options: &[(&str, &str)]) -> Result<VolumeSpec, OptionError> {
     let raw = options.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-    parse(&raw, &[PoolName::new("default"), PoolName::new("wal")])
+    parse(&raw, &[PoolName::new("default"), PoolName::new("wal")], Layout::Split)
 }
 
 #[test]
@@ -20,6 +20,26 @@ fn nothing_asked_gives_the_defaults() {
     assert_eq!(spec.overwrite, Overwrite::InPlace);
     assert_eq!(spec.access, Access::Guarded);
     assert!(spec.tablespaces.is_empty() && spec.labels.is_empty());
+}
+
+#[test]
+fn a_volume_that_becomes_pgdata_has_the_default_layout_or_asks_for_it() {
+    let pools = [PoolName::new("default"), PoolName::new("wal")];
+    let layout = |raw: &[(&str, &str)], default| {
+        let raw = raw.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        parse(&raw, &pools, default).map(|spec| spec.layout)
+    };
+    assert_eq!(layout(&[], Layout::Pgdata), Ok(Layout::Pgdata));
+    assert_eq!(layout(&[("layout", "split")], Layout::Pgdata), Ok(Layout::Split));
+    assert_eq!(layout(&[("layout", "pgdata")], Layout::Split), Ok(Layout::Pgdata));
+    // It has no place for tablespaces.
+    for asked in [&[("tablespaces", "a,b")][..], &[("layout", "pgdata"), ("tablespaces", "a,b")]] {
+        let error = layout(asked, Layout::Pgdata).unwrap_err().to_string();
+        assert!(
+            error.contains("`tablespaces`: `a,b`") && error.contains("layout=split"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -92,8 +112,6 @@ fn what_is_not_built_says_so() {
         let error = try_parse(&[(key, "1")]).unwrap_err().to_string();
         assert_eq!(error, format!("option `{key}` is not built yet"));
     }
-    let error = try_parse(&[("layout", "pgdata")]).unwrap_err().to_string();
-    assert_eq!(error, "option `layout=pgdata` is not built yet");
 }
 
 #[test]
@@ -133,14 +151,14 @@ proptest! {
         ]);
         raw.extend(labels.into_iter().map(|(key, value)| (format!("label.{key}"), value)));
         let pools = [PoolName::new("default"), PoolName::new("wal")];
-        let spec = parse(&raw, &pools).unwrap();
-        prop_assert_eq!(&parse(&render(&spec), &pools).unwrap(), &spec);
+        let spec = parse(&raw, &pools, Layout::Split).unwrap();
+        prop_assert_eq!(&parse(&render(&spec), &pools, Layout::Split).unwrap(), &spec);
         prop_assert_eq!(differences(&spec, &spec), "");
     }
 
     #[test]
     fn no_map_makes_it_panic(raw in proptest::collection::btree_map("\\PC{0,30}", "\\PC{0,30}", 0..6)) {
-        drop(parse(&raw, &[PoolName::new("default")]));
+        drop(parse(&raw, &[PoolName::new("default")], Layout::Pgdata));
     }
 }
 
@@ -151,7 +169,7 @@ fn labels_and_access_can_be_changed_and_nothing_else() {
         pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
     };
     let created = [("uid", "70"), ("tablespaces", "a"), ("label.a", "1"), ("label.b", "2")];
-    let spec = parse(&raw(&created), &pools).unwrap();
+    let spec = parse(&raw(&created), &pools, Layout::Split).unwrap();
     let set = raw(&[("label.a", "x=y"), ("label.c", ""), ("access", "exclusive")]);
     let changed = change(&spec, set, &["label.b".to_owned()], &pools).unwrap();
     let labels = [("a".to_owned(), "x=y".to_owned()), ("c".to_owned(), String::new())].into();

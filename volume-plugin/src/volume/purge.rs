@@ -347,7 +347,7 @@ impl Service {
 
 /// Whether a share of the volume is in `pool`.
 fn lives_in(record: &Record, pool: &PoolName) -> bool {
-    record.spec.shares().iter().any(|(lives_in, _)| lives_in == pool)
+    record.shares().iter().any(|(lives_in, _)| lives_in == pool)
 }
 
 fn is_short(space: Space) -> bool {

@@ -109,13 +109,18 @@ impl Service {
                 tracing::info!(volume = %name, "clearing away what a create has left");
                 self.clear_away(record).await
             }
+            Some(Entry::Volume(record)) if record.moving.is_some() => {
+                tracing::info!(volume = %name, "finishing or undoing a move");
+                let shares = self.shares(&record).await?;
+                self.blocking(move |service| service.settle(record, &shares).map(drop)).await
+            }
             _ => Ok(()),
         }
     }
 }
 
 fn is_interrupted(entry: &Entry) -> bool {
-    matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating)
+    matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating || record.moving.is_some())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::options::{self, RawOptions};
 use super::purge::Purger;
 use super::removal;
 use super::share::{self, Share};
-use super::spec::{Access, VolumeSpec};
+use super::spec::{Access, Layout};
 use super::status::{Known, Status};
 use super::trash::TrashTime;
 use super::view::{ViewPlan, Views};
@@ -45,6 +45,8 @@ pub(crate) struct Parts {
     pub(crate) bad_settings: Option<String>,
     /// How long what was removed is kept.
     pub(crate) trash_time: TrashTime,
+    /// The layout of volumes that are created without one.
+    pub(crate) default_layout: Layout,
 }
 
 /// See the module.
@@ -58,6 +60,7 @@ pub struct Service {
     pub(super) inspector: Arc<Inspector>,
     pub(super) bad_settings: Option<String>,
     pub(super) trash_time: TrashTime,
+    default_layout: Layout,
     pub(super) purger: Purger,
     turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -73,6 +76,7 @@ impl Service {
             inspector: Arc::default(),
             bad_settings: parts.bad_settings,
             trash_time: parts.trash_time,
+            default_layout: parts.default_layout,
             purger: Purger::default(),
             turns: Mutex::default(),
         };
@@ -87,9 +91,15 @@ impl Service {
         raw: RawOptions,
     ) -> Result<(), VolumeError> {
         let pools: Vec<_> = self.pools.names().cloned().collect();
-        let spec = options::parse(&raw, &pools)?;
         let _turn = self.turn(&name).await;
-        match self.catalog.get(&name) {
+        let entry = self.catalog.get(&name);
+        // Whoever names no layout does not mind what the one of the volume is that is there.
+        let layout = match &entry {
+            Some(Entry::Volume(record)) if record.phase == Phase::Ready => record.spec.layout,
+            _ => self.default_layout,
+        };
+        let spec = options::parse(&raw, &pools, layout)?;
+        match entry {
             None => {}
             Some(Entry::Unreadable(reason)) => {
                 return Err(VolumeError::Unreadable { name, reason });
@@ -108,8 +118,9 @@ impl Service {
             return Err(VolumeError::Settings(reason.clone()));
         }
         let share = self.catalog.free_share(&name);
-        let record =
-            Record { name, phase: Phase::Creating, created: Timestamp::now(), share, spec };
+        let (phase, created) = (Phase::Creating, Timestamp::now());
+        let (wal_directories, moving) = (Vec::new(), None);
+        let record = Record { name, phase, created, share, spec, wal_directories, moving };
         loop {
             let shares = self.shares(&record).await?;
             let record = record.clone();
@@ -146,12 +157,13 @@ impl Service {
         let shares = self.shares(&record).await?;
         self.blocking(move |service| {
             let spec = &record.spec;
-            let plan = plan(spec, &shares)?;
             if spec.access == Access::Exclusive && !service.mounts.of(&name).contains_key(&id) {
                 service.refuse_if_held(&name, &shares)?;
             }
+            let except = spec.without_clusters();
+            let plan = plan(&service.placed(record, &shares)?, &shares)?;
             // In force before anybody has the volume.
-            service.guard.watch(&name, plan.root.clone(), spec.without_clusters());
+            service.guard.watch(&name, plan.root.clone(), except);
             let view = service.views.ensure(&name, &plan)?;
             let noted = step("mount.shown").map_err(CatalogError::from);
             if let Err(error) = noted.and_then(|()| service.mounts.add(&name, &id)) {
@@ -218,7 +230,7 @@ impl Service {
             .collect()
     }
 
-    fn ready(&self, name: &VolumeName) -> Result<Record, VolumeError> {
+    pub(super) fn ready(&self, name: &VolumeName) -> Result<Record, VolumeError> {
         match self.catalog.get(name) {
             None => Err(VolumeError::Missing(name.clone())),
             Some(Entry::Unreadable(reason)) => {
@@ -240,7 +252,7 @@ impl Service {
     }
 
     pub(super) async fn shares(&self, record: &Record) -> Result<Vec<Share>, VolumeError> {
-        share::of(&record.share, &record.spec, &self.pools).await
+        share::of(record, &self.pools).await
     }
 
     /// Deletes what a create that was not finished has made, and forgets it.
@@ -293,11 +305,11 @@ impl Service {
     pub(super) fn places(&self, record: &Record) -> (Vec<RolePlace>, Option<String>) {
         let mut places = Vec::new();
         let mut trouble = None;
-        for (role, pool_name) in record.spec.roles() {
-            if let Some(pool) = self.pools.open_already(pool_name) {
-                let (share, pool_name) = (record.share.clone(), pool_name.clone());
-                places.push(RolePlace { role, share, pool_name, pool });
-            } else if let Some(reason) = self.pools.trouble(pool_name) {
+        for (role, pool_name, path) in record.places() {
+            if let Some(pool) = self.pools.open_already(&pool_name) {
+                let share = record.share.clone();
+                places.push(RolePlace { role, share, pool_name, path, pool });
+            } else if let Some(reason) = self.pools.trouble(&pool_name) {
                 trouble.get_or_insert_with(|| format!("pool {pool_name}: {reason}"));
             }
         }
@@ -321,16 +333,13 @@ fn is_shown(entry: &Entry) -> bool {
     !matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating)
 }
 
-fn plan(spec: &VolumeSpec, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
-    let locate = |pool_name: &PoolName| {
-        let share = shares.iter().find(|share| share.pool_name == *pool_name);
-        share.ok_or_else(|| VolumeError::Internal(format!("no share in {pool_name}")))?.locate()
-    };
-    let inside = spec
-        .roles_elsewhere()
-        .map(|(role, pool)| Ok((role.path(), locate(pool)?)))
+fn plan(record: &Record, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
+    let locate = |pool: &PoolName| share::in_pool(shares, pool)?.locate();
+    let inside = record
+        .elsewhere()
+        .map(|(path, pool)| Ok((path, locate(&pool)?)))
         .collect::<Result<_, VolumeError>>()?;
-    Ok(ViewPlan { root: locate(&spec.pool)?, inside })
+    Ok(ViewPlan { root: locate(&record.spec.pool)?, inside })
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::catalog::Record;
 use super::error::VolumeError;
-use super::spec::VolumeSpec;
 use crate::name::ShareName;
-use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry};
+use crate::pool::{Directory, Pool, PoolError, PoolName, PoolRegistry, Space};
 
 /// See the module.
 #[derive(Debug)]
@@ -17,20 +17,23 @@ pub(super) struct Share {
     directories: Vec<Directory>,
 }
 
-/// The shares `name` of a volume with this spec, the root's first; their pools are opened.
-pub(super) async fn of(
-    name: &ShareName,
-    spec: &VolumeSpec,
-    pools: &PoolRegistry,
-) -> Result<Vec<Share>, VolumeError> {
+/// The shares of the volume with this record, the root's first; their pools are opened.
+pub(super) async fn of(record: &Record, pools: &PoolRegistry) -> Result<Vec<Share>, VolumeError> {
     let mut shares = Vec::new();
-    for (pool_name, directories) in spec.shares() {
+    for (pool_name, directories) in record.shares() {
+        let name = record.share.clone();
         match pools.get(&pool_name).await {
-            Ok(pool) => shares.push(Share { name: name.clone(), pool_name, pool, directories }),
+            Ok(pool) => shares.push(Share { name, pool_name, pool, directories }),
             Err(source) => return Err(VolumeError::Pool { pool: pool_name, source }),
         }
     }
     Ok(shares)
+}
+
+/// The one of `shares` that is in `pool`.
+pub(super) fn in_pool<'a>(shares: &'a [Share], pool: &PoolName) -> Result<&'a Share, VolumeError> {
+    let share = shares.iter().find(|share| share.pool_name == *pool);
+    share.ok_or_else(|| VolumeError::Internal(format!("no share in {pool}")))
 }
 
 impl Share {
@@ -53,6 +56,11 @@ impl Share {
             Err(PoolError::Missing(_)) => Ok(None),
             other => self.said(other).map(Some),
         }
+    }
+
+    /// What its pool has left.
+    pub(super) fn space(&self) -> Result<Space, VolumeError> {
+        self.said(self.pool.describe()).map(|description| description.space)
     }
 
     fn said<T>(&self, said: Result<T, PoolError>) -> Result<T, VolumeError> {

@@ -35,11 +35,14 @@ impl Service {
             let Entry::Volume(record) = entry else { continue };
             let places = self.places(&record).0;
             let mut seen = self.inspector.inspect_with(&volume, places, EFFORT).await;
-            all.extend(record.spec.roles().into_iter().map(|(role, pool)| RoleSpace {
+            let mut roles: Vec<_> =
+                record.places().into_iter().map(|(role, pool, _)| (role, pool)).collect();
+            roles.dedup();
+            all.extend(roles.into_iter().map(|(role, pool)| RoleSpace {
                 volume: volume.clone(),
                 used: seen.used.remove(&role),
                 role,
-                pool: pool.clone(),
+                pool,
             }));
         }
         all

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +14,32 @@ use crate::pool::{Directory, Overwrite, Owner, PoolName};
 pub enum Layout {
     /// `data/`, `wal/` and `tablespaces/NAME/` below a root that is root's.
     Split,
+    /// The root is empty and becomes PGDATA or holds it; `pg_wal` goes to its pool once there is one.
+    Pgdata,
+}
+
+/// What a user is told of a bad [`Layout`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("allowed are split and pgdata")]
+pub struct LayoutError;
+
+impl FromStr for Layout {
+    type Err = LayoutError;
+
+    fn from_str(text: &str) -> Result<Self, LayoutError> {
+        match text {
+            "split" => Ok(Self::Split),
+            "pgdata" => Ok(Self::Pgdata),
+            _ => Err(LayoutError),
+        }
+    }
 }
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Split => f.write_str("split"),
+            Self::Pgdata => f.write_str("pgdata"),
         }
     }
 }
@@ -86,7 +107,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role's directory below the volume's root, the same in each pool's share.
+    /// The role's directory below the root of a volume with the layout `split`, the same in each
+    /// pool's share.
     pub fn path(&self) -> String {
         match self {
             Self::Data => "data".to_owned(),
@@ -143,14 +165,12 @@ impl VolumeSpec {
             .collect()
     }
 
-    /// Roles that live in another pool than the root, to be bound onto it.
-    pub fn roles_elsewhere(&self) -> impl Iterator<Item = (Role, &PoolName)> {
-        self.roles().into_iter().filter(|(_, pool)| **pool != self.pool)
-    }
-
     /// Directories of the root that hold no cluster.
     pub fn without_clusters(&self) -> Vec<String> {
-        vec![Role::Wal.path(), TABLESPACES.to_owned()]
+        match self.layout {
+            Layout::Split => vec![Role::Wal.path(), TABLESPACES.to_owned()],
+            Layout::Pgdata => Vec::new(),
+        }
     }
 
     /// The share of the volume in each pool: the root's first, with every directory, since roles
@@ -167,6 +187,10 @@ impl VolumeSpec {
 
     fn directories_in(&self, pool: &PoolName) -> Vec<Directory> {
         let root = *pool == self.pool;
+        if self.layout == Layout::Pgdata {
+            // Docker fills a root that is empty, and initdb takes no other.
+            return if root { vec![self.directory(String::new(), self.owner)] } else { Vec::new() };
+        }
         let roles: Vec<_> =
             self.roles().into_iter().filter(|(_, its)| root || *its == pool).collect();
         let mut directories = Vec::new();
@@ -190,7 +214,7 @@ mod tests {
     fn spec(options: &[(&str, &str)]) -> VolumeSpec {
         let raw = options.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
         let pools = [PoolName::new("default"), PoolName::new("wal")];
-        options::parse(&raw, &pools).unwrap()
+        options::parse(&raw, &pools, Layout::Split).unwrap()
     }
 
     fn paths(spec: &VolumeSpec) -> Vec<(String, Vec<String>)> {
@@ -212,15 +236,21 @@ mod tests {
                 ("wal".to_owned(), wal.map(str::to_owned).to_vec()),
             ]
         );
-        let elsewhere: Vec<_> = spec.roles_elsewhere().map(|(role, _)| role.path()).collect();
-        assert_eq!(elsewhere, ["wal", "tablespaces/b"]);
     }
 
     #[test]
     fn one_pool_is_one_share() {
         let spec = spec(&[("wal.pool", "default")]);
         assert_eq!(paths(&spec).len(), 1);
-        assert_eq!(spec.roles_elsewhere().count(), 0);
+    }
+
+    #[test]
+    fn the_root_of_a_cluster_is_empty_and_the_cluster_s() {
+        let spec = spec(&[("layout", "pgdata"), ("uid", "70")]);
+        let shares = spec.shares();
+        assert_eq!((shares.len(), shares[0].1.len(), shares[1].1.len()), (2, 1, 0));
+        assert_eq!((&*shares[0].1[0].path, shares[0].1[0].owner.uid), ("", 70));
+        assert!(spec.without_clusters().is_empty());
     }
 
     #[test]

@@ -97,17 +97,23 @@ impl Status {
 
 impl Volume {
     fn new(record: Record, known: Known) -> Self {
-        let role = |(role, pool): (super::spec::Role, &PoolName)| {
+        let mut roles = BTreeMap::<String, RoleStatus>::new();
+        for (role, pool, path) in record.places() {
             let used = known.inspection.used.get(&role).copied();
-            (role.to_string(), RoleStatus { pool: pool.clone(), path: role.path(), used })
-        };
+            let path = if path.is_empty() { ".".to_owned() } else { path };
+            match roles.get_mut(&role.to_string()) {
+                // Of several clusters.
+                Some(shown) => shown.path = format!("{}, {path}", shown.path),
+                None => drop(roles.insert(role.to_string(), RoleStatus { pool, path, used })),
+            }
+        }
         let Outlook { running, refused, unjudged, .. } = known.outlook;
         let cluster = known.inspection.cluster;
         let some = cluster.is_some() || !running.is_empty();
         Self {
             layout: record.spec.layout,
             access: record.spec.access,
-            roles: record.spec.roles().into_iter().map(role).collect(),
+            roles,
             labels: record.spec.labels,
             postgres: some.then_some(Postgres { cluster, running }),
             guard: (refused + unjudged > 0).then_some(Guard { refused, unjudged }),
@@ -132,7 +138,9 @@ mod tests {
             phase,
             created: "2026-11-22T12:00:00Z".parse().unwrap(),
             share: "v".parse().unwrap(),
-            spec: options::parse(&raw.into(), &pools).unwrap(),
+            spec: options::parse(&raw.into(), &pools, Layout::Split).unwrap(),
+            wal_directories: Vec::new(),
+            moving: None,
         }
     }
 

@@ -16,6 +16,7 @@ use super::error::VolumeError;
 use super::mounts::Mounts;
 use super::purge::{Rounds, Which};
 use super::service::{Parts, Service};
+use super::spec::Layout;
 use crate::name::{ShareName, VolumeName};
 use crate::pool::{
     Capture, Captured, Description, DirPool, Directory, Pool, PoolError, PoolName, PoolRegistry,
@@ -165,6 +166,7 @@ impl World {
             unsettled: Duration::ZERO,
             bad_settings: bad_settings.map(str::to_owned),
             trash_time: trash_time.parse().unwrap(),
+            default_layout: Layout::Split,
         });
         Self { service: service.unwrap(), default, wal, dir }
     }
