@@ -14,6 +14,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("a_volume_is_inspected", inspect),
         Scenario::new("disk_usage_is_shown", df),
         Scenario::new("the_plugin_shows_itself", status),
+        Scenario::new("a_pool_is_shrunk", shrink).tolerating(&["Pgvol.GiveBack"]),
         Scenario::new("a_volume_that_cannot_be_read_is_shown_as_degraded", degraded)
             .tolerating(&["a record cannot be read"]),
         Scenario::new("a_removed_volume_comes_back_and_goes", removed).tolerating(&["Pgvol."]),
@@ -106,10 +107,8 @@ fn status(stage: &Stage) -> Result<()> {
     let volume = Volume::create(stage.engine(), "pgvol", "appdb", &[])?;
     let status = json(stage, &["pgvol", "status", "--json"])?;
     ensure!(status["version"] == "0.1.0", "{status}");
-    ensure!(
-        status["settings"] == value!({"LOG_LEVEL": "info", "POOL_SIZE": "1G", "TRASH": "24h"}),
-        "{status}"
-    );
+    let settings = [("LOG_LEVEL", "info"), ("POOL_SIZE", "1G"), ("POOL_MAX", "none")];
+    ensure!(settings.iter().all(|(name, is)| status["settings"][name] == *is), "{status}");
     ensure!(status["volumes"] == value!({"ok": 1}), "{status}");
     ensure!(status["state_directory"] == "/var/lib/pgvol", "{status}");
     let pools = status["pools"].as_array().context("pools")?;
@@ -133,6 +132,15 @@ fn status(stage: &Stage) -> Result<()> {
         &["POOL_SIZE=1G", "volumes:    1 ok", "default   image   1.0 GiB", paths[0], "open"],
     )?;
     volume.remove()
+}
+
+/// By nothing, where it has not grown; that it does otherwise is shown in tests/volume/pool.rs.
+fn shrink(stage: &Stage) -> Result<()> {
+    stage.plugin()?;
+    let said = stage.engine().docker(&["pgvol", "pool", "shrink"])?;
+    ensure!(said == "default: 0 B given back", "{said}");
+    let said = ends_with(stage, 1, "docker pgvol pool shrink other")?;
+    says(&said, &["there is no pool other"])
 }
 
 fn degraded(stage: &Stage) -> Result<()> {

@@ -12,6 +12,7 @@ mod layout;
 mod limits;
 mod mounts;
 mod options;
+mod pool;
 mod postgres;
 mod removal;
 mod trash;
@@ -31,7 +32,7 @@ const SMOKE: &[&str] = &[
 /// What a scenario removes makes room for the next, but for those of `trash`.
 const SUITE: Suite = Suite {
     plugin: "pgvol",
-    settings: &["POOL_SIZE=3G", "TRASH=0"],
+    settings: &["POOL_SIZE=3G", "POOL_MAX=3G", "TRASH=0"],
     images: Engine::add_postgres_image,
     smoke: SMOKE,
 };
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         removal::scenarios(),
         layout::scenarios(),
         limits::scenarios(),
+        pool::scenarios(),
         guard::scenarios(),
         exclusive::scenarios(),
         trash::scenarios(),

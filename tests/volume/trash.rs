@@ -42,7 +42,7 @@ fn keeping(stage: &Stage, time: &str, scenario: impl FnOnce(&Plugin) -> Result<(
     settled(stage.engine())
 }
 
-fn call(plugin: &Plugin, call: &str, body: &Value) -> Result<Value> {
+pub(crate) fn call(plugin: &Plugin, call: &str, body: &Value) -> Result<Value> {
     let (code, answer) = plugin.call(&format!("/Pgvol.{call}"), &body.to_string())?;
     ensure!(code == 200 && answer.get("Err").is_none(), "{call} {body}: {code} {answer}");
     Ok(answer)

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::pool::{
-    DirPool, ImagePlan, ImagePool, ImageSize, Opener, PoolError, PoolName, PoolRegistry,
+    Bounds, DirPool, ImagePlan, ImagePool, Opener, PoolError, PoolName, PoolRegistry,
 };
 use crate::settings::Settings;
 use crate::sys::{Doing, SysError, file, mount, mountinfo};
@@ -83,7 +83,7 @@ pub enum StateError {
 #[derive(Debug)]
 pub struct App {
     paths: Paths,
-    pool_size: ImageSize,
+    pool_bounds: Bounds,
     settings: InForce,
     trash_time: TrashTime,
     default_layout: Layout,
@@ -102,11 +102,12 @@ impl App {
     /// The plugin on these paths.
     pub fn new(paths: Paths, settings: &Settings) -> Arc<Self> {
         let bad_settings = settings.bad.as_ref().map(ToString::to_string);
-        let Settings { default_layout, pool_size, trash_time, .. } = *settings;
+        let Settings { default_layout, pool_size: size, pool_max: limit, trash_time, .. } =
+            *settings;
         let in_force = settings.in_force.clone();
         Arc::new(Self {
             paths,
-            pool_size,
+            pool_bounds: Bounds { size, limit },
             trash_time,
             default_layout,
             settings: in_force,
@@ -137,7 +138,7 @@ impl App {
         Ok(Arc::clone(&self.state.get_or_try_init(open).await?.service))
     }
 
-    /// Opens the state, trying until it is there, puts it in order, then keeps the trash.
+    /// Opens the state, trying until it is there, puts it in order, then keeps trash and pools.
     pub async fn start(self: Arc<Self>, shutdown: CancellationToken) {
         if let Some(reason) = &self.bad_settings {
             tracing::error!(reason, "settings are wrong; nothing new is created");
@@ -147,7 +148,9 @@ impl App {
                 match self.service().await {
                     Ok(service) => {
                         Arc::clone(&service).recover().await;
-                        return service.keep_trash().await;
+                        let keep_pools = Arc::clone(&service).keep_pools();
+                        tokio::join!(service.keep_trash(), keep_pools);
+                        return;
                     }
                     Err(error) => {
                         tracing::error!(error = chain(&error), "the state cannot be used");
@@ -198,7 +201,7 @@ impl App {
         let image = ImagePlan {
             image: self.paths.state.join("pools/default.img"),
             mount_point: self.paths.pools.join("default"),
-            size: self.pool_size,
+            bounds: self.pool_bounds,
         };
         let wal = self.paths.state.join("wal");
         let bad_settings = self.bad_settings.clone();

@@ -3,7 +3,7 @@
 use plugin_sdk::settings::{BadSettings, InForce, Reader, Setting};
 use plugin_sdk::telemetry::Level;
 
-use crate::pool::ImageSize;
+use crate::pool::{ImageLimit, ImageSize};
 use crate::volume::spec::Layout;
 use crate::volume::trash::TrashTime;
 
@@ -25,6 +25,12 @@ const POOL_SIZE: Setting = Setting {
     default: "10G",
 };
 
+const POOL_MAX: Setting = Setting {
+    name: "POOL_MAX",
+    description: "size up to which that image grows ahead of use: none for as far as the host's disk allows",
+    default: "none",
+};
+
 const TRASH: Setting = Setting {
     name: "TRASH",
     description: "how long a removed volume can be had back: 0, or a number with s, m, h or d",
@@ -32,7 +38,7 @@ const TRASH: Setting = Setting {
 };
 
 /// All settings, as config.json declares them.
-pub const SETTINGS: [Setting; 4] = [DEFAULT_LAYOUT, LOG_LEVEL, POOL_SIZE, TRASH];
+pub const SETTINGS: [Setting; 5] = [DEFAULT_LAYOUT, LOG_LEVEL, POOL_SIZE, POOL_MAX, TRASH];
 
 /// The settings of this process.
 #[derive(Debug, Clone)]
@@ -43,6 +49,8 @@ pub struct Settings {
     pub log_level: Level,
     /// Size of a new image.
     pub pool_size: ImageSize,
+    /// The largest that it grows to.
+    pub pool_max: ImageLimit,
     /// All of them in words, for who asks.
     pub in_force: InForce,
     /// How long what was removed is kept.
@@ -59,10 +67,11 @@ impl Settings {
         let default_layout = reader.read(&DEFAULT_LAYOUT);
         let log_level = reader.read(&LOG_LEVEL);
         let pool_size = reader.read(&POOL_SIZE);
+        let pool_max = reader.read(&POOL_MAX);
         let trash_time = reader.read(&TRASH);
         let in_force = reader.in_force();
         let bad = reader.finish().err();
-        Self { default_layout, log_level, pool_size, in_force, trash_time, bad }
+        Self { default_layout, log_level, pool_size, pool_max, in_force, trash_time, bad }
     }
 }
 
@@ -74,6 +83,7 @@ mod tests {
     fn an_empty_environment_gives_the_defaults() {
         let settings = Settings::read([]);
         assert_eq!(settings.pool_size, "10G".parse().unwrap());
+        assert_eq!(settings.pool_max, "none".parse().unwrap());
         assert_eq!(settings.trash_time, "1d".parse().unwrap());
         assert_eq!(settings.default_layout, Layout::Split);
         assert_eq!(settings.log_level, Level::Info);
@@ -83,8 +93,8 @@ mod tests {
     #[test]
     fn all_bad_ones_are_told() {
         let set = |name: &str| (name.to_owned(), "?".to_owned());
-        let names = ["POOL_SIZE", "LOG_LEVEL", "TRASH", "DEFAULT_LAYOUT", "PATH"];
+        let names = ["POOL_SIZE", "POOL_MAX", "LOG_LEVEL", "TRASH", "DEFAULT_LAYOUT", "PATH"];
         let bad = Settings::read(names.map(set)).bad.unwrap();
-        assert_eq!(bad.0.len(), 4);
+        assert_eq!(bad.0.len(), 5);
     }
 }

@@ -128,7 +128,7 @@ impl From<Glance> for Volume {
 
 impl From<PoolGlance> for Pool {
     fn from(glance: PoolGlance) -> Self {
-        let PoolGlance { name, description, trouble } = glance;
+        let PoolGlance { name, description, trouble, alarm } = glance;
         let state = match (&description, &trouble) {
             (_, Some(_)) => "failed",
             (Some(_), None) => "open",
@@ -138,6 +138,7 @@ impl From<PoolGlance> for Pool {
             name: name.to_string(),
             state: state.to_owned(),
             reason: trouble,
+            alarm,
             ..Self::default()
         };
         match description {
@@ -149,6 +150,7 @@ impl From<PoolGlance> for Pool {
                 size: Some(description.space.total),
                 used: Some(description.space.total.saturating_sub(description.space.free)),
                 free: Some(description.space.free),
+                growable: Some(description.growable),
                 ..pool
             },
         }

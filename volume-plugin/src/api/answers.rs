@@ -84,6 +84,11 @@ pub struct Pool {
     pub used: Option<u64>,
     /// Bytes that can still be written.
     pub free: Option<u64>,
+    /// Bytes by which the pool can still grow.
+    pub growable: Option<u64>,
+    /// What will go wrong unless somebody does something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<String>,
 }
 
 /// `/Pgvol.DiskUsage`: who takes what.

@@ -8,6 +8,7 @@
 mod admin;
 pub mod answers;
 pub mod change;
+pub mod pools;
 pub mod trash;
 mod wire;
 
@@ -51,7 +52,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .call("/VolumeDriver.Capabilities", |_: Nothing| async {
             Ok(CapabilitiesResponse::local())
         });
-    change::routes(trash::routes(admin::routes(router, app), app), app)
+    let router = admin::routes(router, app);
+    pools::routes(change::routes(trash::routes(router, app), app), app)
 }
 
 /// Gives `call` the app beside each request.

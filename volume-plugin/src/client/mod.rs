@@ -7,6 +7,7 @@ mod df;
 mod inspect;
 mod ls;
 mod moving;
+mod pool;
 mod purge;
 mod set;
 mod status;
@@ -16,7 +17,7 @@ mod undelete;
 use clap::Subcommand;
 use plugin_sdk::cli::{Commands, Failure, Identity, Nothing, Session};
 
-use crate::api::answers::List;
+use crate::api::answers::{List, Status};
 use crate::api::trash::Trash;
 
 /// The commands.
@@ -30,6 +31,8 @@ pub enum Pgvol {
     Df(df::Df),
     /// Show the plugin, its settings and its pools, and what is wrong
     Status(status::Status),
+    /// Make a pool smaller
+    Pool(pool::Pool),
     /// Change what can be changed of a volume
     Set(set::Set),
     /// Move the WAL of a volume that is not mounted to another pool
@@ -55,6 +58,7 @@ impl Commands for Pgvol {
             Self::Inspect(inspect) => inspect.run(session),
             Self::Df(df) => df.run(session),
             Self::Status(status) => status.run(session),
+            Self::Pool(pool) => pool.run(session),
             Self::Set(set) => set.run(session),
             Self::Move(moving) => moving.run(session),
             Self::Trash(trash) => trash.run(session),
@@ -72,6 +76,10 @@ impl Commands for Pgvol {
             "volume" | "volumes" => {
                 let list: List = session.ask("/Pgvol.List", &Nothing {})?;
                 Ok(list.volumes.into_iter().map(|volume| volume.name).collect())
+            }
+            "pool" => {
+                let status: Status = session.ask("/Pgvol.Status", &Nothing {})?;
+                Ok(status.pools.into_iter().map(|pool| pool.name).collect())
             }
             _ => Ok(Vec::new()),
         }

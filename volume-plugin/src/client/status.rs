@@ -45,7 +45,7 @@ fn render(status: answers::Status) -> String {
 fn pools(pools: Vec<Pool>) -> String {
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), text::bytes);
     let row = |pool: Pool| {
-        let state = match &pool.reason {
+        let state = match pool.reason.or(pool.alarm) {
             None => pool.state,
             Some(reason) => format!("{}: {reason}", pool.state),
         };
@@ -55,12 +55,13 @@ fn pools(pools: Vec<Pool>) -> String {
             size(pool.size),
             size(pool.used),
             size(pool.free),
+            size(pool.growable),
             pool.path.unwrap_or_else(|| "-".to_owned()),
             state,
         ]
     };
     text::table(
-        ["POOL", "KIND", "SIZE", "USED", "FREE", "PATH", "STATE"],
+        ["POOL", "KIND", "SIZE", "USED", "FREE", "CAN GROW", "PATH", "STATE"],
         pools.into_iter().map(row),
     )
 }
@@ -95,6 +96,8 @@ mod tests {
                     size: Some(3 << 30),
                     used: Some(1 << 30),
                     free: Some(2 << 30),
+                    growable: Some(0),
+                    alarm: Some("80 % full".to_owned()),
                     ..Pool::default()
                 },
             ],
@@ -110,9 +113,9 @@ mod tests {
              volumes:          1 degraded, 2 ok\n\
              degraded:         b: no pool\n\
              \n\
-             POOL      KIND   SIZE      USED      FREE      PATH                 STATE\n\
-             default   -      -         -         -         -                    failed: full\n\
-             wal       dir    3.0 GiB   1.0 GiB   2.0 GiB   /var/lib/pgvol/wal   open\n"
+             POOL      KIND   SIZE      USED      FREE      CAN GROW   PATH                 STATE\n\
+             default   -      -         -         -         -          -                    failed: full\n\
+             wal       dir    3.0 GiB   1.0 GiB   2.0 GiB   0 B        /var/lib/pgvol/wal   open: 80 % full\n"
         );
     }
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use plugin_sdk::durable;
 
 use super::{
-    Capture, Captured, DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool, PoolError,
+    Bounds, Capture, Captured, DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool,
+    PoolError,
 };
 use crate::name::ShareName;
 use crate::scratch::Scratch;
@@ -36,7 +37,7 @@ fn plan(dir: &Scratch) -> ImagePlan {
     ImagePlan {
         image: dir.path().join("pools/test.img"),
         mount_point: dir.path().join("mounted"),
-        size: "256M".parse().unwrap(),
+        bounds: Bounds { size: "256M".parse().unwrap(), limit: "1G".parse().unwrap() },
     }
 }
 

@@ -91,6 +91,6 @@ impl Pool for DirPool {
 
     fn describe(&self) -> Result<Description, PoolError> {
         let space = file::space(&self.root).doing(|| format!("measure {}", self.root.display()))?;
-        Ok(Description { kind: "dir", path: self.root.clone(), device: None, space })
+        Ok(Description { kind: "dir", path: self.root.clone(), device: None, space, growable: 0 })
     }
 }

@@ -6,7 +6,7 @@
 //! is a whole file system. A running container keeps file system and loop device alive without
 //! us: a plugin that comes back finds the device by its backing file and mounts the same again.
 //!
-//! Absent for now: growing, limits.
+//! How it grows is in `image_growth`. Absent for now: limits.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use plugin_sdk::{durable, failpoint};
 
-use super::image_size::ImageSize;
+use super::image_growth::Growth;
+use super::image_size::Bounds;
 use super::tree::{self, FileSystem};
 use super::{Capture, Captured, Description, Directory, Pool, PoolError, erase};
 use crate::name::ShareName;
@@ -33,17 +34,16 @@ pub struct ImagePlan {
     pub image: PathBuf,
     /// Where it is mounted, below a mount that no other namespace sees.
     pub mount_point: PathBuf,
-    /// Its size, should it have to be made.
-    pub size: ImageSize,
+    /// Its size when it is made, and the largest.
+    pub bounds: Bounds,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct ImagePool {
     root: PathBuf,
-    image: PathBuf,
+    pub(super) growth: Growth,
     _lock: File,
-    device: LoopDevice,
 }
 
 impl ImagePool {
@@ -63,7 +63,9 @@ impl ImagePool {
         tracing::info!(
             image = %image.display(), device = %device.node().display(), "image pool is open"
         );
-        Ok(Self { root, image: image.clone(), _lock: lock, device })
+        let growth = Growth::new(plan, device);
+        growth.settle()?;
+        Ok(Self { root, growth, _lock: lock })
     }
 }
 
@@ -127,12 +129,15 @@ impl Pool for ImagePool {
     }
 
     fn describe(&self) -> Result<Description, PoolError> {
-        let doing = || format!("measure {}", self.root.display());
-        let (path, device) = (self.image.clone(), self.device.node());
-        let mut space = file::space(&self.root).doing(doing)?;
-        let under_way = btrfs::under_way(&device).doing(doing)?;
-        space.free = space.free.saturating_sub(under_way);
-        Ok(Description { kind: "image", path, device: Some(device), space })
+        self.growth.describe()
+    }
+
+    fn tend(&self) -> Result<bool, PoolError> {
+        self.growth.tend()
+    }
+
+    fn give_back(&self) -> Result<u64, PoolError> {
+        self.growth.give_back()
     }
 }
 
@@ -151,7 +156,7 @@ fn ensure_image(plan: &ImagePlan) -> Result<(), PoolError> {
     let directory = image.parent().unwrap_or(Path::new("/"));
     durable::create_dir(directory, 0o700).doing(|| format!("make {}", directory.display()))?;
     let space = file::space(directory).doing(|| format!("measure {}", directory.display()))?;
-    let size = plan.size.on(space).map_err(PoolError::NotMade)?;
+    let size = plan.bounds.first(space).map_err(PoolError::NotMade)?;
     let draft = image.with_extension("new");
     let made = make_image(&draft, size)
         .and_then(|()| durable::rename(&draft, image))
@@ -165,7 +170,7 @@ fn ensure_image(plan: &ImagePlan) -> Result<(), PoolError> {
     Ok(step("pool.image-made")?)
 }
 
-fn make_image(draft: &Path, size: u64) -> io::Result<()> {
+pub(super) fn make_image(draft: &Path, size: u64) -> io::Result<()> {
     durable::remove(draft)?;
     let file = File::options().read(true).write(true).create_new(true).open(draft)?;
     fs::set_permissions(draft, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;

@@ -9,6 +9,7 @@ pub mod copy;
 mod dir;
 mod erase;
 mod image;
+mod image_growth;
 mod image_size;
 mod registry;
 mod tree;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use dir::DirPool;
 pub use erase::empty;
 pub use image::{ImagePlan, ImagePool};
-pub use image_size::{ImageSize, ImageSizeError};
+pub use image_size::{Bounds, ImageLimit, ImageLimitError, ImageSize, ImageSizeError};
 pub use registry::{Opener, PoolRegistry};
 
 use crate::name::ShareName;
@@ -119,6 +120,8 @@ pub struct Description {
     pub device: Option<PathBuf>,
     /// What its file system holds.
     pub space: Space,
+    /// Bytes by which that may still grow.
+    pub growable: u64,
 }
 
 impl Description {
@@ -194,4 +197,17 @@ pub trait Pool: Send + Sync + fmt::Debug {
 
     /// What the pool is and how full.
     fn describe(&self) -> Result<Description, PoolError>;
+
+    /// Called every half second: sees to it that there is room ahead of use. Tells whether there
+    /// is more now.
+    fn tend(&self) -> Result<bool, PoolError> {
+        Ok(false)
+    }
+
+    /// Gives the host back what is not needed ahead of use, and tells how many bytes. It takes
+    /// as long as moving what is in the way; killed or failing half-way, what was given back by
+    /// then is.
+    fn give_back(&self) -> Result<u64, PoolError> {
+        Ok(0)
+    }
 }

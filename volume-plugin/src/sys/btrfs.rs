@@ -1,9 +1,9 @@
-//! btrfs: subvolumes, and files that are overwritten in place.
+//! btrfs: subvolumes, files that are overwritten in place, and how large a file system is.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{beneath::Dir, ioctl};
 
@@ -50,18 +50,63 @@ pub fn commit(root: &Path) -> io::Result<()> {
 /// with one that is not taken for good. It counts neither as used, and with much memory they may
 /// be more than what is free.
 pub fn under_way(device: &Path) -> io::Result<u64> {
+    let known = known(device)?;
+    Ok(counter(&known, "data/bytes_may_use")? + counter(&known, "data/bytes_reserved")?)
+}
+
+/// How the file system has divided its only device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Division {
+    /// Bytes of the device that the file system takes.
+    pub total: u64,
+    /// Of these, what is given to neither data nor metadata yet.
+    pub unallocated: u64,
+    /// Bytes that metadata may take of what it was given.
+    pub metadata: u64,
+    /// Of these, what it takes.
+    pub metadata_used: u64,
+}
+
+/// How the file system that `root` is on has divided `device`.
+pub fn division(root: &Path, device: &Path) -> io::Result<Division> {
+    let info = ioctl::device_info(File::open(root)?)?;
+    let known = known(device)?;
+    let taken = ["used", "may_use", "reserved", "pinned"];
+    let taken = taken.map(|kind| counter(&known, &format!("metadata/bytes_{kind}")));
+    Ok(Division {
+        total: info.total,
+        unallocated: info.total.saturating_sub(info.allocated),
+        metadata: counter(&known, "metadata/total_bytes")?,
+        metadata_used: taken.into_iter().sum::<io::Result<u64>>()?,
+    })
+}
+
+/// Bytes of its only device that the file system at `root` takes.
+pub fn size(root: &Path) -> io::Result<u64> {
+    Ok(ioctl::device_info(File::open(root)?)?.total)
+}
+
+/// Has the file system at `root` take `bytes` of its only device, durably. Less than before moves
+/// what lies beyond, for as long as that takes; `ENOSPC` when it has no place.
+pub fn resize(root: &Path, bytes: u64) -> io::Result<()> {
+    ioctl::btrfs_resize(File::open(root)?, bytes)
+}
+
+/// What the kernel shows of the file system on `device`.
+fn known(device: &Path) -> io::Result<PathBuf> {
     let name = device.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     for found in fs::read_dir("/sys/fs/btrfs")? {
         let found = found?.path();
         if found.join("devices").join(name).exists() {
-            let bytes = |counter: &str| -> io::Result<u64> {
-                let text = fs::read_to_string(found.join("allocation/data").join(counter))?;
-                text.trim().parse().map_err(io::Error::other)
-            };
-            return Ok(bytes("bytes_may_use")? + bytes("bytes_reserved")?);
+            return Ok(found);
         }
     }
     Err(io::ErrorKind::NotFound.into())
+}
+
+fn counter(known: &Path, counter: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(known.join("allocation").join(counter))?;
+    text.trim().parse().map_err(io::Error::other)
 }
 
 /// What is in the subvolume whose root `dir` is can be changed, also if its owner forbade it.

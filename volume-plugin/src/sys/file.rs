@@ -64,6 +64,11 @@ pub fn shared(source: &File, target: &File) -> io::Result<bool> {
     }
 }
 
+/// Bytes that the file system has set aside for `file`, which holes are not part of.
+pub fn reserved(file: &File) -> io::Result<u64> {
+    Ok(file.metadata()?.blocks() * 512)
+}
+
 /// Opens `path` for reading and writing, made if missing, and locks it against every other
 /// opener that locks; `None` when another holds it. The lock ends with the handle.
 pub fn lock(path: &Path) -> io::Result<Option<File>> {

@@ -34,6 +34,9 @@ struct SnapshotArgs {
     name: [u8; 4040],
 }
 
+/// The number that mkfs gives to the one device of a btrfs.
+const FIRST_DEVICE: u64 = 1;
+
 /// `struct loop_info64`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -82,13 +85,28 @@ struct LoopConfig {
     reserved: [u64; 8],
 }
 
+/// `struct btrfs_ioctl_dev_info_args`.
+#[repr(C)]
+pub(super) struct DeviceInfo {
+    number: u64,
+    uuid: [u8; 16],
+    /// Bytes of the device that are given to data or metadata.
+    pub(super) allocated: u64,
+    /// Bytes of the device that the file system takes.
+    pub(super) total: u64,
+    unused: [u64; 379],
+    path: [u8; 1024],
+}
+
 mod raw {
-    use super::{LoopConfig, LoopInfo, SnapshotArgs, SubvolumeArgs};
+    use super::{DeviceInfo, LoopConfig, LoopInfo, SnapshotArgs, SubvolumeArgs};
 
     nix::ioctl_write_ptr!(subvolume_create, 0x94, 14, SubvolumeArgs);
     nix::ioctl_write_ptr!(snapshot_destroy, 0x94, 15, SubvolumeArgs);
     nix::ioctl_none!(btrfs_sync, 0x94, 8);
     nix::ioctl_write_ptr!(snapshot_create, 0x94, 23, SnapshotArgs);
+    nix::ioctl_write_ptr!(btrfs_resize, 0x94, 3, SubvolumeArgs);
+    nix::ioctl_readwrite!(device_info, 0x94, 30, DeviceInfo);
     nix::ioctl_write_ptr!(subvolume_set_flags, 0x94, 26, u64);
     nix::ioctl_write_int!(clone_file, 0x94, 9);
     nix::ioctl_read!(get_flags, b'f', 1, nix::libc::c_long);
@@ -96,6 +114,7 @@ mod raw {
     // The loop driver's numbers are older than the scheme that carries direction and size.
     nix::ioctl_read_bad!(loop_get_status, 0x4c05, LoopInfo);
     nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, LoopConfig);
+    nix::ioctl_none_bad!(loop_set_capacity, 0x4c07);
     nix::ioctl_none_bad!(loop_get_free, 0x4c82);
 }
 
@@ -154,6 +173,32 @@ pub(super) fn clone_file(source: &File, target: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// The only device of the btrfs that `directory` is on.
+pub(super) fn device_info(directory: impl AsFd) -> io::Result<Box<DeviceInfo>> {
+    let mut info = Box::new(DeviceInfo {
+        number: FIRST_DEVICE,
+        uuid: [0; 16],
+        allocated: 0,
+        total: 0,
+        unused: [0; 379],
+        path: [0; 1024],
+    });
+    // SAFETY: the descriptor is open and `info` is a whole dev_info_args for the kernel to fill.
+    unsafe { raw::device_info(directory.as_fd().as_raw_fd(), &raw mut *info) }?;
+    Ok(info)
+}
+
+/// Has the btrfs that `directory` is on take `bytes` of its only device; durable on return.
+pub(super) fn btrfs_resize(directory: impl AsFd, bytes: u64) -> io::Result<()> {
+    let args = SubvolumeArgs::new(&format!("{FIRST_DEVICE}:{bytes}"))?;
+    // SAFETY: the descriptor is open and `args` is a whole vol_args, its text NUL-terminated.
+    match unsafe { raw::btrfs_resize(directory.as_fd().as_raw_fd(), &raw const *args) }? {
+        0 => Ok(()),
+        // BTRFS_ERROR_DEV_EXCL_RUN_IN_PROGRESS is no errno: somebody balances or resizes it.
+        _ => Err(io::ErrorKind::ResourceBusy.into()),
+    }
+}
+
 /// `BTRFS_SUBVOL_RDONLY`.
 pub(super) const SUBVOLUME_READ_ONLY: u64 = 2;
 
@@ -199,6 +244,13 @@ pub(super) fn loop_configure(
     let config = LoopConfig { fd, block_size, info: LoopInfo::new(flags), reserved: [0; 8] };
     // SAFETY: both descriptors are open for the call and `config` is a whole loop_config.
     unsafe { raw::loop_configure(device.as_raw_fd(), &raw const config) }?;
+    Ok(())
+}
+
+/// Has `device` take the size that its file has now.
+pub(super) fn loop_set_capacity(device: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open; the request takes no argument.
+    unsafe { raw::loop_set_capacity(device.as_raw_fd()) }?;
     Ok(())
 }
 

@@ -28,13 +28,25 @@ const ATTEMPTS: usize = 32;
 #[derive(Debug)]
 pub struct LoopDevice {
     number: u32,
-    _device: File,
+    device: File,
 }
 
 impl LoopDevice {
     /// The device's node.
     pub fn node(&self) -> PathBuf {
         node(self.number)
+    }
+
+    /// Its size in bytes, which need not be that of its file.
+    pub fn size(&self) -> io::Result<u64> {
+        let sectors = fs::read_to_string(format!("/sys/block/loop{}/size", self.number))?;
+        let sectors: u64 = sectors.trim().parse().map_err(io::Error::other)?;
+        Ok(sectors * 512)
+    }
+
+    /// Takes the size that its file has now.
+    pub fn follow_file(&self) -> io::Result<()> {
+        ioctl::loop_set_capacity(&self.device)
     }
 }
 
@@ -55,7 +67,7 @@ pub fn attached_to(image: &File) -> io::Result<Vec<LoopDevice>> {
         };
         let same = (info.device, info.inode) == (image.dev(), image.ino());
         if same && info.flags & READ_ONLY == 0 {
-            found.push(LoopDevice { number, _device: device });
+            found.push(LoopDevice { number, device });
         }
     }
     Ok(found)
@@ -71,7 +83,7 @@ pub fn attach(image: &File) -> io::Result<LoopDevice> {
         match ioctl::loop_configure(&device, image, BLOCK, AUTOCLEAR | DIRECT_IO) {
             Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {}
             Err(error) => return Err(error),
-            Ok(()) => return Ok(LoopDevice { number, _device: open_to_look(number)? }),
+            Ok(()) => return Ok(LoopDevice { number, device: open_to_look(number)? }),
         }
     }
     Err(io::Error::other("other programs took every free loop device"))

@@ -25,5 +25,6 @@ pub mod status;
 pub(crate) mod testing;
 mod transfer;
 pub mod trash;
+mod upkeep;
 mod usage;
 pub(crate) mod view;

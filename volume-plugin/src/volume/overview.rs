@@ -50,6 +50,8 @@ pub struct PoolGlance {
     pub description: Option<Description>,
     /// Why it cannot be used.
     pub trouble: Option<String>,
+    /// What will go wrong unless somebody does something.
+    pub alarm: Option<String>,
 }
 
 impl Service {
@@ -89,7 +91,7 @@ impl Service {
             Ok(description) => (description, self.pools.trouble(name)),
             Err(error) => (None, Some(chain(&error))),
         };
-        PoolGlance { name: name.clone(), description, trouble }
+        PoolGlance { name: name.clone(), description, trouble, alarm: self.upkeep.alarm(name) }
     }
 }
 

@@ -142,7 +142,9 @@ impl Service {
             if !description.is_alone() {
                 continue;
             }
-            let space = description.space;
+            // It grows before anything is deleted.
+            let mut space = description.space;
+            space.free += description.growable;
             let before = rounds.free.insert(pool.clone(), space.free);
             // Space that is still being given back may be enough.
             let settled = before.is_none_or(|before| space.free <= before);
@@ -161,6 +163,9 @@ impl Service {
     /// then something else is wrong, and the rest of the trash would be lost for nothing.
     pub(super) async fn make_room(self: &Arc<Self>, pool: &PoolName) -> bool {
         let Some(Space { free: before, .. }) = self.space(pool).await else { return false };
+        if self.tend(pool).await.is_ok_and(|grown| grown) {
+            return true;
+        }
         let mut rounds = Rounds::default();
         let leaving = self.leaving(pool);
         for share in &leaving {
@@ -339,7 +344,7 @@ impl Service {
     }
 
     /// What there is to tell of a pool that is open.
-    async fn describe(self: &Arc<Self>, pool: &PoolName) -> Option<Description> {
+    pub(super) async fn describe(self: &Arc<Self>, pool: &PoolName) -> Option<Description> {
         let pool = self.pools.open_already(pool)?;
         self.blocking(move |_| Ok(pool.describe().ok())).await.ok()?
     }

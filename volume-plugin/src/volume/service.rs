@@ -24,6 +24,7 @@ use super::share::{self, Share};
 use super::spec::{Access, Layout};
 use super::status::{Known, Status};
 use super::trash::TrashTime;
+use super::upkeep::Upkeep;
 use super::view::{ViewPlan, Views};
 use crate::guard::Guard;
 use crate::name::{MountId, VolumeName};
@@ -62,6 +63,7 @@ pub struct Service {
     pub(super) trash_time: TrashTime,
     default_layout: Layout,
     pub(super) purger: Purger,
+    pub(super) upkeep: Upkeep,
     turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -78,6 +80,7 @@ impl Service {
             trash_time: parts.trash_time,
             default_layout: parts.default_layout,
             purger: Purger::default(),
+            upkeep: Upkeep::default(),
             turns: Mutex::default(),
         };
         service.drop_ids_without_view()?;
@@ -214,6 +217,7 @@ impl Service {
             let (places, trouble) = self.places(record);
             known.trouble = trouble;
             known.outlook = self.guard.outlook(name);
+            known.alarms = self.alarms(record);
             known.inspection = self.inspector.inspect(name, places).await;
         }
         Some((entry.clone(), Status::new(entry, known)))
@@ -314,6 +318,14 @@ impl Service {
             }
         }
         (places, trouble)
+    }
+
+    /// What is to be told of the pools that the volume lives in.
+    pub(super) fn alarms(&self, record: &Record) -> Vec<String> {
+        let shares = record.spec.shares().into_iter();
+        shares
+            .filter_map(|(pool, _)| Some(format!("pool {pool}: {}", self.upkeep.alarm(&pool)?)))
+            .collect()
     }
 
     /// Runs `work` where it may block.

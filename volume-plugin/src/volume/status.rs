@@ -23,6 +23,8 @@ pub struct Known {
     pub trouble: Option<String>,
     /// What its guard knows.
     pub outlook: Outlook,
+    /// What will go wrong unless somebody does something.
+    pub alarms: Vec<String>,
 }
 
 /// See the module. Fields that are not known are left out.
@@ -39,6 +41,8 @@ pub struct Status {
 struct Volume {
     layout: Layout,
     access: Access,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alarms: Vec<String>,
     labels: BTreeMap<String, String>,
     roles: BTreeMap<String, RoleStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,6 +117,7 @@ impl Volume {
         Self {
             layout: record.spec.layout,
             access: record.spec.access,
+            alarms: known.alarms,
             roles,
             labels: record.spec.labels,
             postgres: some.then_some(Postgres { cluster, running }),
