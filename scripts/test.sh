@@ -95,6 +95,8 @@ need mmdebstrap mmdebstrap debian-archive-keyring
 for package in shellcheck jq; do need $package $package; done
 need mkfs.btrfs btrfs-progs
 need losetup mount
+# A fluentd for the sink's tests; its own peers come from npm.
+need npm npm
 case $part in
     all) style; unit; e2e "${suites[@]}" ;;
     style | unit | arm64) "$part" ;;

@@ -260,6 +260,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Copies a directory of the machine into `below`, a directory of the engine's root.
+    pub fn add_directory(&self, directory: &Path, below: &str) -> Result<()> {
+        run(program("cp").arg("-r").arg(directory).arg(self.path(below))).map(drop)
+    }
+
     /// Puts the project's scripts, and what of the project they read, below `/opt`.
     pub fn add_scripts(&self) -> Result<()> {
         let sources = root::scripts_and_sources();

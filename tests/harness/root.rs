@@ -92,7 +92,8 @@ fn debian(name: &str, suite: &str, packages: &str, suffix: &str) -> Result<PathB
     })
 }
 
-fn cached(
+/// What `build` makes of `recipe`, a file or a directory whose name ends in `suffix`.
+pub(crate) fn cached(
     name: &str,
     recipe: &[u8],
     suffix: &str,

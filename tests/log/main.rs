@@ -6,6 +6,7 @@ use harness::{Engine, Suite};
 
 mod crashes;
 mod files;
+mod fluentd;
 mod lines;
 mod options;
 mod pressure;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         pressure::scenarios(),
         // The last: a sink whose server is gone complains at each start of the plugin.
         syslog::scenarios(),
+        fluentd::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }

@@ -200,6 +200,7 @@ impl From<SinkStatus> for Sink {
             dropped_lines: status.dropped_lines,
             dropped_uncounted: status.dropped_uncounted,
             error: status.error,
+            ignored: status.ignored,
         }
     }
 }

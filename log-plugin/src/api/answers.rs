@@ -157,4 +157,7 @@ pub struct Sink {
     pub dropped_uncounted: bool,
     /// Why nothing is delivered right now.
     pub error: Option<String>,
+    /// Options that were given and mean nothing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
 }

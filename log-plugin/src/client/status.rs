@@ -51,13 +51,22 @@ fn sinks(sinks: Vec<Sink>) -> String {
             text::bytes(sink.lag_bytes),
             sink.lines.to_string(),
             format!("{}{more}", sink.dropped_lines),
-            sink.error.unwrap_or_else(|| "ok".to_owned()),
+            state(sink.error, &sink.ignored),
         ]
     };
     text::table(
         ["CONTAINER", "SINK", "TARGET", "LAG", "LINES", "DROPPED", "STATE"],
         sinks.into_iter().map(row),
     )
+}
+
+fn state(error: Option<String>, ignored: &[String]) -> String {
+    let state = error.unwrap_or_else(|| "ok".to_owned());
+    if ignored.is_empty() {
+        state
+    } else {
+        format!("{state} (without a meaning here: {})", ignored.join(", "))
+    }
 }
 
 #[cfg(test)]

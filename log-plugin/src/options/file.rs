@@ -164,7 +164,6 @@ mod tests {
             ("file-owner", "1:2:3"),
             ("file-max-age", "7d"),
             ("sinks", "file,paper"),
-            ("sinks", "fluentd"),
         ] {
             let bad = parse(key, value).unwrap_err();
             let words = bad[0].to_string();

@@ -5,18 +5,23 @@
 //! of Docker's `local` driver, its syntax is that driver's: dockerd may parse the same map for its
 //! cache.
 
+mod bad;
+mod extras;
 mod file;
+mod fluentd;
 mod syslog;
+mod tls;
 mod value;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use regex_syntax::ast::parse::Parser;
-
+pub use self::bad::{BadOption, BadOptions};
+pub use self::extras::Extras;
 pub use self::file::{FileFormat, FileSpec};
-pub use self::syslog::{Address, Framing, SyslogFormat, SyslogSpec, TlsSpec};
+use self::fluentd::Form;
+pub use self::fluentd::{FluentdAddress, FluentdMode, FluentdSpec};
+pub use self::syslog::{Address, Framing, SyslogFormat, SyslogSpec};
+pub use self::tls::{TlsSpec, TlsVersion};
 use crate::tag;
 
 /// What a container's log options ask for.
@@ -30,82 +35,27 @@ pub struct LogSpec {
     pub file: Option<FileSpec>,
     /// The sink that sends to syslog servers.
     pub syslog: Option<SyslogSpec>,
+    /// The sink that sends to a fluentd.
+    pub fluentd: Option<FluentdSpec>,
     /// The template for what records are marked with.
     pub tag: Option<String>,
+    /// Labels and variables that records have besides.
+    pub extras: Extras,
 }
 
 impl Default for LogSpec {
     fn default() -> Self {
-        Self { max_size: 20 << 20, max_file: 5, file: None, syslog: None, tag: None }
-    }
-}
-
-/// One option that cannot be taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BadOption {
-    /// Nobody knows the key.
-    Unknown {
-        /// The key.
-        key: String,
-    },
-    /// Known, but this version cannot do it.
-    NotBuilt {
-        /// The key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// The value that can be had, if there is one.
-        instead: Option<&'static str>,
-    },
-    /// The value is not what the key takes.
-    Malformed {
-        /// The key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What the key takes.
-        allowed: Cow<'static, str>,
-    },
-}
-
-/// All that is wrong with a container's options.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadOptions(pub Vec<BadOption>);
-
-impl fmt::Display for BadOption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown { key } => {
-                write!(f, "unknown log option `{key}`; known are ")?;
-                let known = KEYS.iter().filter(|(_, kind)| !matches!(kind, Kind::NotBuilt(_)));
-                for (at, (key, _)) in known.enumerate() {
-                    write!(f, "{}{key}", if at == 0 { "" } else { ", " })?;
-                }
-                Ok(())
-            }
-            Self::NotBuilt { key, value, instead: None } => {
-                write!(f, "log option `{key}` (`{value}`) is not built yet")
-            }
-            Self::NotBuilt { key, value, instead: Some(instead) } => {
-                write!(f, "log option `{key}={value}` is not built yet; allowed is `{instead}`")
-            }
-            Self::Malformed { key, value, allowed } => {
-                write!(f, "log option `{key}={value}`: allowed is {allowed}")
-            }
+        Self {
+            max_size: 20 << 20,
+            max_file: 5,
+            file: None,
+            syslog: None,
+            fluentd: None,
+            tag: None,
+            extras: Extras::default(),
         }
     }
 }
-
-impl fmt::Display for BadOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, bad) in self.0.iter().enumerate() {
-            write!(f, "{}{bad}", if at == 0 { "" } else { "; " })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for BadOptions {}
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -121,8 +71,8 @@ enum Kind {
     MaxFile,
     /// A template over the container.
     Tag,
-    /// A regular expression.
-    Regex,
+    /// Labels and variables for records.
+    Extras(extras::Key),
     /// A boolean of which only `false` can be had.
     OnlyFalse,
     /// `sinks`.
@@ -131,6 +81,8 @@ enum Kind {
     File(file::Key),
     /// An option of the syslog sink.
     Syslog(syslog::Key),
+    /// An option of the fluentd sink.
+    Fluentd(fluentd::Key),
     /// Known by name; taken only with this value, which asks for nothing.
     NotBuilt(Option<&'static str>),
 }
@@ -142,10 +94,10 @@ const KEYS: &[(&str, Kind)] = &[
     ("max-file", Kind::MaxFile),
     ("compress", Kind::OnlyFalse),
     ("tag", Kind::Tag),
-    ("labels", Kind::Any),
-    ("labels-regex", Kind::Regex),
-    ("env", Kind::Any),
-    ("env-regex", Kind::Regex),
+    ("labels", Kind::Extras(extras::Key::Labels)),
+    ("labels-regex", Kind::Extras(extras::Key::LabelsRegex)),
+    ("env", Kind::Extras(extras::Key::Env)),
+    ("env-regex", Kind::Extras(extras::Key::EnvRegex)),
     ("mode", Kind::Mode),
     ("max-buffer-size", Kind::Size),
     ("cache-*", Kind::Any),
@@ -163,13 +115,56 @@ const KEYS: &[(&str, Kind)] = &[
     ("syslog-facility", Kind::Syslog(syslog::Key::Facility)),
     ("syslog-format", Kind::Syslog(syslog::Key::Format)),
     ("syslog-framing", Kind::Syslog(syslog::Key::Framing)),
-    ("syslog-tls-ca-cert", Kind::Syslog(syslog::Key::CaCert)),
-    ("syslog-tls-cert", Kind::Syslog(syslog::Key::Cert)),
-    ("syslog-tls-key", Kind::Syslog(syslog::Key::TlsSecret)),
-    ("syslog-tls-skip-verify", Kind::Syslog(syslog::Key::SkipVerify)),
-    ("syslog-tls-server-name", Kind::Syslog(syslog::Key::ServerName)),
+    ("syslog-tls-ca-cert", Kind::Syslog(syslog::Key::Tls(tls::Key::CaCert))),
+    ("syslog-tls-cert", Kind::Syslog(syslog::Key::Tls(tls::Key::Cert))),
+    ("syslog-tls-key", Kind::Syslog(syslog::Key::Tls(tls::Key::Secret))),
+    ("syslog-tls-skip-verify", Kind::Syslog(syslog::Key::Tls(tls::Key::SkipVerify))),
+    ("syslog-tls-server-name", Kind::Syslog(syslog::Key::Tls(tls::Key::ServerName))),
+    ("syslog-tls-min-version", Kind::Syslog(syslog::Key::Tls(tls::Key::MinVersion))),
     ("syslog-*", Kind::NotBuilt(None)),
-    ("fluentd-*", Kind::NotBuilt(None)),
+    ("fluentd-address", Kind::Fluentd(fluentd::Key::Address)),
+    ("fluentd-mode", Kind::Fluentd(fluentd::Key::Mode)),
+    ("fluentd-request-ack", Kind::Fluentd(fluentd::Key::RequestAck)),
+    ("fluentd-sub-second-precision", Kind::Fluentd(fluentd::Key::SubSecond)),
+    ("fluentd-hostname", Kind::Fluentd(fluentd::Key::Hostname)),
+    ("fluentd-shared-key-file", Kind::Fluentd(fluentd::Key::SharedSecret)),
+    ("fluentd-user", Kind::Fluentd(fluentd::Key::User)),
+    ("fluentd-password-file", Kind::Fluentd(fluentd::Key::Password)),
+    ("fluentd-tls-ca-cert", Kind::Fluentd(fluentd::Key::Tls(tls::Key::CaCert))),
+    ("fluentd-tls-cert", Kind::Fluentd(fluentd::Key::Tls(tls::Key::Cert))),
+    ("fluentd-tls-key", Kind::Fluentd(fluentd::Key::Tls(tls::Key::Secret))),
+    ("fluentd-tls-skip-verify", Kind::Fluentd(fluentd::Key::Tls(tls::Key::SkipVerify))),
+    ("fluentd-tls-server-name", Kind::Fluentd(fluentd::Key::Tls(tls::Key::ServerName))),
+    ("fluentd-tls-min-version", Kind::Fluentd(fluentd::Key::Tls(tls::Key::MinVersion))),
+    ("fluentd-async", Kind::Fluentd(fluentd::Key::Ignored(Form::Truth, "fluentd-async"))),
+    (
+        "fluentd-async-connect",
+        Kind::Fluentd(fluentd::Key::Ignored(Form::Truth, "fluentd-async-connect")),
+    ),
+    (
+        "fluentd-async-reconnect-interval",
+        Kind::Fluentd(fluentd::Key::Ignored(Form::Duration, "fluentd-async-reconnect-interval")),
+    ),
+    (
+        "fluentd-buffer-limit",
+        Kind::Fluentd(fluentd::Key::Ignored(Form::Size, "fluentd-buffer-limit")),
+    ),
+    (
+        "fluentd-max-retries",
+        Kind::Fluentd(fluentd::Key::Ignored(Form::Count, "fluentd-max-retries")),
+    ),
+    (
+        "fluentd-retry-wait",
+        Kind::Fluentd(fluentd::Key::Ignored(Form::Duration, "fluentd-retry-wait")),
+    ),
+    (
+        "fluentd-write-timeout",
+        Kind::Fluentd(fluentd::Key::Ignored(Form::Duration, "fluentd-write-timeout")),
+    ),
+    (
+        "fluentd-read-timeout",
+        Kind::Fluentd(fluentd::Key::Ignored(Form::Duration, "fluentd-read-timeout")),
+    ),
     ("postgres", Kind::NotBuilt(Some("off"))),
     ("log-line-prefix", Kind::NotBuilt(None)),
     ("redact", Kind::NotBuilt(Some("off"))),
@@ -182,8 +177,11 @@ impl LogSpec {
         let mut spec = Self::default();
         let mut bad: Vec<_> =
             options.iter().filter_map(|(key, value)| spec.take(key, value).err()).collect();
-        if let Some((key, allowed)) = spec.syslog.as_ref().and_then(SyslogSpec::conflict) {
-            let (key, value) = (key.to_owned(), options.get(key).cloned().unwrap_or_default());
+        let syslog = spec.syslog.as_ref().and_then(|sink| Some(("syslog", sink.tls.conflict()?)));
+        let fluentd = spec.fluentd.as_ref().and_then(|sink| Some(("fluentd", sink.conflict()?)));
+        for (sink, (key, allowed)) in syslog.into_iter().chain(fluentd) {
+            let key = format!("{sink}-{key}");
+            let value = options.get(&key).cloned().unwrap_or_default();
             bad.push(BadOption::Malformed { key, value, allowed: allowed.into() });
         }
         if bad.is_empty() { Ok(spec) } else { Err(BadOptions(bad)) }
@@ -210,9 +208,7 @@ impl LogSpec {
             Kind::Tag => tag::is_valid(&value)
                 .then(|| self.tag = Some(value.clone()).filter(|value| !value.is_empty()))
                 .ok_or("a template such as `{{.Name}}/{{.ID}}`, as Docker's drivers take it"),
-            Kind::Regex => {
-                Parser::new().parse(&value).map(drop).map_err(|_| "a regular expression")
-            }
+            Kind::Extras(key) => self.extras.take(key, &value),
             Kind::MaxFile => value::count(&value)
                 .map(|count| self.max_file = count)
                 .ok_or("a whole number from 1 on"),
@@ -223,13 +219,15 @@ impl LogSpec {
                 }
                 None => Err("true or false"),
             },
-            Kind::Sinks | Kind::File(_) | Kind::Syslog(_) => match self.take_sink(kind, &value) {
-                Err(Fault::NotBuilt(instead)) => {
-                    return Err(BadOption::NotBuilt { key, value, instead });
+            Kind::Sinks | Kind::File(_) | Kind::Syslog(_) | Kind::Fluentd(_) => {
+                match self.take_sink(kind, &value) {
+                    Err(Fault::NotBuilt(instead)) => {
+                        return Err(BadOption::NotBuilt { key, value, instead });
+                    }
+                    Err(Fault::Malformed(allowed)) => Err(allowed),
+                    Ok(()) => Ok(()),
                 }
-                Err(Fault::Malformed(allowed)) => Err(allowed),
-                Ok(()) => Ok(()),
-            },
+            }
             Kind::NotBuilt(instead) if instead == Some(&*value) => Ok(()),
             Kind::NotBuilt(instead) => return Err(BadOption::NotBuilt { key, value, instead }),
         };
@@ -241,6 +239,7 @@ impl LogSpec {
         match kind {
             Kind::File(key) => self.file.get_or_insert_default().take(key, value),
             Kind::Syslog(key) => self.syslog.get_or_insert_default().take(key, value),
+            Kind::Fluentd(key) => self.fluentd.get_or_insert_default().take(key, value),
             _ => self.take_sinks(value),
         }
     }
@@ -255,8 +254,10 @@ impl LogSpec {
                 "syslog" => {
                     self.syslog.get_or_insert_default();
                 }
-                "fluentd" => return Err(Fault::NotBuilt(Some("file,syslog"))),
-                _ => return Err(Fault::Malformed("a list of sinks: `file`, `syslog`")),
+                "fluentd" => {
+                    self.fluentd.get_or_insert_default();
+                }
+                _ => return Err(Fault::Malformed("a list of sinks: `file`, `syslog`, `fluentd`")),
             }
         }
         Ok(())
@@ -337,7 +338,7 @@ mod tests {
     #[test]
     fn what_is_not_built_and_what_is_unknown_is_refused_by_name() {
         for (key, value) in
-            [("compress", "true"), ("sinks", "fluentd"), ("fluentd-address", "x"), ("route", "x")]
+            [("compress", "true"), ("max-age", "7d"), ("file-max-age", "7d"), ("route", "x")]
         {
             let words = parse(&[(key, value)]).unwrap_err().to_string();
             assert!(words.contains(key) && words.contains("not built yet"), "{words}");

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, value};
+use super::Fault;
+use super::tls::{self, TlsSpec};
 
 /// The port where an address names none, as Docker has it.
 const PORT: u16 = 514;
@@ -16,11 +17,7 @@ pub(super) enum Key {
     Facility,
     Format,
     Framing,
-    CaCert,
-    Cert,
-    TlsSecret,
-    SkipVerify,
-    ServerName,
+    Tls(tls::Key),
 }
 
 /// One place that messages can go to.
@@ -65,21 +62,6 @@ pub enum Framing {
     OctetCounting,
 }
 
-/// Files of the host that TLS needs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TlsSpec {
-    /// Certificates that vouch for the server's; without it, those that the host trusts.
-    pub ca: Option<PathBuf>,
-    /// This side's certificates.
-    pub certificate: Option<PathBuf>,
-    /// The key to the first of them.
-    pub key: Option<PathBuf>,
-    /// Whom the server's certificate may name is not looked at, nor who vouches for it.
-    pub skip_verify: bool,
-    /// The name in the server's certificate where it is not the address's.
-    pub server_name: Option<String>,
-}
-
 /// What the options of the syslog sink ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyslogSpec {
@@ -109,8 +91,6 @@ impl Default for SyslogSpec {
 
 impl SyslogSpec {
     pub(super) fn take(&mut self, key: Key, text: &str) -> Result<(), Fault> {
-        const A_PATH: Fault = Fault::Malformed("an absolute path of the host");
-        let path = || Some(PathBuf::from(text)).filter(|path| path.is_absolute()).ok_or(A_PATH);
         match key {
             Key::Address => self.addresses = addresses(text)?,
             Key::Facility => self.facility = facility(text)?,
@@ -122,26 +102,9 @@ impl SyslogSpec {
                     _ => return Err(Fault::Malformed("lf or octet-counting")),
                 });
             }
-            Key::CaCert => self.tls.ca = Some(path()?),
-            Key::Cert => self.tls.certificate = Some(path()?),
-            Key::TlsSecret => self.tls.key = Some(path()?),
-            // For Docker any value means yes, also `no`.
-            Key::SkipVerify => {
-                let skip = value::boolean(text);
-                self.tls.skip_verify = skip.ok_or(Fault::Malformed("true or false"))?;
-            }
-            Key::ServerName => self.tls.server_name = Some(text.to_owned()),
+            Key::Tls(key) => self.tls.take(key, text)?,
         }
         Ok(())
-    }
-
-    /// What is wrong with the options as a whole: the key to name and what is allowed.
-    pub(super) fn conflict(&self) -> Option<(&'static str, &'static str)> {
-        match (&self.tls.certificate, &self.tls.key) {
-            (Some(_), None) => Some(("syslog-tls-cert", "only together with `syslog-tls-key`")),
-            (None, Some(_)) => Some(("syslog-tls-key", "only together with `syslog-tls-cert`")),
-            _ => None,
-        }
     }
 }
 
@@ -162,7 +125,7 @@ fn address(text: &str) -> Option<Address> {
         let path = Some(PathBuf::from(rest)).filter(|path| path.is_absolute())?;
         return Some(if scheme == "unix" { Address::Unix(path) } else { Address::Unixgram(path) });
     }
-    let (host, port) = host_and_port(rest.strip_suffix('/').unwrap_or(rest))?;
+    let (host, port) = host_and_port(rest.strip_suffix('/').unwrap_or(rest), PORT)?;
     match scheme {
         "udp" => Some(Address::Udp(host, port)),
         "tcp" => Some(Address::Tcp(host, port)),
@@ -171,7 +134,7 @@ fn address(text: &str) -> Option<Address> {
     }
 }
 
-fn host_and_port(text: &str) -> Option<(String, u16)> {
+pub(super) fn host_and_port(text: &str, usual: u16) -> Option<(String, u16)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(literal) => {
             let (host, port) = literal.split_once(']')?;
@@ -183,7 +146,7 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
             None => (text, None),
         },
     };
-    let port = port.map_or(Some(PORT), |port| port.parse().ok().filter(|&port| port > 0))?;
+    let port = port.map_or(Some(usual), |port| port.parse().ok().filter(|&port| port > 0))?;
     let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     (!host.is_empty() && host.chars().all(name)).then(|| (host.to_owned(), port))
 }

@@ -1,5 +1,10 @@
 //! Values of options in Docker's syntax.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Fault;
+
 /// What [`size`] takes.
 pub(super) const A_SIZE: &str = "a size such as 500k, 10m or 1g";
 
@@ -16,6 +21,41 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
+}
+
+/// A boolean that has to be one.
+pub(super) fn truth(text: &str) -> Result<bool, Fault> {
+    boolean(text).ok_or(Fault::Malformed("true or false"))
+}
+
+/// A path of the host.
+pub(super) fn path(text: &str) -> Result<PathBuf, Fault> {
+    let path = Some(PathBuf::from(text)).filter(|path| path.is_absolute());
+    path.ok_or(Fault::Malformed("an absolute path of the host"))
+}
+
+/// What Go's `time.ParseDuration` takes, less signs and fractions: numbers with units.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let unit = match unit {
+            "ns" => Duration::from_nanos(1),
+            "us" | "µs" => Duration::from_micros(1),
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_mins(1),
+            "h" => Duration::from_hours(1),
+            _ => return None,
+        };
+        sum = sum.checked_add(unit.checked_mul(number.parse().ok()?)?)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(sum)
 }
 
 /// A size as Docker's `units.RAMInBytes` reads it: a number, which may have a fraction, at most
@@ -58,6 +98,18 @@ fn scaled(number: f64, scale: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_go_s() {
+        let seconds = |text| duration(text).map(|taken| taken.as_secs_f64());
+        assert_eq!(seconds("90s"), Some(90.0));
+        assert_eq!(seconds("1h30m"), Some(5400.0));
+        assert_eq!(seconds("250ms"), Some(0.25));
+        assert_eq!(seconds("0s"), Some(0.0));
+        for text in ["", "5", "s", "5x", "1h5", "-1s", "99999999999999999999h"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_docker_s() {

@@ -17,11 +17,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::file::FileError;
+use super::fluentd::FluentdError;
 use super::ledger::Ledger;
+use super::link::LinkError;
 use super::outlet::Outlet;
 use super::retry::Backoff;
 use super::status::Meter;
-use super::syslog::SyslogError;
 use crate::journal::{Batch, Dropped, Journal, Position, Reader};
 
 /// Frames of one batch.
@@ -41,7 +42,10 @@ pub(super) enum DeliveryError {
     File(FileError),
     /// The syslog servers.
     #[error(transparent)]
-    Syslog(SyslogError),
+    Syslog(LinkError),
+    /// The fluentd.
+    #[error(transparent)]
+    Fluentd(FluentdError),
     /// The journal.
     #[error("read the journal")]
     Journal(#[source] io::Error),

@@ -16,7 +16,8 @@ use super::{RETRY, Sinks};
 use crate::names::ContainerId;
 
 pub(crate) const KIND: &str = "pglog-sinks";
-pub(crate) const VERSION: u32 = 1;
+/// 2: a fluentd, and labels of a file. A program that does not know these would forget them.
+pub(crate) const VERSION: u32 = 2;
 
 /// A container's sinks, as they are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,9 +8,11 @@
 
 mod delivery;
 mod file;
+mod fluentd;
 mod forget;
 mod kept;
 mod ledger;
+mod link;
 mod notice;
 mod outlet;
 mod retry;
@@ -32,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use self::delivery::{Delivery, DeliveryError};
 use self::file::FileOutlet;
+use self::fluentd::FluentdOutlet;
 pub use self::forget::ForgetError;
 use self::kept::Record;
 pub(crate) use self::kept::{KIND as RECORD_KIND, VERSION as RECORD_VERSION};
@@ -43,7 +46,7 @@ use self::status::Meter;
 pub use self::status::{SinkKind, SinkStatus};
 use self::syslog::SyslogOutlet;
 use self::target::Target;
-pub use self::target::{FileTarget, SyslogTarget, Targets};
+pub use self::target::{FileTarget, FluentdTarget, SyslogTarget, Targets};
 use crate::journal::{Journal, Journals, Reader};
 use crate::names::ContainerId;
 use crate::sys::HostRoot;
@@ -221,7 +224,7 @@ impl Sinks {
             Arc::clone(&journal),
             container.clone(),
             name.trim_start_matches('/').to_owned(),
-            target.kind(),
+            &target,
             self.shown(&target),
         ));
         let own = Running {
@@ -256,6 +259,7 @@ impl Sinks {
         match target {
             Target::File(file) => self.host.log_directory.join(&file.path).display().to_string(),
             Target::Syslog(target) => syslog::shown(&target.addresses),
+            Target::Fluentd(target) => fluentd::shown(&target.address),
         }
     }
 
@@ -304,7 +308,7 @@ impl Sinks {
     async fn delivery(self: &Arc<Self>, key: &Key, own: &Running) -> io::Result<Delivery> {
         let (container, kind) = key;
         let path = self.cursor_path(container, *kind);
-        let (host, own) = (self.host.clone(), own.clone());
+        let (host, own, container) = (self.host.clone(), own.clone(), container.to_string());
         let opened = tokio::task::spawn_blocking(move || {
             let ledger = Ledger::open(&path)?;
             own.meter.show(&ledger.state);
@@ -317,6 +321,9 @@ impl Sinks {
                     Outlet::File(Box::new(file))
                 }
                 Target::Syslog(target) => Outlet::Syslog(Box::new(SyslogOutlet::new(root, target))),
+                Target::Fluentd(target) => {
+                    Outlet::Fluentd(Box::new(FluentdOutlet::new(root, &container, *target)))
+                }
             };
             Ok(Delivery {
                 journal: own.journal,

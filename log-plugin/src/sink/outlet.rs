@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::delivery::DeliveryError;
 use super::file::{FileOutlet, Receipt};
+use super::fluentd::FluentdOutlet;
 use super::retry::Backoff;
 use super::status::Meter;
 use super::syslog::SyslogOutlet;
@@ -17,6 +18,7 @@ use plugin_sdk::chain::chain;
 pub(super) enum Outlet {
     File(Box<FileOutlet>),
     Syslog(Box<SyslogOutlet>),
+    Fluentd(Box<FluentdOutlet>),
 }
 
 impl Outlet {
@@ -72,6 +74,13 @@ impl Outlet {
                 let sent = outlet.send().await;
                 Ok((Self::Syslog(outlet), sent.map_err(DeliveryError::Syslog)))
             }
+            Self::Fluentd(mut outlet) => {
+                if !accepted {
+                    outlet.accept(&batch.entries, saying);
+                }
+                let sent = outlet.send().await;
+                Ok((Self::Fluentd(outlet), sent.map_err(DeliveryError::Fluentd)))
+            }
         }
     }
 
@@ -80,6 +89,7 @@ impl Outlet {
         match self {
             Self::File(_) => delivered,
             Self::Syslog(outlet) => outlet.take_settled(),
+            Self::Fluentd(outlet) => outlet.take_settled(),
         }
     }
 
@@ -88,6 +98,7 @@ impl Outlet {
         match self {
             Self::File(_) => false,
             Self::Syslog(outlet) => outlet.is_unsettled(),
+            Self::Fluentd(outlet) => outlet.is_unsettled(),
         }
     }
 
@@ -96,6 +107,7 @@ impl Outlet {
         match self {
             Self::File(_) => Ok(()),
             Self::Syslog(outlet) => outlet.settle().await.map_err(DeliveryError::Syslog),
+            Self::Fluentd(outlet) => outlet.settle().await.map_err(DeliveryError::Fluentd),
         }
     }
 
@@ -103,14 +115,16 @@ impl Outlet {
     pub(super) fn receipt(&self) -> Receipt {
         match self {
             Self::File(outlet) => outlet.receipt(),
-            Self::Syslog(_) => Receipt::default(),
+            Self::Syslog(_) | Self::Fluentd(_) => Receipt::default(),
         }
     }
 
     /// The log has ended.
     pub(super) async fn close(self) {
-        if let Self::Syslog(outlet) = self {
-            outlet.close().await;
+        match self {
+            Self::File(_) => {}
+            Self::Syslog(outlet) => outlet.close().await,
+            Self::Fluentd(outlet) => outlet.close().await,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::ledger::State;
+use super::target::Target;
 use crate::journal::Journal;
 use crate::names::ContainerId;
 
@@ -16,17 +17,20 @@ pub enum SinkKind {
     File,
     /// Syslog servers.
     Syslog,
+    /// A fluentd.
+    Fluentd,
 }
 
 impl SinkKind {
     /// All of them.
-    pub(super) const ALL: [Self; 2] = [Self::File, Self::Syslog];
+    pub(super) const ALL: [Self; 3] = [Self::File, Self::Syslog, Self::Fluentd];
 
     /// As it is called in options and in names of files.
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::Syslog => "syslog",
+            Self::Fluentd => "fluentd",
         }
     }
 }
@@ -54,6 +58,8 @@ pub struct SinkStatus {
     pub dropped_uncounted: bool,
     /// Why nothing is delivered right now.
     pub error: Option<String>,
+    /// Options that were given and mean nothing here.
+    pub ignored: Vec<String>,
 }
 
 /// The numbers of one running sink, shared between its task and who asks.
@@ -64,6 +70,7 @@ pub(super) struct Meter {
     name: String,
     sink: SinkKind,
     target: String,
+    ignored: Vec<String>,
     now: Mutex<(State, Option<String>)>,
 }
 
@@ -72,11 +79,15 @@ impl Meter {
         journal: Arc<Journal>,
         container: ContainerId,
         name: String,
-        sink: SinkKind,
-        target: String,
+        target: &Target,
+        shown: String,
     ) -> Self {
-        let now = Mutex::default();
-        Self { journal, container, name, sink, target, now }
+        let (sink, now) = (target.kind(), Mutex::default());
+        let ignored = match target {
+            Target::Fluentd(target) => target.ignored.clone(),
+            Target::File(_) | Target::Syslog(_) => Vec::new(),
+        };
+        Self { journal, container, name, sink, target: shown, ignored, now }
     }
 
     /// Takes over what the sink has come to.
@@ -113,6 +124,7 @@ impl Meter {
             dropped_lines: state.dropped,
             dropped_uncounted: state.uncounted,
             error,
+            ignored: self.ignored.clone(),
         }
     }
 

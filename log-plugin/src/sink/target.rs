@@ -1,15 +1,17 @@
 //! Where a container's log goes, rendered for that container: what sinks work by, and what is
 //! kept on disk so that the next life of the process goes on.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::file;
 use super::status::SinkKind;
 use crate::container::Container;
 use crate::options::{
-    Address, BadOption, BadOptions, FileFormat, FileSpec, Framing, LogSpec, SyslogFormat,
-    SyslogSpec, TlsSpec,
+    Address, BadOption, BadOptions, FileFormat, FileSpec, FluentdAddress, FluentdMode, FluentdSpec,
+    Framing, LogSpec, SyslogFormat, SyslogSpec, TlsSpec,
 };
 use crate::template::Template;
 
@@ -22,6 +24,9 @@ pub struct Targets {
     /// Syslog servers, if there are any.
     #[serde(default)]
     pub syslog: Option<SyslogTarget>,
+    /// A fluentd, if there is one.
+    #[serde(default)]
+    pub fluentd: Option<FluentdTarget>,
 }
 
 /// One of them.
@@ -29,6 +34,7 @@ pub struct Targets {
 pub(super) enum Target {
     File(FileTarget),
     Syslog(SyslogTarget),
+    Fluentd(Box<FluentdTarget>),
 }
 
 /// Syslog servers.
@@ -46,6 +52,37 @@ pub struct SyslogTarget {
     pub tls: TlsSpec,
     /// What messages are marked with.
     pub tag: String,
+}
+
+/// A fluentd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FluentdTarget {
+    /// Where it listens.
+    pub address: FluentdAddress,
+    /// How records are carried.
+    pub mode: FluentdMode,
+    /// Whether the server says what it has taken.
+    pub ack: bool,
+    /// Whether times have nanoseconds.
+    pub sub_second: bool,
+    /// What this side calls itself, where that was asked for.
+    pub hostname: Option<String>,
+    /// A file of the host with the key that both sides know.
+    pub shared_key: Option<PathBuf>,
+    /// Who this side is.
+    pub user: Option<String>,
+    /// A file of the host with this user's password.
+    pub password: Option<PathBuf>,
+    /// For an address that needs it.
+    pub tls: TlsSpec,
+    /// What messages are marked with.
+    pub tag: String,
+    /// The container's name, as Docker writes it into records.
+    pub container_name: String,
+    /// Labels and variables that records have besides.
+    pub extra: BTreeMap<String, String>,
+    /// Options that were given and mean nothing here.
+    pub ignored: Vec<String>,
 }
 
 /// A file of the host.
@@ -73,12 +110,14 @@ pub struct FileTarget {
 impl Targets {
     /// What `spec` asks for, for `container`; or why its options cannot be had.
     pub fn of(spec: &LogSpec, container: &Container) -> Result<Self, BadOptions> {
-        let file = spec.file.as_ref().map(|file| file_target(file, container)).transpose();
+        let file = spec.file.as_ref().map(|file| file_target(file, spec, container)).transpose();
         let syslog = spec.syslog.as_ref().map(|syslog| syslog_target(syslog, spec, container));
-        match (file, syslog.transpose()) {
-            (Ok(file), Ok(syslog)) => Ok(Self { file, syslog }),
-            (file, syslog) => {
-                Err(BadOptions([file.err(), syslog.err()].into_iter().flatten().collect()))
+        let fluentd = spec.fluentd.as_ref().map(|to| fluentd_target(to, spec, container));
+        match (file, syslog.transpose(), fluentd.transpose()) {
+            (Ok(file), Ok(syslog), Ok(fluentd)) => Ok(Self { file, syslog, fluentd }),
+            (file, syslog, fluentd) => {
+                let bad = [file.err(), syslog.err().or(fluentd.err())];
+                Err(BadOptions(bad.into_iter().flatten().collect()))
             }
         }
     }
@@ -86,7 +125,8 @@ impl Targets {
     /// Each of them.
     pub(super) fn each(&self) -> impl Iterator<Item = Target> {
         let file = self.file.clone().map(Target::File);
-        file.into_iter().chain(self.syslog.clone().map(Target::Syslog))
+        let fluentd = self.fluentd.clone().map(|target| Target::Fluentd(Box::new(target)));
+        file.into_iter().chain(self.syslog.clone().map(Target::Syslog)).chain(fluentd)
     }
 }
 
@@ -95,6 +135,7 @@ impl Target {
         match self {
             Self::File(_) => SinkKind::File,
             Self::Syslog(_) => SinkKind::Syslog,
+            Self::Fluentd(_) => SinkKind::Fluentd,
         }
     }
 }
@@ -109,6 +150,30 @@ fn syslog_target(
     Ok(SyslogTarget { addresses, facility, format, framing, tls, tag })
 }
 
+fn fluentd_target(
+    spec: &FluentdSpec,
+    options: &LogSpec,
+    container: &Container,
+) -> Result<FluentdTarget, BadOption> {
+    let FluentdSpec { address, mode, ack, sub_second, hostname, .. } = spec.clone();
+    let FluentdSpec { shared_key, user, password, tls, ignored, .. } = spec.clone();
+    Ok(FluentdTarget {
+        address,
+        mode,
+        ack,
+        sub_second,
+        hostname,
+        shared_key,
+        user,
+        password,
+        tls,
+        tag: tag(options, container)?,
+        container_name: container.name.clone(),
+        extra: options.extras.of(container),
+        ignored: ignored.into_iter().map(str::to_owned).collect(),
+    })
+}
+
 /// The option `tag`, put in for `container`.
 fn tag(options: &LogSpec, container: &Container) -> Result<String, BadOption> {
     let template = options.tag.as_deref().unwrap_or("{{.ID}}");
@@ -121,7 +186,11 @@ fn tag(options: &LogSpec, container: &Container) -> Result<String, BadOption> {
     })
 }
 
-fn file_target(spec: &FileSpec, container: &Container) -> Result<FileTarget, BadOption> {
+fn file_target(
+    spec: &FileSpec,
+    options: &LogSpec,
+    container: &Container,
+) -> Result<FileTarget, BadOption> {
     let rendered = spec.path.render(container).map_err(|error| BadOption::Malformed {
         key: "file-path".to_owned(),
         value: spec.path_text.clone(),
@@ -142,8 +211,25 @@ fn file_target(spec: &FileSpec, container: &Container) -> Result<FileTarget, Bad
         mode: spec.mode,
         uid: spec.uid,
         gid: spec.gid,
-        attributes: None,
+        attributes: attributes(spec, options, container)?,
     })
+}
+
+/// What json-file writes as `attrs`: labels and variables, and the tag where one was asked for.
+fn attributes(
+    spec: &FileSpec,
+    options: &LogSpec,
+    container: &Container,
+) -> Result<Option<String>, BadOption> {
+    if spec.format != FileFormat::Json {
+        return Ok(None);
+    }
+    let mut attributes = options.extras.of(container);
+    if options.tag.is_some() {
+        attributes.insert("tag".to_owned(), tag(options, container)?);
+    }
+    attributes.retain(|key, value| key != "tag" || !value.is_empty());
+    Ok((!attributes.is_empty()).then(|| file::attributes(&attributes)))
 }
 
 /// `text` as a path of names only, if it is one that cannot be taken for a rotated file.

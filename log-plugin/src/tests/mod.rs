@@ -1,6 +1,7 @@
 //! The plugin as dockerd sees it, in one process: its socket, real FIFOs, and ends of every kind.
 
 mod files;
+mod fluentd;
 mod journal_model;
 mod lifecycle;
 mod read_back;

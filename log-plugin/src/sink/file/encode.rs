@@ -1,5 +1,7 @@
 //! Entries as the bytes of a file.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::frame::LogEntry;
@@ -68,6 +70,23 @@ fn json(entry: &LogEntry, attributes: Option<&str>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"time\":\"");
     out.extend_from_slice(time(entry.time_nano).as_bytes());
     out.extend_from_slice(b"\"}\n");
+}
+
+/// An object of strings as Go's `encoding/json` writes it.
+pub(in crate::sink) fn object(fields: &BTreeMap<String, String>) -> String {
+    let mut out = Vec::new();
+    for (key, value) in fields {
+        out.push(if out.is_empty() { b'{' } else { b',' });
+        for (text, after) in [(key, b':'), (value, b'}')] {
+            out.push(b'"');
+            escape(text.as_bytes(), &mut out);
+            out.extend_from_slice(&[b'"', after]);
+        }
+        // The brace comes once, at the end.
+        out.pop();
+    }
+    out.push(b'}');
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// RFC 3339 with as many digits as it takes.

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::encode::object as attributes;
 use self::encode::{Encoder, Unfinished};
 use self::output::Output;
 use super::ledger::Ledger;

@@ -1,25 +1,16 @@
 //! Connections to syslog servers of every kind.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream, lookup_host};
+use tokio::net::{UdpSocket, UnixDatagram, lookup_host};
 use tokio::time::{Instant, timeout};
 
-use super::tls::{self, TlsError};
 use crate::options::{Address, TlsSpec};
-use crate::sys::{self, HostRoot};
-
-/// How long connecting may take, the handshake included, and how long the other side may take
-/// nothing of what it is sent.
-const PATIENCE: Duration = Duration::from_secs(15);
+use crate::sink::link::{Link, LinkError, PATIENCE};
+use crate::sys::HostRoot;
 
 /// A name is resolved anew when a socket without a connection is this old.
 const RESOLVED: Duration = Duration::from_mins(1);
@@ -27,45 +18,18 @@ const RESOLVED: Duration = Duration::from_mins(1);
 /// Where a host's own syslog listens, as Docker looks for it.
 const LOCAL: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 
-/// Why nothing is sent.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::sink) enum SyslogError {
-    #[error("resolve {host}")]
-    Resolve { host: String, source: io::Error },
-    #[error("connect to {address}")]
-    Connect { address: String, source: io::Error },
-    #[error("{address}")]
-    Tls { address: String, source: TlsError },
-    #[error("send to {address}")]
-    Send { address: String, source: io::Error },
-    #[error("{address} has closed the connection")]
-    Closed { address: String },
-    #[error("{address} takes nothing")]
-    Stalled { address: String },
-}
-
-/// A stream in both directions.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
 /// An open connection.
+#[derive(Debug)]
 pub(super) struct Connection {
     address: String,
     kind: Kind,
 }
 
+#[derive(Debug)]
 enum Kind {
-    /// The stream, and its socket, which tells what the other side has yet to take.
-    Stream(Box<dyn Io>, OwnedFd),
+    Stream(Link),
     Udp(UdpSocket, Instant),
     Unixgram(UnixDatagram),
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
-    }
 }
 
 /// `address` as people write it.
@@ -87,28 +51,18 @@ impl Connection {
         address: &Address,
         tls: &TlsSpec,
         host: &HostRoot,
-    ) -> Result<Self, SyslogError> {
+    ) -> Result<Self, LinkError> {
         let shown = shown(address);
-        let failed = |source| SyslogError::Connect { address: shown.clone(), source };
+        let failed = |source| LinkError::Connect { address: shown.clone(), source };
         let kind = match address {
             Address::Udp(name, port) => udp(name, *port).await.map_err(failed)?,
-            Address::Tcp(name, port) => {
-                let stream = tcp(name, *port).await?;
-                let socket = stream.as_fd().try_clone_to_owned().map_err(failed)?;
-                Kind::Stream(Box::new(stream), socket)
-            }
+            Address::Tcp(name, port) => Kind::Stream(Link::tcp(&shown, name, *port).await?),
             Address::Tls(name, port) => {
-                let failed_tls = |source| SyslogError::Tls { address: shown.clone(), source };
-                let (connector, server) = tls::connector(tls, host, name).map_err(failed_tls)?;
-                let stream = tcp(name, *port).await?;
-                let socket = stream.as_fd().try_clone_to_owned().map_err(failed)?;
-                let shaken = timeout(PATIENCE, connector.connect(server, stream)).await;
-                let stream = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                Kind::Stream(Box::new(stream.map_err(failed)?), socket)
+                Kind::Stream(Link::tls(&shown, (name, *port), tls, host).await?)
             }
-            Address::Unix(path) => unix(path, host).await.map_err(failed)?,
+            Address::Unix(path) => Kind::Stream(Link::unix(&shown, path, host).await?),
             Address::Unixgram(path) => unixgram(path, host).map_err(failed)?,
-            Address::Local => local(host).await.map_err(failed)?,
+            Address::Local => local(&shown, host).await?,
         };
         Ok(Self { address: shown, kind })
     }
@@ -125,98 +79,43 @@ impl Connection {
 
     /// Sends one message as a datagram, or bytes of a stream. A stream is unusable when this was
     /// cut short.
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), SyslogError> {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         let sent = match &mut self.kind {
-            Kind::Stream(stream, _) => send_stream(stream, bytes).await,
-            Kind::Udp(socket, _) => socket.send(bytes).await.map(drop),
+            Kind::Stream(link) => return link.send(bytes).await,
+            Kind::Udp(socket, _) => socket.send(bytes).await,
             Kind::Unixgram(socket) => match timeout(PATIENCE, socket.send(bytes)).await {
-                Ok(sent) => sent.map(drop),
-                Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+                Ok(sent) => sent,
+                Err(_elapsed) => {
+                    return Err(LinkError::Stalled { address: self.address.clone() });
+                }
             },
         };
         let address = || self.address.clone();
-        sent.map_err(|source| match source.kind() {
-            io::ErrorKind::TimedOut => SyslogError::Stalled { address: address() },
-            _ => SyslogError::Send { address: address(), source },
-        })
+        sent.map(drop).map_err(|source| LinkError::Send { address: address(), source })
     }
 
     /// Waits until the other side's system has taken all that was sent.
-    pub(super) async fn taken(&mut self) -> Result<(), SyslogError> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut pause = Duration::from_micros(100);
-        loop {
-            self.check().await?;
-            let Kind::Stream(_, socket) = &self.kind else { return Ok(()) };
-            match sys::unsent(socket) {
-                Ok(0) => return Ok(()),
-                Ok(_) if Instant::now() > deadline => {
-                    return Err(SyslogError::Stalled { address: self.address.clone() });
-                }
-                Ok(_) => {}
-                Err(source) => {
-                    return Err(SyslogError::Send { address: self.address.clone(), source });
-                }
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(20));
+    pub(super) async fn taken(&mut self) -> Result<(), LinkError> {
+        match &mut self.kind {
+            Kind::Stream(link) => link.taken().await,
+            Kind::Udp(..) | Kind::Unixgram(_) => Ok(()),
         }
     }
 
     /// Whether the other side has not closed the connection, as far as is known here.
-    pub(super) async fn check(&mut self) -> Result<(), SyslogError> {
-        let Kind::Stream(stream, _) = &mut self.kind else { return Ok(()) };
-        let mut scratch = [0; 512];
-        loop {
-            // What a server says is of no interest, but its end is.
-            let read = poll_fn(|context| {
-                let mut buffer = ReadBuf::new(&mut scratch);
-                Poll::Ready(match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
-                    Poll::Pending => None,
-                    Poll::Ready(read) => Some(read.map(|()| buffer.filled().len())),
-                })
-            });
-            let address = self.address.clone();
-            match read.await {
-                None => return Ok(()),
-                Some(Ok(1..)) => {}
-                Some(Ok(0)) => return Err(SyslogError::Closed { address }),
-                Some(Err(source)) => return Err(SyslogError::Send { address, source }),
-            }
+    pub(super) async fn check(&mut self) -> Result<(), LinkError> {
+        match &mut self.kind {
+            Kind::Stream(link) => link.check().await,
+            Kind::Udp(..) | Kind::Unixgram(_) => Ok(()),
         }
     }
 
     /// Says good-bye, which TLS wants.
-    pub(super) async fn close(mut self) {
-        if let Kind::Stream(stream, _) = &mut self.kind {
-            // All was taken before; who does not answer now is no loss.
-            drop(timeout(Duration::from_secs(1), stream.shutdown()).await);
+    pub(super) async fn close(self) {
+        if let Kind::Stream(link) = self.kind {
+            link.close().await;
         }
     }
-}
-
-/// Writes all of `bytes`, as long as some are taken every now and then.
-async fn send_stream(stream: &mut Box<dyn Io>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match timeout(PATIENCE, stream.write(bytes)).await {
-            Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(Ok(taken)) => bytes = &bytes[taken..],
-            Ok(Err(error)) => return Err(error),
-            Err(_elapsed) => return Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-    timeout(PATIENCE, stream.flush()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-async fn tcp(host: &str, port: u16) -> Result<TcpStream, SyslogError> {
-    let resolved = lookup_host((host, port)).await;
-    let addresses = resolved
-        .map_err(|source| SyslogError::Resolve { host: host.to_owned(), source })?
-        .collect::<Vec<_>>();
-    let connected = timeout(PATIENCE, TcpStream::connect(addresses.as_slice())).await;
-    connected
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(|source| SyslogError::Connect { address: format!("{host}:{port}"), source })
 }
 
 async fn udp(host: &str, port: u16) -> io::Result<Kind> {
@@ -235,13 +134,6 @@ async fn udp(host: &str, port: u16) -> io::Result<Kind> {
     Err(last)
 }
 
-async fn unix(path: &Path, host: &HostRoot) -> io::Result<Kind> {
-    let socket = host.existing(path)?;
-    let stream = UnixStream::connect(socket.path()).await?;
-    let socket = stream.as_fd().try_clone_to_owned()?;
-    Ok(Kind::Stream(Box::new(stream), socket))
-}
-
 fn unixgram(path: &Path, host: &HostRoot) -> io::Result<Kind> {
     let to = host.existing(path)?;
     let socket = UnixDatagram::unbound()?;
@@ -250,15 +142,16 @@ fn unixgram(path: &Path, host: &HostRoot) -> io::Result<Kind> {
 }
 
 /// The first of the host's own sockets that can be connected to.
-async fn local(host: &HostRoot) -> io::Result<Kind> {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
+async fn local(shown: &str, host: &HostRoot) -> Result<Kind, LinkError> {
+    let connect = |source| LinkError::Connect { address: shown.to_owned(), source };
+    let mut last = connect(io::ErrorKind::NotFound.into());
     for path in LOCAL.map(PathBuf::from) {
         match unixgram(&path, host) {
             Ok(kind) => return Ok(kind),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => last = connect(error),
             // A stream socket.
-            Err(_) => match unix(&path, host).await {
-                Ok(kind) => return Ok(kind),
+            Err(_) => match Link::unix(shown, &path, host).await {
+                Ok(link) => return Ok(Kind::Stream(link)),
                 Err(error) => last = error,
             },
         }

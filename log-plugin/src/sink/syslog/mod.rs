@@ -8,7 +8,6 @@
 
 mod connection;
 mod encode;
-mod tls;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -18,8 +17,8 @@ use jiff::tz::TimeZone;
 use tokio::time::Instant;
 
 use self::connection::Connection;
-pub(super) use self::connection::SyslogError;
 use self::encode::{Layout, frame};
+use super::link::LinkError;
 use super::notice;
 use super::target::SyslogTarget;
 use crate::frame::LogEntry;
@@ -108,7 +107,7 @@ impl SyslogOutlet {
 
     /// Sends the batch, after what has to be sent again. Where this is cut short, the next time
     /// begins with a new connection.
-    pub(super) async fn send(&mut self) -> Result<(), SyslogError> {
+    pub(super) async fn send(&mut self) -> Result<(), LinkError> {
         if self.ends.is_empty() {
             self.settled += 1;
             return Ok(());
@@ -141,7 +140,7 @@ impl SyslogOutlet {
     }
 
     /// Waits until all batches count as delivered; sends again what has to be.
-    pub(super) async fn settle(&mut self) -> Result<(), SyslogError> {
+    pub(super) async fn settle(&mut self) -> Result<(), LinkError> {
         loop {
             if self.connection.is_none() || self.on_this < self.recent.len() {
                 let connection = self.connected().await?;
@@ -186,7 +185,7 @@ impl SyslogOutlet {
 
     /// A connection on which all recent batches have gone: the one there is, or a new one. It is
     /// given back only by who was not cut short.
-    async fn connected(&mut self) -> Result<Connection, SyslogError> {
+    async fn connected(&mut self) -> Result<Connection, LinkError> {
         let mut standing = self.connection.take().filter(|connection| !connection.is_stale());
         if let Some(connection) = &mut standing
             && connection.check().await.is_err()
@@ -212,7 +211,7 @@ impl SyslogOutlet {
     }
 
     /// Connects to the first address that answers, beginning with the one that did last.
-    async fn connect(&mut self) -> Result<Connection, SyslogError> {
+    async fn connect(&mut self) -> Result<Connection, LinkError> {
         let mut tried = 0;
         loop {
             let address = &self.target.addresses[self.next % self.target.addresses.len()];

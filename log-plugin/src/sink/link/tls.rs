@@ -1,4 +1,4 @@
-//! TLS to a syslog server (RFC 5425). Files are read at each connection, so that a certificate
+//! TLS to servers. Files are read at each connection, so that a certificate
 //! that was renewed is used.
 
 use std::io;
@@ -17,10 +17,10 @@ use tokio_rustls::rustls::pki_types::{
     CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, UnixTime,
 };
 use tokio_rustls::rustls::{
-    self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, version,
 };
 
-use crate::options::TlsSpec;
+use crate::options::{TlsSpec, TlsVersion};
 use crate::sys::HostRoot;
 
 /// Where a host keeps the certificates that it trusts, as Go looks for them.
@@ -39,7 +39,7 @@ pub(in crate::sink) enum TlsError {
     #[error("{} is no PEM file with {what}", path.display())]
     Pem { path: PathBuf, what: &'static str, source: pem::Error },
     #[error(
-        "the host has no file of certificates that it trusts; name one in `syslog-tls-ca-cert`"
+        "the host has no file of certificates that it trusts; name one in the option `...-tls-ca-cert`"
     )]
     NoneTrusted,
     #[error("the certificate in {}", path.display())]
@@ -57,8 +57,12 @@ pub(super) fn connector(
     server: &str,
 ) -> Result<(TlsConnector, ServerName<'static>), TlsError> {
     let provider = Arc::new(ring::default_provider());
+    let versions: &[_] = match spec.min_version {
+        TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12],
+        TlsVersion::V1_3 => &[&version::TLS13],
+    };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?;
+        .with_protocol_versions(versions)?;
     let builder = if spec.skip_verify {
         let anyone = Arc::new(Anyone(provider));
         builder.dangerous().with_custom_certificate_verifier(anyone)
@@ -112,7 +116,7 @@ fn read(host: &HostRoot, path: &Path) -> Result<Vec<u8>, TlsError> {
     read().map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
-/// Takes any server for the right one, which `syslog-tls-skip-verify` asks for.
+/// Takes any server for the right one, which `...-tls-skip-verify` asks for.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 
