@@ -182,6 +182,8 @@ impl History {
             }
             entry.frame_into(out);
         }
+        // Half a frame in there may be cut off before this goes on.
+        cursor.scan.rest();
         Ok(false)
     }
 

@@ -305,5 +305,8 @@ fn walk(
             }
         }
     }
+    // What is in there beyond the last frame may be half of one, which is cut off when another
+    // stream goes on in the segment.
+    cursor.scan.rest();
     Ok(false)
 }

@@ -279,6 +279,19 @@ fn what_a_stream_had_begun_is_not_taken_from_it() {
     assert_eq!(read(&world.journal), [1, 2, 99]);
 }
 
+/// A reader has half a frame in memory that is cut off when the next stream goes on.
+#[test]
+fn half_a_frame_is_not_taken_for_what_comes_in_its_place() {
+    let mut world = World::new(Limits::from(&LogSpec::default()));
+    // A frame is 66 bytes long.
+    for action in [Action::Lines(3, 50), Action::Write(152), Action::Take(1), Action::Restart] {
+        world.act(&action);
+    }
+    world.act(&Action::Lines(2, 30));
+    world.act(&Action::Write(1000));
+    world.check();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
