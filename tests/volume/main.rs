@@ -15,6 +15,7 @@ mod options;
 mod pool;
 mod postgres;
 mod removal;
+mod sizes;
 mod trash;
 
 const SMOKE: &[&str] = &[
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         layout::scenarios(),
         limits::scenarios(),
         pool::scenarios(),
+        sizes::scenarios(),
         guard::scenarios(),
         exclusive::scenarios(),
         trash::scenarios(),

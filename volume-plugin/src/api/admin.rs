@@ -70,6 +70,7 @@ async fn disk_usage(app: Arc<App>, _: Nothing) -> Result<DiskUsage, Refusal> {
         role: space.role.to_string(),
         pool: space.pool.to_string(),
         used: space.used,
+        limit: space.limit,
     });
     let shares = shares.collect();
     let pools = service.glance_at_pools().await?.into_iter().map(Pool::from).collect();

@@ -113,6 +113,9 @@ pub struct Share {
     pub pool: String,
     /// Bytes allocated; none where that could not be seen.
     pub used: Option<u64>,
+    /// Bytes that it may hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
 }
 
 /// A volume that is degraded.

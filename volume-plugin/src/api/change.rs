@@ -41,6 +41,14 @@ pub struct Move {
     pub pool: String,
 }
 
+/// `/Pgvol.ReleaseReserve`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReleaseReserve {
+    /// The volume.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub name: String,
+}
+
 /// What was done.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Done {
@@ -50,7 +58,16 @@ pub struct Done {
 
 /// `router` with this call of `app`.
 pub(super) fn routes(router: Router, app: &Arc<App>) -> Router {
-    router.call("/Pgvol.Set", with(app, set)).call("/Pgvol.Move", with(app, move_role))
+    router
+        .call("/Pgvol.Set", with(app, set))
+        .call("/Pgvol.ReleaseReserve", with(app, release_reserve))
+        .call("/Pgvol.Move", with(app, move_role))
+}
+
+async fn release_reserve(app: Arc<App>, request: ReleaseReserve) -> Result<Done, Refusal> {
+    let name: VolumeName = request.name.parse()?;
+    app.service().await?.release_reserve(name.clone()).await?;
+    Ok(Done { name: name.to_string() })
 }
 
 async fn move_role(app: Arc<App>, request: Move) -> Result<Done, Refusal> {

@@ -27,10 +27,13 @@ fn render(usage: DiskUsage) -> String {
         let of_volumes = text::bytes(held.get(&pool.name).copied().unwrap_or_default());
         [pool.name, size(pool.size), size(pool.used), size(pool.free), of_volumes]
     };
-    let share = |share: Share| [share.volume, share.role, share.pool, size(share.used)];
+    let share =
+        |share: Share| [share.volume, share.role, share.pool, size(share.used), size(share.limit)];
     let pools = usage.pools.into_iter().map(pool).collect::<Vec<_>>();
-    let shares =
-        text::table(["VOLUME", "ROLE", "POOL", "USED"], usage.shares.into_iter().map(share));
+    let shares = text::table(
+        ["VOLUME", "ROLE", "POOL", "USED", "LIMIT"],
+        usage.shares.into_iter().map(share),
+    );
     let pools = text::table(["POOL", "SIZE", "USED", "FREE", "BY VOLUMES"], pools);
     format!("{shares}\n{pools}")
 }
@@ -46,6 +49,7 @@ mod tests {
             role: role.to_owned(),
             pool: pool.to_owned(),
             used,
+            limit: (volume == "appdb").then_some(20 << 30),
         };
         let pool = Pool {
             name: "default".to_owned(),
@@ -64,10 +68,10 @@ mod tests {
         };
         assert_eq!(
             render(usage),
-            "VOLUME   ROLE   POOL      USED\n\
-             appdb    data   default   3.0 MiB\n\
-             b        data   default   1.0 MiB\n\
-             b        wal    wal       -\n\
+            "VOLUME   ROLE   POOL      USED      LIMIT\n\
+             appdb    data   default   3.0 MiB   20.0 GiB\n\
+             b        data   default   1.0 MiB   -\n\
+             b        wal    wal       -         -\n\
              \n\
              POOL      SIZE      USED      FREE      BY VOLUMES\n\
              default   4.0 GiB   1.0 GiB   3.0 GiB   4.0 MiB\n"

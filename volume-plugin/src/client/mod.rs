@@ -9,6 +9,8 @@ mod ls;
 mod moving;
 mod pool;
 mod purge;
+mod release_reserve;
+mod resize;
 mod set;
 mod status;
 mod trash;
@@ -35,6 +37,10 @@ pub enum Pgvol {
     Pool(pool::Pool),
     /// Change what can be changed of a volume
     Set(set::Set),
+    /// Change what a volume may hold, while it is in use
+    Resize(resize::Resize),
+    /// Let a volume that is full fill what is held back of its size
+    ReleaseReserve(release_reserve::ReleaseReserve),
     /// Move the WAL of a volume that is not mounted to another pool
     Move(moving::Move),
     /// List the volumes that were removed and can be had back
@@ -60,6 +66,8 @@ impl Commands for Pgvol {
             Self::Status(status) => status.run(session),
             Self::Pool(pool) => pool.run(session),
             Self::Set(set) => set.run(session),
+            Self::Resize(resize) => resize.run(session),
+            Self::ReleaseReserve(release) => release.run(session),
             Self::Move(moving) => moving.run(session),
             Self::Trash(trash) => trash.run(session),
             Self::Undelete(undelete) => undelete.run(session),

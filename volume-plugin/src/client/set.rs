@@ -10,7 +10,7 @@ pub struct Set {
     /// Name of a volume
     #[arg(value_name = "VOLUME")]
     volume: String,
-    /// New values of `access` and `label.KEY`
+    /// New values of `access`, `size` and `label.KEY`
     #[arg(value_name = "KEY=VALUE", value_parser = pair, required_unless_present = "unset")]
     changes: Vec<(String, String)>,
     /// A label to be taken away

@@ -6,7 +6,7 @@
 //! is a whole file system. A running container keeps file system and loop device alive without
 //! us: a plugin that comes back finds the device by its backing file and mounts the same again.
 //!
-//! How it grows is in `image_growth`. Absent for now: limits.
+//! How it grows is in `image_growth`, what shares may hold in `image_limits`.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use plugin_sdk::{durable, failpoint};
 
 use super::image_growth::Growth;
+use super::image_limits::Limits;
 use super::image_size::Bounds;
 use super::tree::{self, FileSystem};
-use super::{Capture, Captured, Description, Directory, Pool, PoolError, erase};
+use super::{Capture, Captured, Charge, Description, Directory, Limit, Pool, PoolError, erase};
 use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::loopdev::{self, LoopDevice};
@@ -43,6 +44,7 @@ pub struct ImagePlan {
 pub struct ImagePool {
     root: PathBuf,
     pub(super) growth: Growth,
+    pub(super) limits: Limits,
     _lock: File,
 }
 
@@ -63,9 +65,10 @@ impl ImagePool {
         tracing::info!(
             image = %image.display(), device = %device.node().display(), "image pool is open"
         );
+        let limits = Limits::new(root.clone(), device.node());
         let growth = Growth::new(plan, device);
         growth.settle()?;
-        Ok(Self { root, growth, _lock: lock })
+        Ok(Self { root, growth, limits, _lock: lock })
     }
 }
 
@@ -98,12 +101,14 @@ impl Pool for ImagePool {
             Captured::ReadOnly => btrfs::Snapshot::ReadOnly,
             Captured::Writable => btrfs::Snapshot::Writable,
         };
+        self.limits.raise(of, &source)?;
         match btrfs::snapshot(&source, &self.root, new.as_str(), kind) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Err(PoolError::Exists(new.clone()))
+                return Err(PoolError::Exists(new.clone()));
             }
-            other => Ok(other.doing(|| format!("snapshot subvolume {}", source.display()))?),
+            other => other.doing(|| format!("snapshot subvolume {}", source.display()))?,
         }
+        self.limits.raise(of, &source)
     }
 
     fn locate(&self, name: &ShareName) -> Result<PathBuf, PoolError> {
@@ -124,6 +129,7 @@ impl Pool for ImagePool {
             other => other,
         };
         delete().doing(|| format!("delete subvolume {}", share.display()))?;
+        self.limits.forget(name);
         // Else a full pool would stay full for half a minute.
         Ok(btrfs::commit(&self.root).doing(|| format!("sync {}", self.root.display()))?)
     }
@@ -132,8 +138,22 @@ impl Pool for ImagePool {
         self.growth.describe()
     }
 
+    fn prepare_limits(&self) -> Result<(), PoolError> {
+        self.limits.prepare()
+    }
+
+    fn limit(&self, name: &ShareName, limit: Option<Limit>) -> Result<(), PoolError> {
+        self.limits.set(name, &self.locate(name)?, limit)
+    }
+
+    fn charge(&self, name: &ShareName) -> Result<Option<Charge>, PoolError> {
+        Ok(self.limits.charge(&self.locate(name)?)?)
+    }
+
     fn tend(&self) -> Result<bool, PoolError> {
-        self.growth.tend()
+        let grown = self.growth.tend()?;
+        self.limits.tend()?;
+        Ok(grown)
     }
 
     fn give_back(&self) -> Result<u64, PoolError> {

@@ -37,17 +37,21 @@ impl FromStr for ImageSize {
     type Err = ImageSizeError;
 
     fn from_str(text: &str) -> Result<Self, ImageSizeError> {
-        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
-            "M" | "MB" | "MIB" => MIB,
-            "G" | "GB" | "GIB" => GIB,
-            "T" | "TB" | "TIB" => 1024 * GIB,
-            _ => return Err(ImageSizeError),
-        };
-        let count: u64 = digits.parse().map_err(|_| ImageSizeError)?;
-        let size = count.checked_mul(unit).filter(|size| (SMALLEST..1 << 60).contains(size));
+        let size = parse_bytes(text).filter(|size| (SMALLEST..1 << 60).contains(size));
         size.map(Self).ok_or(ImageSizeError)
     }
+}
+
+/// Bytes as settings and options give them: a number with M, G or T.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "M" | "MB" | "MIB" => MIB,
+        "G" | "GB" | "GIB" => GIB,
+        "T" | "TB" | "TIB" => 1024 * GIB,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 /// The largest size that an image grows to by itself.

@@ -10,6 +10,7 @@ mod dir;
 mod erase;
 mod image;
 mod image_growth;
+mod image_limits;
 mod image_size;
 mod registry;
 mod tree;
@@ -23,12 +24,13 @@ use serde::{Deserialize, Serialize};
 pub use dir::DirPool;
 pub use erase::empty;
 pub use image::{ImagePlan, ImagePool};
-pub use image_size::{Bounds, ImageLimit, ImageLimitError, ImageSize, ImageSizeError};
+pub use image_size::{Bounds, ImageLimit, ImageLimitError, ImageSize, ImageSizeError, parse_bytes};
 pub use registry::{Opener, PoolRegistry};
 
 use crate::name::ShareName;
 use crate::sys::SysError;
 pub use crate::sys::file::Space;
+pub use crate::sys::quota::Charge;
 
 /// A pool's name as options and Status give it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,6 +111,15 @@ pub enum Captured {
     Writable,
 }
 
+/// What a share may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// In bytes, beside what only snapshots and clones of it still have.
+    pub size: u64,
+    /// Of these, what it held before the pool counted.
+    pub uncounted: u64,
+}
+
 /// What there is to tell of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
@@ -152,6 +163,9 @@ pub enum PoolError {
     /// Copying takes too long.
     #[error("copying the files of {0} takes too long")]
     TimeOut(ShareName),
+    /// What a share holds cannot be limited, and why.
+    #[error("it knows no limits: {0}")]
+    NoLimits(&'static str),
     /// A fault of ours.
     #[error("internal error: {0}")]
     Internal(String),
@@ -197,6 +211,23 @@ pub trait Pool: Send + Sync + fmt::Debug {
 
     /// What the pool is and how full.
     fn describe(&self) -> Result<Description, PoolError>;
+
+    /// Whether shares of this pool can have limits, before any is asked for.
+    fn prepare_limits(&self) -> Result<(), PoolError> {
+        Err(PoolError::NoLimits("it is a directory of the host"))
+    }
+
+    /// From here on the share may hold that, or as much as there is. A pool that is closed forgets
+    /// some of it: it is told again after a start.
+    fn limit(&self, _: &ShareName, limit: Option<Limit>) -> Result<(), PoolError> {
+        if limit.is_some() { self.prepare_limits() } else { Ok(()) }
+    }
+
+    /// What the share is charged with by the pool's own count, and the most that it may be; none
+    /// where that is not counted.
+    fn charge(&self, _: &ShareName) -> Result<Option<Charge>, PoolError> {
+        Ok(None)
+    }
 
     /// Called every half second: sees to it that there is room ahead of use. Tells whether there
     /// is more now.

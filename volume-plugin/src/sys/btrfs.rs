@@ -93,7 +93,7 @@ pub fn resize(root: &Path, bytes: u64) -> io::Result<()> {
 }
 
 /// What the kernel shows of the file system on `device`.
-fn known(device: &Path) -> io::Result<PathBuf> {
+pub(super) fn known(device: &Path) -> io::Result<PathBuf> {
     let name = device.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     for found in fs::read_dir("/sys/fs/btrfs")? {
         let found = found?.path();

@@ -98,8 +98,51 @@ pub(super) struct DeviceInfo {
     path: [u8; 1024],
 }
 
+/// `struct btrfs_ioctl_quota_ctl_args`.
+#[repr(C)]
+struct QuotaControl {
+    command: u64,
+    status: u64,
+}
+
+/// `struct btrfs_ioctl_qgroup_limit_args`.
+#[repr(C)]
+struct QuotaLimit {
+    /// 0 for the subvolume that the request is sent to.
+    group: u64,
+    flags: u64,
+    referenced: u64,
+    exclusive: u64,
+    reserved: [u64; 2],
+}
+
+/// `struct btrfs_ioctl_get_subvol_info_args`.
+#[repr(C)]
+pub(super) struct SubvolumeInfo {
+    pub(super) number: u64,
+    name: [u8; 256],
+    rest: [u64; 30],
+}
+
+/// `struct btrfs_ioctl_search_args`.
+#[repr(C)]
+struct TreeSearch {
+    tree: u64,
+    objects: [u64; 2],
+    offsets: [u64; 2],
+    transactions: [u64; 2],
+    types: [u32; 2],
+    /// At most so many on the way in, the number found on the way out.
+    items: u32,
+    unused: [u32; 9],
+    found: [u64; 499],
+}
+
 mod raw {
-    use super::{DeviceInfo, LoopConfig, LoopInfo, SnapshotArgs, SubvolumeArgs};
+    use super::{
+        DeviceInfo, LoopConfig, LoopInfo, QuotaControl, QuotaLimit, SnapshotArgs, SubvolumeArgs,
+        SubvolumeInfo, TreeSearch,
+    };
 
     nix::ioctl_write_ptr!(subvolume_create, 0x94, 14, SubvolumeArgs);
     nix::ioctl_write_ptr!(snapshot_destroy, 0x94, 15, SubvolumeArgs);
@@ -107,6 +150,10 @@ mod raw {
     nix::ioctl_write_ptr!(snapshot_create, 0x94, 23, SnapshotArgs);
     nix::ioctl_write_ptr!(btrfs_resize, 0x94, 3, SubvolumeArgs);
     nix::ioctl_readwrite!(device_info, 0x94, 30, DeviceInfo);
+    nix::ioctl_readwrite!(tree_search, 0x94, 17, TreeSearch);
+    nix::ioctl_readwrite!(quota_control, 0x94, 40, QuotaControl);
+    nix::ioctl_read!(quota_limit, 0x94, 43, QuotaLimit);
+    nix::ioctl_read!(subvolume_info, 0x94, 60, SubvolumeInfo);
     nix::ioctl_write_ptr!(subvolume_set_flags, 0x94, 26, u64);
     nix::ioctl_write_int!(clone_file, 0x94, 9);
     nix::ioctl_read!(get_flags, b'f', 1, nix::libc::c_long);
@@ -197,6 +244,65 @@ pub(super) fn btrfs_resize(directory: impl AsFd, bytes: u64) -> io::Result<()> {
         // BTRFS_ERROR_DEV_EXCL_RUN_IN_PROGRESS is no errno: somebody balances or resizes it.
         _ => Err(io::ErrorKind::ResourceBusy.into()),
     }
+}
+
+/// `BTRFS_QUOTA_CTL_ENABLE_SIMPLE_QUOTA`.
+const ENABLE_SIMPLE_QUOTA: u64 = 4;
+
+/// Counts what the subvolumes of the btrfs that `directory` is on are charged with.
+pub(super) fn enable_simple_quota(directory: impl AsFd) -> io::Result<()> {
+    let mut control = QuotaControl { command: ENABLE_SIMPLE_QUOTA, status: 0 };
+    // SAFETY: the descriptor is open and `control` is a whole quota_ctl_args.
+    unsafe { raw::quota_control(directory.as_fd().as_raw_fd(), &raw mut control) }?;
+    Ok(())
+}
+
+/// `BTRFS_QGROUP_LIMIT_MAX_RFER`.
+const LIMIT_REFERENCED: u64 = 1;
+
+/// The subvolume that `root` is the root of may be charged with `bytes`; the highest number for any.
+pub(super) fn limit_subvolume(root: impl AsFd, bytes: u64) -> io::Result<()> {
+    let (group, flags) = (0, LIMIT_REFERENCED);
+    let mut limit = QuotaLimit { group, flags, referenced: bytes, exclusive: 0, reserved: [0; 2] };
+    // SAFETY: the descriptor is open and `limit` is a whole qgroup_limit_args, which is only read.
+    unsafe { raw::quota_limit(root.as_fd().as_raw_fd(), &raw mut limit) }?;
+    Ok(())
+}
+
+/// What there is to tell of the subvolume that `file` is in.
+pub(super) fn subvolume_info(file: impl AsFd) -> io::Result<Box<SubvolumeInfo>> {
+    let mut info = Box::new(SubvolumeInfo { number: 0, name: [0; 256], rest: [0; 30] });
+    // SAFETY: the descriptor is open and `info` is a whole get_subvol_info_args for the kernel.
+    unsafe { raw::subvolume_info(file.as_fd().as_raw_fd(), &raw mut *info) }?;
+    Ok(info)
+}
+
+/// `BTRFS_ROOT_TREE_OBJECTID`, the tree of trees, and `BTRFS_ROOT_ITEM_KEY`, a tree in it.
+const TREES: (u64, u32) = (1, 132);
+
+/// Where `last_snapshot` of a `struct btrfs_root_item` is in what a search found, behind a
+/// `struct btrfs_ioctl_search_header`, in numbers.
+const LAST_SNAPSHOT: usize = (32 + 200) / 8;
+
+/// The transaction in which the last snapshot of the subvolume `number` of the btrfs that
+/// `directory` is on was made; 0 for none.
+pub(super) fn last_snapshot(directory: impl AsFd, number: u64) -> io::Result<u64> {
+    let mut search = Box::new(TreeSearch {
+        tree: TREES.0,
+        objects: [number; 2],
+        offsets: [0, u64::MAX],
+        transactions: [0, u64::MAX],
+        types: [TREES.1; 2],
+        items: 1,
+        unused: [0; 9],
+        found: [0; 499],
+    });
+    // SAFETY: the descriptor is open and `search` is a whole search_args for the kernel to fill.
+    unsafe { raw::tree_search(directory.as_fd().as_raw_fd(), &raw mut *search) }?;
+    if search.items == 0 {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(u64::from_le(search.found[LAST_SNAPSHOT]))
 }
 
 /// `BTRFS_SUBVOL_RDONLY`.

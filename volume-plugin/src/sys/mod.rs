@@ -14,6 +14,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod process;
+pub mod quota;
 pub mod tool;
 pub mod tree;
 

@@ -23,7 +23,7 @@ use crate::sys::{Doing, SysError, step};
 
 pub(crate) const KIND: &str = "pgvol-volume";
 
-/// 2: the name of the share, which need not be the volume's. 3: the layout `pgdata`, and moves.
+/// 2: the name of the share, which need not be the volume's. 3: the layout `pgdata`, moves and sizes.
 pub(crate) const VERSION: u32 = 3;
 
 /// Ending of the records' file names; anything else in the directory is the trash's, or none.
@@ -85,6 +85,7 @@ impl From<Stored> for Record {
 
 /// What the catalog has under a name.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "all but a few are volumes")]
 pub enum Entry {
     /// A volume.
     Volume(Record),

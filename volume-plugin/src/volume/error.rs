@@ -77,6 +77,19 @@ pub enum VolumeError {
     /// The name that a volume of the trash should get is another's.
     #[error("volume {0} exists: undelete the other one under a name of its own, with --as NAME")]
     Taken(VolumeName),
+    /// A pool that knows no limits was asked for one.
+    #[error("option `{key}`: pool {pool}")]
+    NoLimit {
+        /// The option.
+        key: &'static str,
+        /// The pool.
+        pool: PoolName,
+        /// What it said.
+        source: PoolError,
+    },
+    /// Nothing is held back of a volume without a size.
+    #[error("volume {0} has no size: nothing of it is held back")]
+    Unlimited(VolumeName),
     /// Nothing is created while settings are wrong.
     #[error("nothing is created until the plugin's settings are right: {0}")]
     Settings(String),

@@ -1,13 +1,14 @@
 //! Volumes: what they are called, what they consist of, what is known of them, and what happens
 //! to them.
 //!
-//! Absent for now: snapshots, clones, limits.
+//! Absent for now: snapshots, clones.
 
 pub mod catalog;
 mod elsewhere;
 pub mod error;
 mod holders;
 mod inspection;
+mod limits;
 pub mod mounts;
 pub mod options;
 pub mod overview;
@@ -18,6 +19,7 @@ mod relocation;
 mod removal;
 pub mod service;
 mod share;
+pub mod size;
 pub mod space;
 pub mod spec;
 pub mod status;

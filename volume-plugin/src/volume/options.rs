@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::size::{SizeError, Sizes};
 use super::spec::{Access, Layout, LayoutError, TablespaceName, VolumeSpec};
 use crate::pool::{Overwrite, Owner, PoolName};
 
@@ -17,12 +18,11 @@ const NO_TABLESPACES: &str = "with layout=pgdata the root is empty and becomes P
                               for them; allowed are none, or layout=split";
 
 /// What an unknown key is answered with.
-const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, uid, gid, mode, \
-                     cow, access, label.KEY";
+const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, size, uid, gid, \
+                     mode, cow, access, label.KEY";
 
 /// Options of the product that this version cannot honour.
-const NOT_BUILT: [&str; 9] = [
-    "size",
+const NOT_BUILT: [&str; 8] = [
     "wal.size",
     "compress",
     "snapshot",
@@ -43,7 +43,7 @@ pub enum OptionError {
     #[error("option `{0}` is not built yet")]
     NotBuilt(String),
     /// An option that a volume keeps.
-    #[error("option `{0}` cannot be changed; allowed are access and label.KEY")]
+    #[error("option `{0}` cannot be changed; allowed are access, size and label.KEY")]
     Fixed(String),
     /// A bad value.
     #[error("option `{key}`: `{value}` is not allowed: {allowed}")]
@@ -89,6 +89,7 @@ pub fn parse(
         owner: options.owner()?,
         overwrite: options.overwrite()?,
         access: options.access()?,
+        sizes: options.sizes()?,
         labels: options.labels()?,
         pool,
     };
@@ -112,12 +113,16 @@ pub fn change(
     }
     for (key, value) in set {
         Options { raw: &raw, pools, default_layout: spec.layout }.check_key(&key)?;
-        if !label(&key) && key != "access" {
+        if !label(&key) && key != "access" && !key.ends_with("size") {
             return Err(OptionError::Fixed(key));
         }
         raw.insert(key, value);
     }
-    parse(&raw, pools, spec.layout)
+    let mut changed = parse(&raw, pools, spec.layout)?;
+    if changed.sizes.data == spec.sizes.data {
+        changed.sizes = spec.sizes.clone();
+    }
+    Ok(changed)
 }
 
 /// What differs between what a volume has and what is asked for; empty when nothing does.
@@ -153,11 +158,13 @@ fn render(spec: &VolumeSpec) -> RawOptions {
         .tablespaces
         .iter()
         .map(|(name, pool)| (format!("tablespace.{name}.pool"), pool.to_string()));
+    let size = spec.sizes.data.map(|size| ("size".to_owned(), size.option()));
     let labels = spec.labels.iter().map(|(key, value)| (format!("label.{key}"), value.clone()));
     fixed
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .chain(pools)
+        .chain(size)
         .chain(labels)
         .collect()
 }
@@ -190,8 +197,18 @@ impl Options<'_> {
                 _ => Err(unknown()),
             };
         }
-        let known =
-            ["layout", "pool", "wal.pool", "tablespaces", "uid", "gid", "mode", "cow", "access"];
+        let known = [
+            "layout",
+            "pool",
+            "wal.pool",
+            "tablespaces",
+            "size",
+            "uid",
+            "gid",
+            "mode",
+            "cow",
+            "access",
+        ];
         let label = key.strip_prefix("label.").is_some_and(|rest| !rest.is_empty());
         if known.contains(&key) || label { Ok(()) } else { Err(unknown()) }
     }
@@ -270,6 +287,16 @@ impl Options<'_> {
             Some("exclusive") => Ok(Access::Exclusive),
             Some(value) => Err(bad("access", value, "allowed are guarded and exclusive")),
         }
+    }
+
+    fn sizes(&self) -> Result<Sizes, OptionError> {
+        let data = match self.get("size") {
+            None | Some("none") => None,
+            Some(value) => {
+                Some(value.parse().map_err(|why: SizeError| bad("size", value, &why.to_string()))?)
+            }
+        };
+        Ok(Sizes { data, ..Sizes::default() })
     }
 
     fn labels(&self) -> Result<BTreeMap<String, String>, OptionError> {

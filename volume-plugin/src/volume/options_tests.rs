@@ -185,5 +185,10 @@ fn labels_and_access_can_be_changed_and_nothing_else() {
     }
     assert!(matches!(error(&[("access", "all")], &[]), OptionError::Value { .. }));
     assert!(matches!(error(&[("label.", "x")], &[]), OptionError::Unknown(_)));
-    assert!(matches!(error(&[("size", "1G")], &[]), OptionError::NotBuilt(_)));
+    assert!(matches!(error(&[("wal.size", "1G")], &[]), OptionError::NotBuilt(_)));
+    assert!(matches!(error(&[("size", "1")], &[]), OptionError::Value { .. }));
+    let sized = change(&spec, raw(&[("size", "1G")]), &[], &pools).unwrap();
+    assert_eq!(render(&sized)["size"], "1024M");
+    let unsized_again = change(&sized, raw(&[("size", "none")]), &[], &pools).unwrap();
+    assert_eq!(unsized_again, spec);
 }

@@ -36,6 +36,7 @@ impl Service {
                 tracing::error!(pool = %pool, error = chain(&error), "a pool cannot be opened");
             }
         }
+        self.enforce_limits().await;
         if let Err(error) = self.guard_what_is_used().await {
             tracing::error!(error = chain(&error), "running servers are not guarded");
         }

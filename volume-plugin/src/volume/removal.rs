@@ -89,6 +89,10 @@ impl Service {
         self.blocking(move |service| {
             // What is not whole stays where it is.
             shares.iter().try_for_each(|share| share.locate().map(drop))?;
+            // The pool may have been opened since, and nobody has told it.
+            if found.record.spec.sizes.data.is_some() {
+                shares[0].limit(&found.record.spec.sizes)?;
+            }
             service.catalog.restore(found.record, found.stage, new.clone())?;
             step("undelete.restored")?;
             tracing::info!(volume = %new, "taken out of the trash");

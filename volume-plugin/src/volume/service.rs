@@ -145,7 +145,11 @@ impl Service {
         let _turn = self.turn(&name).await;
         let mut record = self.ready(&name)?;
         let pools: Vec<_> = self.pools.names().cloned().collect();
+        let sizes = record.spec.sizes.clone();
         record.spec = options::change(&record.spec, set, &unset, &pools)?;
+        if record.spec.sizes != sizes {
+            return self.resize(record).await;
+        }
         self.blocking(move |service| Ok(service.catalog.put(record)?)).await
     }
 
@@ -275,6 +279,7 @@ impl Service {
                 });
             }
         }
+        shares.iter().try_for_each(Share::prepare_limit)?;
         self.catalog.put(record.clone())?;
         let made = step("create.recorded").map_err(VolumeError::from).and_then(|()| {
             shares.iter().try_for_each(|share| {
@@ -325,6 +330,7 @@ impl Service {
         let shares = record.spec.shares().into_iter();
         shares
             .filter_map(|(pool, _)| Some(format!("pool {pool}: {}", self.upkeep.alarm(&pool)?)))
+            .chain(self.upkeep.fullness(&record.name))
             .collect()
     }
 

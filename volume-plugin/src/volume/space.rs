@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::catalog::Entry;
 use super::inspection::Effort;
 use super::service::Service;
+use super::size::Size;
 use super::spec::Role;
 use crate::name::VolumeName;
 use crate::pool::PoolName;
@@ -25,6 +26,8 @@ pub struct RoleSpace {
     pub pool: PoolName,
     /// Bytes allocated; none where that could not be seen.
     pub used: Option<u64>,
+    /// Bytes that it may hold; none for as much as there is.
+    pub limit: Option<u64>,
 }
 
 impl Service {
@@ -41,6 +44,7 @@ impl Service {
             all.extend(roles.into_iter().map(|(role, pool)| RoleSpace {
                 volume: volume.clone(),
                 used: seen.used.remove(&role),
+                limit: record.spec.sizes.of(&role).map(Size::bytes),
                 role,
                 pool,
             }));

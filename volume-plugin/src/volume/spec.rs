@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::size::Sizes;
 use crate::pool::{Directory, Overwrite, Owner, PoolName};
 
 /// How the roles are laid out below a volume's root.
@@ -118,6 +119,16 @@ impl Role {
     }
 }
 
+impl Role {
+    /// The option that gives its size.
+    pub fn size_key(&self) -> String {
+        match self {
+            Self::Data => "size".to_owned(),
+            _ => format!("{self}.size"),
+        }
+    }
+}
+
 /// As options write it: `data`, `wal`, `tablespace.NAME`.
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,6 +161,9 @@ pub struct VolumeSpec {
     /// Who may mount it; volumes of before there was a choice are guarded.
     #[serde(default)]
     pub access: Access,
+    /// What roles may hold; nothing had a size before version 3.
+    #[serde(default)]
+    pub sizes: Sizes,
     /// The user's own words.
     pub labels: BTreeMap<String, String>,
 }

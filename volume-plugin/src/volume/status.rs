@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::catalog::{Entry, Phase, Record};
 use super::inspection::Inspection;
 use super::mounts::MountIds;
+use super::size::Size;
 use super::spec::{Access, Layout};
 use crate::guard::{Outlook, Running};
 use crate::pool::PoolName;
@@ -75,6 +76,17 @@ struct RoleStatus {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     used: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+    /// Of the limit, what is held back from the server, or was until it was released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reserve: Option<Reserve>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reserve {
+    bytes: u64,
+    released: bool,
 }
 
 impl Status {
@@ -105,11 +117,15 @@ impl Volume {
         for (role, pool, path) in record.places() {
             let used = known.inspection.used.get(&role).copied();
             let path = if path.is_empty() { ".".to_owned() } else { path };
-            match roles.get_mut(&role.to_string()) {
+            if let Some(shown) = roles.get_mut(&role.to_string()) {
                 // Of several clusters.
-                Some(shown) => shown.path = format!("{}, {path}", shown.path),
-                None => drop(roles.insert(role.to_string(), RoleStatus { pool, path, used })),
+                shown.path = format!("{}, {path}", shown.path);
+                continue;
             }
+            let (size, released) = (record.spec.sizes.of(&role), record.spec.sizes.released);
+            let limit = size.map(Size::bytes);
+            let reserve = size.map(|size| Reserve { bytes: size.reserve(), released });
+            roles.insert(role.to_string(), RoleStatus { pool, path, used, limit, reserve });
         }
         let Outlook { running, refused, unjudged, .. } = known.outlook;
         let cluster = known.inspection.cluster;
@@ -135,8 +151,8 @@ mod tests {
     use serde_json::json;
 
     fn record(phase: Phase) -> Record {
-        let raw =
-            [("tablespaces".to_owned(), "t".to_owned()), ("label.a".to_owned(), "b".to_owned())];
+        let raw = [("tablespaces", "t"), ("label.a", "b"), ("size", "1G")];
+        let raw = raw.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let pools = [PoolName::new("default"), PoolName::new("wal")];
         Record {
             name: "v".parse().unwrap(),
@@ -168,7 +184,10 @@ mod tests {
                 "access": "guarded",
                 "labels": {"a": "b"},
                 "roles": {
-                    "data": {"pool": "default", "path": "data", "used": 4096},
+                    "data": {
+                        "pool": "default", "path": "data", "used": 4096, "limit": 1 << 30,
+                        "reserve": {"bytes": 64 << 20, "released": false},
+                    },
                     "wal": {"pool": "wal", "path": "wal"},
                     "tablespace.t": {"pool": "default", "path": "tablespaces/t"},
                 },

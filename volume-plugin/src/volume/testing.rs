@@ -1,12 +1,13 @@
 //! A service for tests: on plain directories as pools, which fail on request, in a mount namespace
 //! of each test's own. A killed process is a service that is dropped half-way and made anew.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,7 +20,8 @@ use super::service::{Parts, Service};
 use super::spec::Layout;
 use crate::name::{ShareName, VolumeName};
 use crate::pool::{
-    Capture, Captured, Description, DirPool, Directory, Pool, PoolError, PoolName, PoolRegistry,
+    Capture, Captured, Charge, Description, DirPool, Directory, Limit, Pool, PoolError, PoolName,
+    PoolRegistry,
 };
 use crate::scratch::Scratch;
 use crate::sys::mountinfo::{self, Mount};
@@ -39,6 +41,10 @@ pub(crate) struct Faulty {
     pub(crate) roomy: AtomicU32,
     /// Not 0: deleting gives no space back.
     pub(crate) stuck: AtomicU32,
+    /// What shares may hold, where the pool is `default`; it is forgotten with the process.
+    pub(crate) limits: Mutex<BTreeMap<ShareName, Limit>>,
+    /// What each of these is charged with.
+    pub(crate) charged: AtomicU64,
     /// Shared by all pools of a world.
     pub(crate) fuse: Arc<Fuse>,
 }
@@ -108,6 +114,26 @@ impl Pool for Faulty {
         Ok(())
     }
 
+    fn prepare_limits(&self) -> Result<(), PoolError> {
+        if self.root.ends_with("default") { Ok(()) } else { self.inner.prepare_limits() }
+    }
+
+    fn limit(&self, name: &ShareName, limit: Option<Limit>) -> Result<(), PoolError> {
+        self.fuse.pass();
+        let mut limits = self.limits.lock().unwrap();
+        match limit {
+            Some(limit) => drop(limits.insert(name.clone(), limit)),
+            None => drop(limits.remove(name)),
+        }
+        Ok(())
+    }
+
+    fn charge(&self, name: &ShareName) -> Result<Option<Charge>, PoolError> {
+        let charged = self.charged.load(Ordering::SeqCst);
+        let of = |limit: &Limit| Charge { charged, limit: Some(limit.size), captured: false };
+        Ok(self.limits.lock().unwrap().get(name).map(of))
+    }
+
     fn describe(&self) -> Result<Description, PoolError> {
         let mut description = self.inner.describe()?;
         let roomy = self.roomy.load(Ordering::SeqCst) as usize;
@@ -151,7 +177,19 @@ impl World {
             let inner = DirPool::open(root.clone()).unwrap();
             let [creates, deletes, slow, roomy, stuck] = [const { AtomicU32::new(0) }; 5];
             let fuse = Arc::clone(&fuse);
-            Arc::new(Faulty { inner, root, creates, deletes, slow, roomy, stuck, fuse })
+            let (limits, charged) = (Mutex::default(), AtomicU64::new(0));
+            Arc::new(Faulty {
+                inner,
+                root,
+                creates,
+                deletes,
+                slow,
+                roomy,
+                stuck,
+                limits,
+                charged,
+                fuse,
+            })
         };
         let (default, wal) = (pool("default"), pool("wal"));
         let (opens_default, opens_wal) = (Arc::clone(&default), Arc::clone(&wal));

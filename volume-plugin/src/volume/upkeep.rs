@@ -9,10 +9,14 @@ use plugin_sdk::chain::chain;
 
 use super::error::VolumeError;
 use super::service::Service;
+use crate::name::VolumeName;
 use crate::pool::{Description, PoolName};
 
 /// How often each pool is looked at: writing a quarter of one takes longer.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How often the volumes that have a size are looked at.
+const LOOK_AT_LIMITS: Duration = Duration::from_secs(5);
 
 /// How long after a failure a pool is left alone.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -24,12 +28,28 @@ const ALARM: (u64, u64) = (80, 75);
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
     alarms: Mutex<BTreeMap<PoolName, String>>,
+    /// Of volumes that have nearly filled their size.
+    full: Mutex<BTreeMap<VolumeName, String>>,
 }
 
 impl Upkeep {
     /// What is to be told of `pool`.
     pub(super) fn alarm(&self, pool: &PoolName) -> Option<String> {
         self.alarms().get(pool).cloned()
+    }
+
+    /// What is to be told of the size of `volume`.
+    pub(super) fn fullness(&self, volume: &VolumeName) -> Option<String> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner).get(volume).cloned()
+    }
+
+    /// These volumes fill, and no others.
+    pub(super) fn fills(&self, now: BTreeMap<VolumeName, String>) {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        for (volume, alarm) in now.iter().filter(|(volume, _)| !full.contains_key(*volume)) {
+            tracing::warn!(%volume, alarm, "the volume fills");
+        }
+        *full = now;
     }
 
     /// Raises or ends the alarm of `pool`, and logs either.
@@ -72,8 +92,13 @@ impl Service {
     /// Looks after every pool, for ever.
     pub async fn keep_pools(self: Arc<Self>) {
         let mut failed = Failed::new();
+        let mut looked = Instant::now();
         loop {
             tokio::time::sleep(LOOK).await;
+            if looked.elapsed() >= LOOK_AT_LIMITS {
+                self.look_at_limits().await;
+                looked = Instant::now();
+            }
             for pool in self.pools.names().cloned().collect::<Vec<_>>() {
                 self.look_after(&pool, &mut failed).await;
             }

@@ -1,0 +1,145 @@
+//! Limits on a real file system of this kernel.
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+
+use super::*;
+use crate::pool::{Bounds, Captured, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool};
+use crate::scratch::Scratch;
+use crate::sys::{btrfs, mount, namespace};
+
+const MIB: u64 = 1 << 20;
+
+/// A pool for the calling thread alone, with a share `v` that is overwritten in place.
+struct Bench {
+    pool: ImagePool,
+    plan: ImagePlan,
+    /// Outlives what is mounted in it.
+    dir: Scratch,
+}
+
+fn name(text: &str) -> ShareName {
+    text.parse().unwrap()
+}
+
+fn at(size: u64) -> Limit {
+    Limit { size, uncounted: 0 }
+}
+
+fn bench() -> Bench {
+    namespace::isolate();
+    let dir = Scratch::new();
+    let bounds = Bounds { size: "768M".parse().unwrap(), limit: "768M".parse().unwrap() };
+    let image = dir.path().join("pool.img");
+    let plan = ImagePlan { image, mount_point: dir.path().join("mounted"), bounds };
+    let pool = ImagePool::open(&plan).unwrap();
+    let owner = Owner { uid: 999, gid: 999, mode: 0o700 };
+    let data = Directory { path: "data".to_owned(), owner, overwrite: Overwrite::InPlace };
+    pool.create(&name("v"), &[data]).unwrap();
+    Bench { pool, plan, dir }
+}
+
+impl Bench {
+    fn file(&self) -> PathBuf {
+        self.pool.locate(&name("v")).unwrap().join("data/file")
+    }
+
+    fn charge(&self) -> Charge {
+        btrfs::commit(&self.plan.mount_point).unwrap();
+        self.pool.charge(&name("v")).unwrap().unwrap()
+    }
+
+    fn snapshot(&self, new: &str) {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        self.pool.snapshot(&name("v"), &name(new), Captured::ReadOnly, deadline).unwrap();
+    }
+
+    /// The plugin starts again, and is told of the size as a start does.
+    fn restarted(self, size: u64) -> Self {
+        let Self { pool, plan, dir } = self;
+        drop(pool);
+        mount::detach(&plan.mount_point).unwrap();
+        let pool = ImagePool::open(&plan).unwrap();
+        pool.limit(&name("v"), Some(at(size))).unwrap();
+        Self { pool, plan, dir }
+    }
+}
+
+/// Writes `megabytes` to `path` from `at` on, in the pieces that PostgreSQL writes.
+fn write(path: &Path, at: u64, megabytes: u64) -> io::Result<()> {
+    let mut file = File::options().write(true).create(true).truncate(false).open(path)?;
+    file.seek(SeekFrom::Start(at * MIB))?;
+    for _ in 0..megabytes * 128 {
+        file.write_all(&[7; 8192])?;
+    }
+    file.sync_all()
+}
+
+#[test]
+fn a_share_holds_its_size_and_more_after_it_was_raised() {
+    let bench = bench();
+    bench.pool.limit(&name("v"), Some(at(100 * MIB))).unwrap();
+    write(&bench.file(), 0, 80).unwrap();
+    let error = write(&bench.file(), 80, 30).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+    assert!(bench.charge().charged <= 100 * MIB);
+    bench.pool.limit(&name("v"), Some(at(150 * MIB))).unwrap();
+    write(&bench.file(), 0, 110).unwrap();
+    bench.pool.limit(&name("v"), None).unwrap();
+    write(&bench.file(), 110, 60).unwrap();
+    assert_eq!(bench.charge().limit, None);
+}
+
+/// The trap: what is overwritten in place after a snapshot is charged a second time.
+#[test]
+fn a_share_that_is_nearly_full_is_overwritten_under_ten_snapshots() {
+    let size = 100 * MIB;
+    let mut bench = bench();
+    bench.pool.limit(&name("v"), Some(at(size))).unwrap();
+    write(&bench.file(), 0, 90).unwrap();
+    for round in 0..10 {
+        bench.snapshot(&format!("s{round}"));
+        // Also where nobody has told the size yet.
+        if round == 5 {
+            bench = bench.restarted(size);
+        }
+        write(&bench.file(), 0, if round % 5 == 0 { 90 } else { 8 }).unwrap();
+        bench.pool.limits.lower().unwrap();
+        write(&bench.file(), 0, 8).unwrap();
+    }
+    let before = bench.charge();
+    assert!(before.charged > 250 * MIB, "{before:?}");
+    // The limit comes back with what the snapshots give back.
+    for round in 0..10 {
+        bench.pool.delete(&name(&format!("s{round}"))).unwrap();
+    }
+    let begun = Instant::now();
+    while bench.charge().limit > Some(2 * size + 20 * MIB) {
+        assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", bench.charge());
+        bench.pool.limits.lower().unwrap();
+        write(&bench.file(), 0, 90).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(write(&bench.file(), 90, 150).is_err());
+}
+
+#[test]
+fn limits_survive_a_restart() {
+    let bench = bench();
+    bench.pool.limit(&name("v"), Some(at(80 * MIB))).unwrap();
+    let bench = bench.restarted(80 * MIB);
+    assert_eq!(bench.charge().limit, Some(80 * MIB));
+    assert!(write(&bench.file(), 0, 90).is_err());
+    // Deleting needs no room.
+    fs::remove_file(bench.file()).unwrap();
+    write(&bench.file(), 0, 70).unwrap();
+}
+
+#[test]
+fn nothing_is_counted_before_it_is_asked_for() {
+    let bench = bench();
+    write(&bench.file(), 0, 10).unwrap();
+    assert_eq!(bench.pool.charge(&name("v")).unwrap(), None);
+    bench.pool.limit(&name("v"), None).unwrap();
+    assert_eq!(bench.pool.charge(&name("v")).unwrap(), None);
+}

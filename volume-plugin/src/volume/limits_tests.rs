@@ -1,0 +1,127 @@
+//! Sizes from options to the pool, killed on the way, and what is held back of them.
+
+use std::sync::atomic::Ordering;
+
+use plugin_sdk::durable;
+
+use super::*;
+use crate::pool::Limit;
+use crate::volume::options::RawOptions;
+use crate::volume::testing::{World, apart, name};
+
+const MIB: u64 = 1 << 20;
+
+impl World {
+    async fn resized(&self, volume: &str, size: &str) -> Result<(), VolumeError> {
+        let set: RawOptions = [("size".to_owned(), size.to_owned())].into();
+        self.service.clone().change(name(volume), set, Vec::new()).await
+    }
+
+    /// What the pool was told of the volume `v`, in MiB.
+    fn told(&self) -> Option<u64> {
+        let limits = self.default.limits.lock().unwrap();
+        limits.get(&"v".parse().unwrap()).map(|limit: &Limit| limit.size / MIB)
+    }
+
+    async fn reserve(&self) -> serde_json::Value {
+        self.status("v").await.unwrap()["roles"]["data"]["reserve"]["released"].clone()
+    }
+}
+
+#[test]
+fn a_size_is_in_force_from_creation_on_and_after_a_start() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[("size", "160M")]).await.unwrap();
+        assert_eq!(world.told(), Some(150));
+        // The same again is the same volume, another size is another.
+        world.create("v", &[("size", "160M")]).await.unwrap();
+        let error = world.create("v", &[("size", "161M")]).await.unwrap_err();
+        assert!(error.to_string().contains("`size` is `160M`, not `161M`"), "{error}");
+        let world = world.restarted();
+        assert_eq!(world.told(), None);
+        world.service.clone().recover().await;
+        assert_eq!(world.told(), Some(150));
+        world.resized("v", "none").await.unwrap();
+        assert_eq!(world.told(), None);
+    });
+}
+
+#[test]
+fn a_pool_without_limits_refuses_them_by_name_and_nothing_is_made() {
+    apart(|| async {
+        let world = World::new();
+        let error = world.create("v", &[("pool", "wal"), ("size", "1G")]).await.unwrap_err();
+        assert_eq!(
+            chain(&error),
+            "option `size`: pool wal: it knows no limits: it is a directory of the host"
+        );
+        world.assert_empty();
+    });
+}
+
+#[test]
+fn what_a_volume_holds_is_the_least_that_it_may() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        let file = world.dir.path().join("default/v/data/file");
+        durable::write(&file, &vec![1; 130 << 20]).unwrap();
+        let error = world.resized("v", "128M").await.unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("`size`: `128M`") && said.contains("holds 130 MiB"), "{said}");
+        assert_eq!(world.told(), None);
+        // What was there before anything was counted is taken off.
+        world.resized("v", "160M").await.unwrap();
+        let limits = world.default.limits.lock().unwrap();
+        let told = limits[&"v".parse().unwrap()];
+        assert_eq!((told.size / MIB, told.uncounted / MIB), (150, 130));
+    });
+}
+
+#[test]
+fn what_is_held_back_is_lent_until_there_is_room_again() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        let release = |world: &World| world.service.clone().release_reserve(name("v"));
+        let error = release(&world).await.unwrap_err();
+        assert!(error.to_string().contains("has no size"), "{error}");
+        world.resized("v", "160M").await.unwrap();
+        assert_eq!(world.reserve().await, false);
+        world.default.charged.store(149 * MIB, Ordering::SeqCst);
+        world.service.look_at_limits().await;
+        let alarms = world.status("v").await.unwrap()["alarms"].to_string();
+        assert!(alarms.contains("data: 100 % of its size is in use"), "{alarms}");
+        release(&world).await.unwrap();
+        world.service.look_at_limits().await;
+        assert_eq!((world.reserve().await, world.told()), (true.into(), Some(160)));
+        let world = world.restarted();
+        world.service.clone().recover().await;
+        assert_eq!((world.reserve().await, world.told()), (true.into(), Some(160)));
+        world.default.charged.store(100 * MIB, Ordering::SeqCst);
+        world.service.look_at_limits().await;
+        assert_eq!((world.reserve().await, world.told()), (false.into(), Some(150)));
+        // So does a new size.
+        release(&world).await.unwrap();
+        world.resized("v", "320M").await.unwrap();
+        assert_eq!((world.reserve().await, world.told()), (false.into(), Some(300)));
+    });
+}
+
+/// Killed between the record and the pool: a start brings into force what the record says.
+#[test]
+fn a_resize_that_was_interrupted_is_finished() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[("size", "160M")]).await.unwrap();
+        world.default.fuse.0.store(1, Ordering::SeqCst);
+        assert!(matches!(world.resized("v", "320M").await, Err(VolumeError::Internal(_))));
+        assert_eq!(world.told(), Some(150));
+        let world = world.restarted();
+        world.service.clone().recover().await;
+        assert_eq!(world.told(), Some(300));
+        let shown = world.status("v").await.unwrap()["roles"]["data"]["limit"].clone();
+        assert_eq!(shown, 320 * MIB);
+    });
+}

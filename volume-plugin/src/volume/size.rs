@@ -1,0 +1,119 @@
+//! Limits on what roles may hold, as options give them.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::{Role, TablespaceName};
+use crate::pool::{self, Limit};
+
+/// The least that a role may be limited to: an empty cluster fits, with room to work.
+const LEAST: u64 = 128 << 20;
+
+/// The most that is held back of a limit.
+const RESERVE: u64 = 256 << 20;
+
+/// What a role may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Size(u64);
+
+/// A size that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("allowed are none and sizes from 128M on, such as 512M, 20G or 2T")]
+pub struct SizeError;
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        let bytes = pool::parse_bytes(text).filter(|bytes| (LEAST..1 << 60).contains(bytes));
+        bytes.map(Self).ok_or(SizeError)
+    }
+}
+
+impl Size {
+    /// In bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// What is held back of it, so that a server that has filled it can be helped: a sixteenth.
+    pub fn reserve(self) -> u64 {
+        RESERVE.min(self.0 / 16)
+    }
+
+    /// As an option gives it.
+    pub fn option(self) -> String {
+        format!("{}M", self.0 >> 20)
+    }
+}
+
+/// The sizes of a volume's roles; those without one hold as much as there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sizes {
+    /// Of all that lives with `data` and has no size of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Size>,
+    /// Of `wal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal: Option<Size>,
+    /// Of tablespaces.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tablespaces: BTreeMap<TablespaceName, Size>,
+    /// Bytes of `data` that were there before its pool counted what is written.
+    pub uncounted: u64,
+    /// Whether what is held back was released.
+    pub released: bool,
+}
+
+impl Sizes {
+    /// That of `role`.
+    pub fn of(&self, role: &Role) -> Option<Size> {
+        match role {
+            Role::Data => self.data,
+            Role::Wal => self.wal,
+            Role::Tablespace(name) => self.tablespaces.get(name).copied(),
+        }
+    }
+
+    /// What `role` can fill: its size, less what is held back.
+    pub fn to_fill(&self, role: &Role) -> Option<u64> {
+        let size = self.of(role)?;
+        Some(if self.released { size.bytes() } else { size.bytes() - size.reserve() })
+    }
+
+    /// What the share of `data` may hold, as its pool is told.
+    pub fn limit(&self) -> Option<Limit> {
+        Some(Limit { size: self.to_fill(&Role::Data)?, uncounted: self.uncounted })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_written() {
+        let size: Size = "20G".parse().unwrap();
+        assert_eq!((size.bytes(), size.option().parse()), (20 << 30, Ok(size)));
+        for text in ["", "127M", "20", "-1G", "1.5G", "99999999T", "none"] {
+            assert_eq!(text.parse::<Size>(), Err(SizeError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_sixteenth_is_held_back_until_it_is_released() {
+        let mut sizes = Sizes { data: Some("160M".parse().unwrap()), ..Sizes::default() };
+        assert_eq!(
+            (sizes.to_fill(&Role::Data), sizes.to_fill(&Role::Wal)),
+            (Some(150 << 20), None)
+        );
+        sizes.released = true;
+        assert_eq!(sizes.limit(), Some(Limit { size: 160 << 20, uncounted: 0 }));
+        let large: Size = "1T".parse().unwrap();
+        assert_eq!(large.reserve(), 256 << 20);
+    }
+}
