@@ -117,6 +117,21 @@ struct Tables {
     trash: BTreeMap<ShareName, Trashed>,
 }
 
+impl Tables {
+    /// A share that a volume has is no longer in the trash: a process was killed between the two
+    /// steps that take it out under another name.
+    fn forget_restored(&mut self, directory: &Path) -> Result<(), SysError> {
+        for entry in self.volumes.values() {
+            let Entry::Volume(record) = entry else { continue };
+            if let Some(over) = self.trash.remove(&record.share) {
+                let path = directory.join(trash::file_name(&record.share, over.stage));
+                durable::remove(&path).doing(|| format!("remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Catalog {
     /// Reads the catalog in `directory`, which is made if missing.
     pub fn load(directory: PathBuf) -> Result<Self, SysError> {
@@ -137,6 +152,7 @@ impl Catalog {
                 tables.trash.insert(share, Trashed { stage, record });
             }
         }
+        tables.forget_restored(&directory)?;
         Ok(Self { directory, tables: Mutex::new(tables) })
     }
 
@@ -195,15 +211,17 @@ impl Catalog {
         name: VolumeName,
     ) -> Result<(), CatalogError> {
         let from = self.directory.join(trash::file_name(&record.share, stage));
-        if record.name != name {
-            // Renamed while still in the trash: at no instant is the share two volumes'.
+        if record.name == name {
+            rename(&from, &self.path(&name))?;
+        } else {
+            // From here on what is in the trash is over, also for a process that comes after.
             record.name = name;
-            write(&from, &record)?;
-            let trashed = Trashed { stage, record: Ok(record.clone()) };
-            self.tables().trash.insert(record.share.clone(), trashed);
-            step("undelete.renamed")?;
+            write(&self.path(&record.name), &record)?;
+            drop(step("undelete.renamed"));
+            if let Err(error) = durable::remove(&from) {
+                tracing::warn!(record = %from.display(), %error, "a record that is over is left");
+            }
         }
-        rename(&from, &self.path(&record.name))?;
         let mut tables = self.tables();
         tables.trash.remove(&record.share);
         tables.volumes.insert(record.name.clone(), Entry::Volume(record));
