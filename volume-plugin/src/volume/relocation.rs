@@ -91,48 +91,34 @@ impl Service {
         if record.moving.is_some() {
             record = self.blocking(move |service| service.settle(record, &shares)).await?;
         }
-        if record.spec.wal_pool == to {
-            return self.at_rest(record).await;
+        let spec = &record.spec;
+        // What belongs there already may still be where initdb put it.
+        let from = if spec.wal_pool == to { spec.pool.clone() } else { spec.wal_pool.clone() };
+        if from == to || spec.layout == Layout::Split && spec.wal_pool == to {
+            return Ok(());
         }
-        self.pools
-            .get(&to)
-            .await
-            .map_err(|source| VolumeError::Pool { pool: to.clone(), source })?;
-        let from = record.spec.wal_pool.clone();
-        let directories = match record.spec.layout {
-            Layout::Split => vec![Role::Wal.path()],
-            Layout::Pgdata => record.wal_directories.clone(),
-        };
-        let moving = Moving::begin(directories, &from, &to);
-        let meant = Some(Box::new(moving.clone()));
+        let opened = self.pools.get(&to).await;
+        opened.map_err(|source| VolumeError::Pool { pool: to.clone(), source })?;
+        let meant = Some(Box::new(Moving::begin(Vec::new(), &from, &to)));
         let shares = self.shares(&Record { moving: meant, ..record.clone() }).await?;
-        let service = Arc::clone(&self);
-        let record = self
-            .blocking(move |service| {
-                service.refuse_if_used(&name, &shares)?;
-                let root = root_of(&record, &shares)?;
-                let clusters = cluster::find(&root).doing(|| format!("look through {name}"))?;
-                if let Some(reason) = clusters.iter().find_map(|found| cluster::unrest(&found.dir))
-                {
-                    return Err(VolumeError::Unmoved { name, reason });
-                }
-                // The idle view shows what is where now.
-                service.views.drop(&name)?;
-                service.mounts.clear(&name)?;
-                service.relocate(record, moving, &shares, None)
-            })
-            .await?;
-        service.at_rest(record).await
-    }
-
-    /// Moves what is still where initdb put it, of a volume whose WAL belongs elsewhere.
-    async fn at_rest(self: &Arc<Self>, record: Record) -> Result<(), VolumeError> {
-        let shares = self.shares(&record).await?;
         self.blocking(move |service| {
-            let Some(moving) = wanted(&record, &shares)? else { return Ok(()) };
-            service.refuse_if_used(&record.name, &shares)?;
-            service.views.drop(&record.name)?;
-            service.mounts.clear(&record.name)?;
+            service.refuse_if_used(&name, &shares)?;
+            let clusters = clusters(&record, &shares)?;
+            if let Some(reason) = clusters.iter().find_map(|found| cluster::unrest(&found.dir)) {
+                return Err(VolumeError::Unmoved { name, reason });
+            }
+            let directories = match record.spec.layout {
+                Layout::Split => vec![Role::Wal.path()],
+                Layout::Pgdata if from == record.spec.pool => in_root(&record, &clusters),
+                Layout::Pgdata => record.wal_directories.clone(),
+            };
+            if directories.is_empty() && record.spec.wal_pool == to {
+                return Ok(());
+            }
+            // The idle view shows what is where now.
+            service.views.drop(&name)?;
+            service.mounts.clear(&name)?;
+            let moving = Moving::begin(directories, &from, &to);
             service.relocate(record, moving, &shares, None).map(drop)
         })
         .await
@@ -295,26 +281,36 @@ fn wanted(record: &Record, shares: &[Share]) -> Result<Option<Moving>, VolumeErr
     if spec.layout == Layout::Split || spec.wal_pool == spec.pool {
         return Ok(None);
     }
-    let name = &record.name;
-    let root = root_of(record, shares)?;
-    let clusters = cluster::find(&root).doing(|| format!("look through {name}"))?;
-    let mut directories = Vec::new();
-    for Found { path, dir } in clusters {
-        // What has another name is no image's, and has no place in a record.
-        let Some(path) = path.join(PG_WAL).to_str().map(str::to_owned) else { continue };
-        let is_there = dir.metadata(Path::new(PG_WAL)).is_ok_and(|found| found.is_dir());
-        if record.wal_directories.contains(&path) || !is_there {
-            continue;
+    let mut clusters = clusters(record, shares)?;
+    clusters.retain(|found| {
+        if in_root(record, std::slice::from_ref(found)).is_empty() {
+            return false;
         }
-        match cluster::unrest(&dir) {
-            None => directories.push(path),
-            Some(reason) => {
-                tracing::info!(volume = %name, path, reason, "the WAL stays where it is for now");
-            }
+        let reason = cluster::unrest(&found.dir);
+        if let Some(reason) = &reason {
+            let path = found.path.display();
+            tracing::info!(volume = %record.name, %path, reason, "the WAL stays where it is for now");
         }
-    }
-    let moving = Moving::begin(directories, &spec.pool, &spec.wal_pool);
+        reason.is_none()
+    });
+    let moving = Moving::begin(in_root(record, &clusters), &spec.pool, &spec.wal_pool);
     Ok((!moving.directories.is_empty()).then_some(moving))
+}
+
+fn clusters(record: &Record, shares: &[Share]) -> Result<Vec<Found>, VolumeError> {
+    let root = root_of(record, shares)?;
+    Ok(cluster::find(&root).doing(|| format!("look through {}", record.name))?)
+}
+
+/// Where those of `clusters` have their WAL that initdb has put there.
+fn in_root(record: &Record, clusters: &[Found]) -> Vec<String> {
+    let path = |found: &Found| {
+        // What has another name is no image's, and has no place in a record.
+        let path = found.path.join(PG_WAL).to_str()?.to_owned();
+        let is_there = found.dir.metadata(Path::new(PG_WAL)).is_ok_and(|found| found.is_dir());
+        (is_there && !record.wal_directories.contains(&path)).then_some(path)
+    };
+    clusters.iter().filter_map(path).collect()
 }
 
 /// Removes the directory `path` of `top`, if it is empty, and those above it that are; tells whether
