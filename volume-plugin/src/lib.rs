@@ -15,4 +15,6 @@ pub mod postgres;
 mod scratch;
 pub mod settings;
 pub mod sys;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod untrusted;
 pub mod volume;

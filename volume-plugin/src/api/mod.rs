@@ -139,5 +139,14 @@ async fn hold_until_open(app: &Arc<App>) -> Result<Arc<Service>, Refusal> {
     }
 }
 
+/// Reads `body` as every call does.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_all(body: &[u8]) {
+    use plugin_sdk::wire::parse;
+    drop((parse::<CreateRequest>(body), parse::<NameRequest>(body), parse::<MountRequest>(body)));
+    drop((parse::<Nothing>(body), parse::<change::Set>(body), parse::<change::Move>(body)));
+    drop((parse::<trash::Undelete>(body), parse::<trash::Purge>(body)));
+}
+
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ pub mod loopdev;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
+#[cfg(test)]
+pub(crate) mod planting;
 pub mod process;
 pub mod quota;
 pub mod tool;
@@ -64,10 +66,4 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T, SysError> {
         self.map_err(|source| SysError { doing: doing(), source: source.into() })
     }
-}
-
-/// A FIFO at `path`.
-#[cfg(test)]
-pub(crate) fn test_fifo(path: &std::path::Path) {
-    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
 }

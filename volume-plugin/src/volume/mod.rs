@@ -7,6 +7,8 @@ pub mod catalog;
 mod elsewhere;
 pub mod error;
 mod holders;
+#[cfg(test)]
+mod hostile_tests;
 mod inspection;
 mod limits;
 pub mod mounts;

@@ -141,6 +141,12 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
+/// Reads the record of a volume's ids, whatever `bytes` are.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read(bytes: &[u8]) {
+    drop(record::decode::<Record>(KIND, VERSION, bytes));
+}
+
 /// Whether a volume is still mounted by anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {

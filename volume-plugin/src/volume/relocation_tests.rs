@@ -175,7 +175,7 @@ fn what_is_no_wal_stays_where_it_is_and_keeps_nobody_from_mounting() {
         durable::write(&outside.path().join("file"), b"precious").unwrap();
         let plants: [&dyn Fn(&Path); 4] = [
             &|wal| symlink(outside.path().join("file"), wal.join("0")).unwrap(),
-            &|wal| crate::sys::test_fifo(&wal.join("0")),
+            &|wal| crate::sys::planting::fifo(&wal.join("0")),
             &|wal| fs::File::create(wal.join("0")).unwrap().set_len(1 << 43).unwrap(),
             &|wal| durable::create_dir(&wal.join("a/b/c/d/e"), 0o700).unwrap(),
         ];

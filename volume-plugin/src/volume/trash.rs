@@ -119,7 +119,7 @@ pub(super) fn file_name(share: &ShareName, stage: Stage) -> String {
 }
 
 /// What the name of a file says; `None` for one that is not of the trash.
-pub(super) fn parse_file_name(file: &str) -> Option<(ShareName, Stage)> {
+pub(crate) fn parse_file_name(file: &str) -> Option<(ShareName, Stage)> {
     if let Some(share) = file.strip_suffix(PURGING) {
         return Some((share.parse().ok()?, Stage::Purging));
     }
