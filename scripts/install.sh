@@ -52,7 +52,7 @@ check_formats() {
     source=$(state_source "$1" 2>/dev/null) || source=$(jq -r '.mounts[0].source' "$packages/$1/config.json")
     # shellcheck disable=SC2016 # for awk
     newer=$({ echo "$known"
-        as_root find "$source/$1" -maxdepth 2 \( -name format -o -name '*.record' -o -name '*.trashed' -o -path '*/streams/*' \) \
+        as_root find "$source/$1" -maxdepth 2 \( -name format -o -name '*.record' -o -name '*.snapshot' -o -name '*.trashed' -o -path '*/streams/*' \) \
             -type f -exec awk 'FNR == 1 { print $1, $2, FILENAME }' {} + 2>/dev/null || :
         as_root find "$source/$1" -maxdepth 2 -name '*.cursor' -type f -exec grep -aoHE "$1-cursor [0-9]+" {} + 2>/dev/null |
             sed -E 's/^(.*):([^ :]+ [0-9]+)$/\2 \1/' || :

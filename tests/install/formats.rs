@@ -16,6 +16,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
+/// The format of volumes that the plugin writes, and the next.
+fn formats() -> (u32, u32) {
+    let known = pgvol::app::FORMATS.iter().find(|(kind, _)| *kind == "pgvol-volume");
+    let known = known.map_or(0, |(_, version)| *version);
+    (known, known + 1)
+}
+
 fn volume(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     on_bare(engine, || {
@@ -23,15 +30,18 @@ fn volume(stage: &Stage) -> Result<()> {
         engine.docker(&["volume", "create", "--driver", "pgvol", "appdb"])?;
         engine.docker(&["plugin", "disable", "--force", "pgvol"])?;
         let record = "/var/lib/pgvol/catalog/appdb.record";
-        engine.shell(&format!("sed -i.old '1s/^pgvol-volume 3 /pgvol-volume 4 /' {record}"))?;
+        let (known, newer) = formats();
+        let edit = format!("1s/^pgvol-volume {known} /pgvol-volume {newer} /");
+        engine.shell(&format!("sed -i.old '{edit}' {record}"))?;
         let written = engine.shell(&format!("cat {record}"))?;
         engine.docker(&["plugin", "enable", "pgvol"])?;
         let said = engine.refused(&["run", "--rm", "--volume=appdb:/pg", "base", "true"])?;
-        ensure!(said.contains("format 4 of the pgvol-volume record is newer than 3"), "{said}");
+        let told = format!("format {newer} of the pgvol-volume record is newer than {known}");
+        ensure!(said.contains(&told), "{said}");
         let said = engine.refused(&["volume", "rm", "appdb"])?;
-        ensure!(said.contains("newer than 2"), "{said}");
+        ensure!(said.contains(&format!("newer than {known}")), "{said}");
         let shown = engine.docker(&["volume", "inspect", "appdb"])?;
-        ensure!(shown.contains("newer than 2"), "{shown}");
+        ensure!(shown.contains(&format!("newer than {known}")), "{shown}");
         ensure!(engine.shell(&format!("cat {record}"))? == written, "the record is another");
         engine.docker(&["plugin", "disable", "--force", "pgvol"])?;
         engine.shell(&format!("mv {record}.old {record}"))?;
@@ -65,13 +75,18 @@ fn script(stage: &Stage) -> Result<()> {
         engine.docker(&["volume", "create", "--driver=pgvol", "appdb"])?;
         next_version(engine)?;
         let record = "/var/lib/pgvol/catalog/appdb.record";
-        engine.shell(&format!("sed -i '1s/^pgvol-volume 3 /pgvol-volume 4 /' {record}"))?;
+        let (known, newer) = formats();
+        let edit = |from: u32, to: u32| {
+            let edit = format!("1s/^pgvol-volume {from} /pgvol-volume {to} /");
+            engine.shell(&format!("sed -i '{edit}' {record}"))
+        };
+        edit(known, newer)?;
         let before = inspect(engine, "pgvol", "{{json .}}")?;
         let outcome = install(engine, "/var/lib/two", "")?;
         let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
-        ensure!(!outcome.success && said.contains(&format!("{record}: format 3")), "{said}");
+        ensure!(!outcome.success && said.contains(&format!("{record}: format {newer}")), "{said}");
         ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
-        engine.shell(&format!("sed -i '1s/^pgvol-volume 4 /pgvol-volume 3 /' {record}"))?;
+        edit(newer, known)?;
         // In the second of its places; the first is empty yet.
         let cursor = "/var/lib/pglog/sinks/0123.file.cursor";
         let written = "head -c 4096 /dev/zero; printf 'pglog-cursor 2 00000000\\n{}'";

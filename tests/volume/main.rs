@@ -16,6 +16,7 @@ mod pool;
 mod postgres;
 mod removal;
 mod sizes;
+mod snapshots;
 mod trash;
 
 const SMOKE: &[&str] = &[
@@ -28,6 +29,7 @@ const SMOKE: &[&str] = &[
     "live_restore::pgvol",
     "guard::beside_a_running_server",
     "trash_gives_back_a_cluster",
+    "snapshot_under_load_and_its_clone",
 ];
 
 /// What a scenario removes makes room for the next, but for those of `trash`.
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         guard::scenarios(),
         exclusive::scenarios(),
         trash::scenarios(),
+        snapshots::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }

@@ -39,6 +39,9 @@ fn malformed(stage: &Stage) -> Result<()> {
         ("mode=rwx", ["mode", "rwx", ""]),
         ("cow=maybe", ["cow", "maybe", "on"]),
         ("access=shared", ["access", "shared", "exclusive"]),
+        ("snapshot=now", ["snapshot", "now", "VOLUME@SNAPSHOT"]),
+        ("sanitize=off", ["sanitize", "off", "from"]),
+        ("from=../up", ["from", "../up", "VOLUME@SNAPSHOT"]),
         // A tablespace that the volume does not have.
         ("tablespace.cold.pool=default", ["tablespace.cold.pool", "cold", "tablespaces"]),
         ("label.=x", ["label.", "", ""]),
@@ -55,13 +58,11 @@ fn not_yet_built(stage: &Stage) -> Result<()> {
         "compress=zstd",
         "snapshot.schedule=0 * * * *",
         "snapshot.keep=daily=7",
-        "from=other",
-        "sanitize=on",
     ] {
         let key = option.split('=').next().unwrap_or(option);
         refused(stage, "bad", option, &[key, "not built yet"])?;
     }
-    refused(stage, "appdb@now", "snapshot=now", &["appdb@now", "not built yet"])
+    refused(stage, "appdb@now", "consistency=barrier", &["consistency=barrier", "not built yet"])
 }
 
 fn names(stage: &Stage) -> Result<()> {

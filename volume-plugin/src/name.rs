@@ -9,10 +9,14 @@ use serde::{Deserialize, Serialize};
 /// Longest name of a volume, in bytes.
 const LONGEST: usize = 128;
 
+/// Longest name of a snapshot, in bytes: with its volume's and what files add it is still a file name.
+const LONGEST_SNAPSHOT: usize = 64;
+
 /// Longest mount id taken; Docker's have 64.
 const LONGEST_ID: usize = 256;
 
-/// A volume's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}`, so always a file name and never hidden.
+/// The name of a volume, `[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}`, or of a snapshot, which is a volume too:
+/// `VOLUME@SNAPSHOT`. Always a file name and never hidden.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct VolumeName(String);
@@ -23,8 +27,11 @@ pub enum NameError {
     /// Nothing was said.
     #[error("the request names no volume")]
     Empty,
-    /// The name of a snapshot.
-    #[error("`{0}`: snapshots (VOLUME@SNAPSHOT) are not built yet")]
+    /// Not the name of a snapshot, although it has the sign of one.
+    #[error(
+        "`{0}` is no name of a snapshot: allowed is VOLUME@SNAPSHOT, each of letters, digits, `_`, \
+         `.` and `-`, the first a letter or digit, at most 128 and 64 of them"
+    )]
     Snapshot(String),
     /// Another character, or too many.
     #[error(
@@ -43,6 +50,23 @@ impl VolumeName {
         &self.0
     }
 
+    /// The volume: this one, or the one that this is a snapshot of.
+    #[must_use]
+    pub fn volume(&self) -> Self {
+        Self(self.0.split_once('@').map_or(self.as_str(), |(volume, _)| volume).to_owned())
+    }
+
+    /// Which snapshot of [`VolumeName::volume`] it is, if it is one.
+    pub fn snapshot(&self) -> Option<SnapshotName> {
+        self.0.split_once('@').map(|(_, snapshot)| SnapshotName(snapshot.to_owned()))
+    }
+
+    /// The name of a snapshot of this volume.
+    #[must_use]
+    pub fn at(&self, snapshot: &SnapshotName) -> Self {
+        Self(format!("{}@{snapshot}", self.volume()))
+    }
+
     /// Whether it is one of those that Docker makes up for a volume that nobody named: 64
     /// hexadecimal digits.
     pub fn is_anonymous(&self) -> bool {
@@ -55,14 +79,17 @@ impl FromStr for VolumeName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if is_plain(text) {
-            return Ok(Self(text.to_owned()));
-        }
         if text.is_empty() {
             return Err(NameError::Empty);
         }
         match text.split_once('@') {
-            Some((volume, _)) if is_plain(volume) => Err(NameError::Snapshot(shown(text))),
+            None if is_plain(text) => Ok(Self(text.to_owned())),
+            Some((volume, snapshot)) if is_plain(volume) => {
+                let snapshot: Result<SnapshotName, _> = snapshot.parse();
+                snapshot
+                    .map(|_| Self(text.to_owned()))
+                    .map_err(|_| NameError::Snapshot(shown(text)))
+            }
             _ => Err(NameError::Malformed(shown(text))),
         }
     }
@@ -88,8 +115,47 @@ impl fmt::Display for VolumeName {
     }
 }
 
+/// What a snapshot is called among those of its volume: `[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SnapshotName(String);
+
+impl FromStr for SnapshotName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if is_plain(text) && text.len() <= LONGEST_SNAPSHOT {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::Snapshot(shown(text)))
+        }
+    }
+}
+
+impl TryFrom<String> for SnapshotName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<SnapshotName> for String {
+    fn from(name: SnapshotName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for SnapshotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a volume's share is called in each pool, for as long as the volume lives, in the trash too:
-/// like the volume that it was made for, with a number where a share of that name is still there.
+/// like the volume that it was made for, with a number where a share of that name is still there. The
+/// share of a snapshot, `SHARE@SNAPSHOT`, has that of its volume in its name: whatever happens to the
+/// volume's name, trash included, its snapshots are its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ShareName(String);
@@ -100,12 +166,27 @@ impl ShareName {
         &self.0
     }
 
-    /// The names that a share of `volume` may have, the plainest first.
-    pub fn candidates(volume: &VolumeName) -> impl Iterator<Item = Self> {
-        let volume = volume.clone();
+    /// The names that a share of a volume, or of a snapshot, may have, the plainest first.
+    pub fn candidates(name: &VolumeName) -> impl Iterator<Item = Self> + use<> {
+        Self(name.0.clone()).numbered()
+    }
+
+    /// Likewise of the snapshot `name` of the volume with this share.
+    pub fn snapshot_candidates(&self, name: &SnapshotName) -> impl Iterator<Item = Self> + use<> {
+        Self(format!("{self}@{name}")).numbered()
+    }
+
+    /// The share of the volume that this is a snapshot's of, and which; `None` for a volume's.
+    pub fn snapshot(&self) -> Option<(Self, SnapshotName)> {
+        let (of, snapshot) = self.0.split_once('@')?;
+        let name = snapshot.split_once('~').map_or(snapshot, |(name, _)| name);
+        Some((Self(of.to_owned()), SnapshotName(name.to_owned())))
+    }
+
+    fn numbered(self) -> impl Iterator<Item = Self> {
         (0..=u32::MAX).map(move |number| match number {
-            0 => volume.clone().into(),
-            number => Self(format!("{volume}~{number}")),
+            0 => self.clone(),
+            number => Self(format!("{self}~{number}")),
         })
     }
 }
@@ -120,15 +201,29 @@ impl FromStr for ShareName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let Some((volume, number)) = text.split_once('~') else {
-            return Ok(text.parse::<VolumeName>()?.into());
+        let (volume, snapshot) = match text.split_once('@') {
+            None => (text, None),
+            Some((volume, snapshot)) => (volume, Some(snapshot)),
         };
-        let volume: VolumeName = volume.parse()?;
-        // Written in one way only, so that two names are never one directory.
-        match number.parse::<u32>() {
-            Ok(parsed) if parsed > 0 && parsed.to_string() == number => Ok(Self(text.to_owned())),
-            _ => Err(NameError::Malformed(format!("{volume}~{}", shown(number)))),
+        let plain: VolumeName = without_number(volume)?.parse()?;
+        match snapshot {
+            None => {}
+            Some(_) if plain.snapshot().is_some() => {
+                return Err(NameError::Snapshot(shown(text)));
+            }
+            Some(snapshot) => drop(without_number(snapshot)?.parse::<SnapshotName>()?),
         }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// `name` without the number of a share, which is written in one way only, so that two names are never
+/// one directory.
+fn without_number(name: &str) -> Result<&str, NameError> {
+    let Some((plain, number)) = name.split_once('~') else { return Ok(name) };
+    match number.parse::<u32>() {
+        Ok(parsed) if parsed > 0 && parsed.to_string() == number => Ok(plain),
+        _ => Err(NameError::Malformed(shown(name))),
     }
 }
 
@@ -194,12 +289,32 @@ mod tests {
     fn what_is_no_name_is_told_apart() {
         let error = |text: &str| text.parse::<VolumeName>().unwrap_err();
         assert_eq!(error(""), NameError::Empty);
-        assert!(matches!(error("appdb@nightly"), NameError::Snapshot(_)));
+        for text in
+            ["appdb@", "appdb@-a", "appdb@a@b", "appdb@a~1", &format!("a@{}", "x".repeat(65))]
+        {
+            assert!(matches!(error(text), NameError::Snapshot(_)), "{text}");
+        }
         for text in
             ["..", ".hidden", "a/b", "../x", "@s", "a b", "é", "-a", "a\0", &"x".repeat(129)]
         {
             assert!(matches!(error(text), NameError::Malformed(_)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_snapshot_is_named_after_its_volume() {
+        let name: VolumeName = "appdb@before-upgrade".parse().unwrap();
+        assert_eq!(name.volume().as_str(), "appdb");
+        assert_eq!(name.volume().at(&name.snapshot().unwrap()), name);
+        assert_eq!(name.volume().snapshot(), None);
+        let share: ShareName = "appdb~2".parse().unwrap();
+        let snapshot = "s1".parse().unwrap();
+        let spelt: Vec<_> = share.snapshot_candidates(&snapshot).take(2).collect();
+        for (candidate, text) in spelt.iter().zip(["appdb~2@s1", "appdb~2@s1~1"]) {
+            assert_eq!(candidate, &text.parse().unwrap());
+            assert_eq!(candidate.snapshot(), Some((share.clone(), snapshot.clone())));
+        }
+        assert_eq!(share.snapshot(), None);
     }
 
     #[test]
@@ -211,7 +326,22 @@ mod tests {
         for (share, text) in first.iter().zip(&spelt) {
             assert_eq!(&text.parse::<ShareName>().unwrap(), share);
         }
-        for text in ["", "~1", "a~", "a~0", "a~01", "a~+1", "a~1~1", "a~4294967296", "../a~1"] {
+        for text in [
+            "",
+            "~1",
+            "a~",
+            "a~0",
+            "a~01",
+            "a~+1",
+            "a~1~1",
+            "a~4294967296",
+            "../a~1",
+            "a@",
+            "a@s~0",
+            "a@s@t",
+            "a~0@s",
+            "@s",
+        ] {
             assert!(text.parse::<ShareName>().is_err(), "{text}");
         }
     }
@@ -245,7 +375,7 @@ mod tests {
         #[test]
         fn nothing_else_is_taken_and_nothing_panics(text in "\\PC{0,200}") {
             if let Ok(name) = text.parse::<VolumeName>() {
-                prop_assert!(name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)));
+                prop_assert!(name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-@".contains(&b)));
             }
         }
     }

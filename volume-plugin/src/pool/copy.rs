@@ -20,8 +20,8 @@ const STEP: u64 = 8 << 20;
 /// What of a tree is left out, by its path below the tree's root.
 pub type Except<'a> = dyn Fn(&Path) -> bool + 'a;
 
-/// Copies what is in `source`, but for what is `except`ed, into the empty directory `target`, which
-/// gets the owner and the mode of `source`, durably. `TimedOut` when that is not done at `deadline`.
+/// Copies what is in `source`, but for what is `except`ed, into the directory `target`, which may have
+/// directories that `source` has too, but none of its files. It gets the owner and the mode of `source`, durably. `TimedOut` when that is not done at `deadline`.
 pub fn tree(source: &Dir, target: &Dir, except: &Except, deadline: Instant) -> io::Result<()> {
     Copier { except, deadline }.directory(source, target, Path::new(""), DEEPEST)?;
     // One flush is quicker than one for each of many files.
@@ -82,7 +82,7 @@ impl Copier<'_> {
             }
             let below = source.open_dir(name)?;
             let made = name.to_str().ok_or(ErrorKind::InvalidFilename)?;
-            self.directory(&below, &target.make_dir(made)?, path, deeper - 1)
+            self.directory(&below, &target.ensure_dir(made)?, path, deeper - 1)
         } else if found.is_file() {
             one(source, name, target, name, self.deadline).map(drop)
         } else {

@@ -19,6 +19,12 @@ const MOST_DIRECTORIES: usize = 256;
 /// Names that are looked at in one directory.
 const MOST_NAMES: usize = 4096;
 
+/// Where a server looks for its WAL, below its cluster's directory.
+pub const WAL: &str = "pg_wal";
+
+/// The links to tablespaces, likewise.
+pub const TABLESPACES: &str = "pg_tblspc";
+
 /// A cluster's directory.
 #[derive(Debug)]
 pub struct Found {

@@ -19,6 +19,9 @@ pub const PATH: &str = "global/pg_control";
 /// Bytes read: more than any version uses.
 const LENGTH: usize = 512;
 
+/// The file's length, in every version.
+const WHOLE: usize = 8192;
+
 /// A running server may be writing while the file is read; it is read again that often.
 const READS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -57,6 +60,30 @@ pub struct Control {
     pub data_checksums: bool,
     /// The setting of this name.
     pub wal_level: &'static str,
+    /// What Status does not show.
+    #[serde(skip)]
+    pub details: Details,
+}
+
+/// What deciding whether a copy can be recovered takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Details {
+    /// [`Control::system_identifier`], as pages of the WAL carry it.
+    pub system_identifier: u64,
+    /// With the major version, the name of what a tablespace's directory holds.
+    pub catalog_version: u32,
+    /// How far the WAL has to reach at least, for a cluster that was recovering.
+    pub min_recovery_point: Lsn,
+    /// The setting, at the last checkpoint.
+    pub full_page_writes: bool,
+    /// Bytes in a segment of the WAL.
+    pub wal_segment_size: u32,
+    /// Bytes in a page of the WAL.
+    pub wal_block_size: u32,
+    /// Bytes in a page of the data.
+    pub block_size: u32,
+    /// Pages in a file of the data.
+    pub blocks_in_file: u32,
 }
 
 impl Control {
@@ -67,7 +94,7 @@ impl Control {
 }
 
 /// A position in the WAL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {
@@ -94,6 +121,24 @@ pub enum ControlError {
     /// Torn, or not a control file.
     #[error("the checksum of pg_control is wrong")]
     Checksum,
+}
+
+/// The bytes of the control file in the data directory `data`, read again until its checksum is right,
+/// and what they say. For a copy, which must not have a torn one.
+pub fn read_whole(data: &Dir) -> std::io::Result<(Vec<u8>, Control)> {
+    let mut error = ControlError::Short;
+    for _ in 0..READS * 20 {
+        let file = data.open_file(Path::new(PATH))?;
+        let mut bytes = vec![0; WHOLE];
+        let length = read_at_start(&file, &mut bytes)?;
+        bytes.truncate(length);
+        match parse(&bytes) {
+            Ok(control) => return Ok((bytes, control)),
+            Err(found) => error = found,
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(std::io::Error::other(error))
 }
 
 /// The cluster in the data directory `data`; `None` where there is none.
@@ -154,6 +199,16 @@ pub fn parse(bytes: &[u8]) -> Result<Control, ControlError> {
         redo: Lsn(u64_at(bytes, 40)?),
         data_checksums: u32_at(bytes, 252)? != 0,
         wal_level: wal_level(u32_at(bytes, 172)?),
+        details: Details {
+            system_identifier: u64_at(bytes, 0)?,
+            catalog_version: u32_at(bytes, 12)?,
+            min_recovery_point: Lsn(u64_at(bytes, 136)?),
+            full_page_writes: array_at::<1>(bytes, 56)? != [0],
+            block_size: u32_at(bytes, 216)?,
+            blocks_in_file: u32_at(bytes, 220)?,
+            wal_block_size: u32_at(bytes, 224)?,
+            wal_segment_size: u32_at(bytes, 228)?,
+        },
     })
 }
 

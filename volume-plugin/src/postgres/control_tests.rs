@@ -16,7 +16,12 @@ fn file(version: u32, catalog: u32) -> Vec<u8> {
     put(32, &0x1_0203_0405_u64.to_le_bytes());
     put(40, &0x1_0203_0000_u64.to_le_bytes());
     put(48, &3_u32.to_le_bytes());
+    put(56, &[1]);
+    put(136, &0x77_u64.to_le_bytes());
     put(172, &1_u32.to_le_bytes());
+    for (at, size) in [(216, 8192_u32), (220, 131_072), (224, 8192), (228, 1 << 24)] {
+        put(at, &size.to_le_bytes());
+    }
     put(252, &1_u32.to_le_bytes());
     let at = if version == 1800 { 292 } else { 288 };
     let checksum = crc32c::crc32c(&bytes[..at]);
@@ -45,6 +50,10 @@ fn files_of_real_clusters_are_read() {
         // A cluster that was shut down has nothing to redo; its first segment is number 1.
         assert_eq!(control.redo, control.checkpoint);
         assert_eq!(control.redo.0 >> 24, 1, "{}", control.redo);
+        let details = control.details;
+        assert!(control.is_shut_down() && details.full_page_writes);
+        assert_eq!((details.block_size, details.wal_block_size), (8192, 8192));
+        assert_eq!((details.wal_segment_size, details.blocks_in_file), (1 << 24, 131_072));
         // The upper half is the time of initdb.
         let identifier: u64 = control.system_identifier.parse().unwrap();
         assert_eq!(identifier >> 56, 0x6b, "{identifier:x}");
@@ -75,6 +84,16 @@ fn every_version_is_told_by_its_catalog() {
                 redo: Lsn(0x1_0203_0000),
                 data_checksums: true,
                 wal_level: "replica",
+                details: Details {
+                    system_identifier: 7_412_345_678_901_234_567,
+                    catalog_version: catalog,
+                    min_recovery_point: Lsn(0x77),
+                    full_page_writes: true,
+                    wal_segment_size: 1 << 24,
+                    wal_block_size: 8192,
+                    block_size: 8192,
+                    blocks_in_file: 131_072,
+                },
             }
         );
     }

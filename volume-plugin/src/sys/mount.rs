@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 const NOTHING: Option<&str> = None;
 
@@ -29,6 +30,22 @@ pub fn make_private(target: &Path) -> io::Result<()> {
 /// Mounts made at and below `target` reach other namespaces, as below the engine's directory.
 pub fn make_shared(target: &Path) -> io::Result<()> {
     Ok(mount(NOTHING, target, NOTHING, MsFlags::MS_SHARED | MsFlags::MS_REC, NOTHING)?)
+}
+
+/// Nothing can be written by way of the one mount at `target`, which stays as it is in all else.
+pub fn make_read_only(target: &Path) -> io::Result<()> {
+    let found = statvfs(target)?.flags();
+    let kept = [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    let kept = kept.into_iter().filter(|(shown, _)| found.contains(*shown));
+    let flags = kept.fold(MsFlags::MS_RDONLY, |flags, (_, flag)| flags | flag);
+    Ok(mount(NOTHING, target, NOTHING, flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND, NOTHING)?)
 }
 
 /// The one mount at `target` has no peers any more.

@@ -18,16 +18,22 @@ use serde::{Deserialize, Serialize};
 use super::relocation::Moving;
 use super::spec::VolumeSpec;
 use super::trash::{self, Stage, Trashed};
-use crate::name::{ShareName, VolumeName};
+use crate::name::{ShareName, SnapshotName, VolumeName};
+use crate::snapshot::{Origin, Taken};
 use crate::sys::{Doing, SysError, step};
 
 pub(crate) const KIND: &str = "pgvol-volume";
 
 /// 2: the name of the share, which need not be the volume's. 3: the layout `pgdata`, moves and sizes.
-pub(crate) const VERSION: u32 = 3;
+/// 4: snapshots and clones.
+pub(crate) const VERSION: u32 = 4;
 
-/// Ending of the records' file names; anything else in the directory is the trash's, or none.
+/// Ending of the names of volumes' records; anything else in the directory is the trash's, or none.
 const ENDING: &str = ".record";
+
+/// Ending of the names of snapshots' records, in front of which is the share: a snapshot belongs to its
+/// volume's share, and goes where that goes.
+const SNAPSHOT: &str = ".snapshot";
 
 /// How far a volume has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +64,24 @@ pub struct Record {
     pub wal_directories: Vec<String>,
     /// A move of the WAL that is not finished.
     pub moving: Option<Box<Moving>>,
+    /// How it was taken; of a snapshot that is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Box<Taken>>,
+    /// Where it comes from; of a clone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Box<Origin>>,
+}
+
+impl Record {
+    /// Whether it is a snapshot's.
+    pub fn is_snapshot(&self) -> bool {
+        self.share.snapshot().is_some()
+    }
+
+    /// Whether it is a snapshot that is kept whatever happens.
+    pub fn is_protected(&self) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.protected)
+    }
 }
 
 /// A record of any version.
@@ -73,19 +97,24 @@ struct Stored {
     #[serde(default)]
     wal_directories: Vec<String>,
     moving: Option<Box<Moving>>,
+    #[serde(default)]
+    taken: Option<Box<Taken>>,
+    #[serde(default)]
+    origin: Option<Box<Origin>>,
 }
 
 impl From<Stored> for Record {
     fn from(stored: Stored) -> Self {
-        let Stored { name, phase, created, share, spec, wal_directories, moving } = stored;
+        let Stored { name, phase, created, share, spec, wal_directories, moving, taken, origin } =
+            stored;
         let share = share.unwrap_or_else(|| name.clone().into());
-        Self { name, phase, created, share, spec, wal_directories, moving }
+        Self { name, phase, created, share, spec, wal_directories, moving, taken, origin }
     }
 }
 
 /// What the catalog has under a name.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "all but a few are volumes")]
+#[expect(clippy::large_enum_variant, reason = "nearly every entry is the large one")]
 pub enum Entry {
     /// A volume.
     Volume(Record),
@@ -114,6 +143,8 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 struct Tables {
     volumes: BTreeMap<VolumeName, Entry>,
+    /// Those of every volume that has a record, in the trash too.
+    snapshots: BTreeMap<ShareName, Entry>,
     trash: BTreeMap<ShareName, Trashed>,
 }
 
@@ -147,6 +178,10 @@ impl Catalog {
                 let entry = read(&found.path(), |record| record.name == name);
                 let entry = entry.map_or_else(Entry::Unreadable, Entry::Volume);
                 tables.volumes.insert(name, entry);
+            } else if let Some(share) = file.strip_suffix(SNAPSHOT).and_then(parse_snapshot) {
+                let entry = read(&found.path(), |record| record.share == share);
+                let entry = entry.map_or_else(Entry::Unreadable, Entry::Volume);
+                tables.snapshots.insert(share, entry);
             } else if let Some((share, stage)) = trash::parse_file_name(file) {
                 let record = read(&found.path(), |record| record.share == share);
                 tables.trash.insert(share, Trashed { stage, record });
@@ -156,15 +191,41 @@ impl Catalog {
         Ok(Self { directory, tables: Mutex::new(tables) })
     }
 
-    /// What there is under `name`.
+    /// What there is under `name`, be it a volume's or a snapshot's.
     pub fn get(&self, name: &VolumeName) -> Option<Entry> {
-        self.tables().volumes.get(name).cloned()
+        let tables = self.tables();
+        let Some(snapshot) = name.snapshot() else { return tables.volumes.get(name).cloned() };
+        let of = tables.share_of(&name.volume())?;
+        let (_, entry) = tables.snapshots_of(&of).find(|(found, _)| *found == snapshot)?;
+        Some(named(entry.clone(), name))
     }
 
-    /// All of them, by name.
+    /// All volumes and snapshots, by name; those of volumes in the trash are not among them.
     pub fn all(&self) -> Vec<(VolumeName, Entry)> {
         let tables = self.tables();
-        tables.volumes.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect()
+        let mut all = Vec::new();
+        for (name, entry) in &tables.volumes {
+            all.push((name.clone(), entry.clone()));
+            let of = share_of(name, entry);
+            all.extend(tables.snapshots_of(&of).map(|(snapshot, entry)| {
+                let name = name.at(&snapshot);
+                (name.clone(), named(entry.clone(), &name))
+            }));
+        }
+        all
+    }
+
+    /// The snapshots of the volume with this share, wherever it is, as they are called.
+    pub fn snapshots(&self, of: &ShareName) -> Vec<(SnapshotName, Entry)> {
+        let tables = self.tables();
+        tables.snapshots_of(of).map(|(name, entry)| (name, entry.clone())).collect()
+    }
+
+    /// The volume that has this share now.
+    pub fn volume_with(&self, share: &ShareName) -> Option<VolumeName> {
+        let tables = self.tables();
+        let has = |(name, entry): &(&VolumeName, &Entry)| share_of(name, entry) == *share;
+        tables.volumes.iter().find(has).map(|(name, _)| name.clone())
     }
 
     /// All of the trash, by share.
@@ -179,25 +240,35 @@ impl Catalog {
         let tables = self.tables();
         let taken = |share: &ShareName| {
             let of = |entry: &Entry| matches!(entry, Entry::Volume(has) if has.share == *share);
-            tables.trash.contains_key(share) || tables.volumes.values().any(of)
+            let snapshot_of =
+                |found: &ShareName| found.snapshot().is_some_and(|(of, _)| of == *share);
+            tables.trash.keys().any(|found| found == share || snapshot_of(found))
+                || tables.snapshots.keys().any(|found| found == share || snapshot_of(found))
+                || tables.volumes.values().any(of)
         };
-        let free = ShareName::candidates(name).find(|share| !taken(share));
+        let snapshot = name.snapshot().and_then(|snapshot| {
+            Some(tables.share_of(&name.volume())?.snapshot_candidates(&snapshot))
+        });
+        let free = match snapshot {
+            Some(mut candidates) => candidates.find(|share| !taken(share)),
+            None => ShareName::candidates(name).find(|share| !taken(share)),
+        };
         free.unwrap_or_else(|| name.clone().into())
     }
 
     /// Writes `record` durably, then takes it as the truth.
     pub fn put(&self, record: Record) -> Result<(), CatalogError> {
-        write(&self.path(&record.name), &record)?;
-        self.tables().volumes.insert(record.name.clone(), Entry::Volume(record));
+        write(&self.path(&record), &record)?;
+        self.tables().insert(record);
         Ok(())
     }
 
     /// Moves the volume of `record` into the trash, durably. Needs no space.
     pub fn discard(&self, record: Record, stage: Stage) -> Result<(), CatalogError> {
         let to = self.directory.join(trash::file_name(&record.share, stage));
-        rename(&self.path(&record.name), &to)?;
+        rename(&self.path(&record), &to)?;
         let mut tables = self.tables();
-        tables.volumes.remove(&record.name);
+        tables.remove(&record);
         tables.trash.insert(record.share.clone(), Trashed { stage, record: Ok(record) });
         Ok(())
     }
@@ -212,11 +283,11 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let from = self.directory.join(trash::file_name(&record.share, stage));
         if record.name == name {
-            rename(&from, &self.path(&name))?;
+            rename(&from, &self.path(&record))?;
         } else {
             // From here on what is in the trash is over, also for a process that comes after.
             record.name = name;
-            write(&self.path(&record.name), &record)?;
+            write(&self.path(&record), &record)?;
             drop(step("undelete.renamed"));
             if let Err(error) = durable::remove(&from) {
                 tracing::warn!(record = %from.display(), %error, "a record that is over is left");
@@ -224,7 +295,7 @@ impl Catalog {
         }
         let mut tables = self.tables();
         tables.trash.remove(&record.share);
-        tables.volumes.insert(record.name.clone(), Entry::Volume(record));
+        tables.insert(record);
         Ok(())
     }
 
@@ -246,22 +317,82 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes the record of `name` durably, then forgets it.
-    pub fn forget(&self, name: &VolumeName) -> Result<(), CatalogError> {
-        let path = self.path(name);
+    /// Removes `record` durably, then forgets it.
+    pub fn forget(&self, record: &Record) -> Result<(), CatalogError> {
+        let path = self.path(record);
         durable::remove(&path).doing(|| format!("remove {}", path.display()))?;
-        self.tables().volumes.remove(name);
+        self.tables().remove(record);
         Ok(())
     }
 
-    fn path(&self, name: &VolumeName) -> PathBuf {
-        self.directory.join(format!("{name}{ENDING}"))
+    fn path(&self, record: &Record) -> PathBuf {
+        self.directory.join(if record.is_snapshot() {
+            format!("{}{SNAPSHOT}", record.share)
+        } else {
+            format!("{}{ENDING}", record.name)
+        })
     }
 
     /// Held only for an access to memory, which leaves no half-done change to a panic.
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Tables {
+    fn share_of(&self, volume: &VolumeName) -> Option<ShareName> {
+        self.volumes.get(volume).map(|entry| share_of(volume, entry))
+    }
+
+    fn snapshots_of<'a>(
+        &'a self,
+        of: &'a ShareName,
+    ) -> impl Iterator<Item = (SnapshotName, &'a Entry)> + 'a {
+        // Every share that begins so is this one's or its snapshots', or a longer name's.
+        let begins = |share: &&ShareName| share.as_str().starts_with(of.as_str());
+        self.snapshots.range(of..).take_while(move |(share, _)| begins(share)).filter_map(
+            |(share, entry)| {
+                let (volume, name) = share.snapshot()?;
+                (volume == *of).then_some((name, entry))
+            },
+        )
+    }
+
+    fn insert(&mut self, record: Record) {
+        if record.is_snapshot() {
+            self.snapshots.insert(record.share.clone(), Entry::Volume(record));
+        } else {
+            self.volumes.insert(record.name.clone(), Entry::Volume(record));
+        }
+    }
+
+    fn remove(&mut self, record: &Record) {
+        if record.is_snapshot() {
+            self.snapshots.remove(&record.share);
+        } else {
+            self.volumes.remove(&record.name);
+        }
+    }
+}
+
+/// The share of a volume; of one whose record cannot be read the one that it most likely has.
+fn share_of(name: &VolumeName, entry: &Entry) -> ShareName {
+    match entry {
+        Entry::Volume(record) => record.share.clone(),
+        Entry::Unreadable(_) => name.clone().into(),
+    }
+}
+
+/// A snapshot under the name that its volume has now.
+fn named(entry: Entry, name: &VolumeName) -> Entry {
+    match entry {
+        Entry::Volume(record) => Entry::Volume(Record { name: name.clone(), ..record }),
+        unreadable @ Entry::Unreadable(_) => unreadable,
+    }
+}
+
+fn parse_snapshot(file: &str) -> Option<ShareName> {
+    file.parse().ok().filter(|share: &ShareName| share.snapshot().is_some())
 }
 
 fn write(path: &Path, record: &Record) -> Result<(), CatalogError> {

@@ -17,6 +17,8 @@ fn record(name: &str, phase: Phase, label: &str) -> Record {
         spec: options::parse(&raw, &pools, Layout::Split).unwrap(),
         wal_directories: Vec::new(),
         moving: None,
+        taken: None,
+        origin: None,
     }
 }
 
@@ -45,7 +47,7 @@ fn what_is_put_is_there_after_a_restart() {
     catalog.put(record("a", Phase::Creating, "1")).unwrap();
     catalog.put(record("a", Phase::Ready, "1")).unwrap();
     catalog.put(record("b", Phase::Ready, "2")).unwrap();
-    catalog.forget(&"b".parse().unwrap()).unwrap();
+    catalog.forget(&record("b", Phase::Ready, "2")).unwrap();
     let again = Catalog::load(dir.path().join("catalog")).unwrap();
     assert_eq!(whole(&again, "a"), record("a", Phase::Ready, "1"));
     assert_eq!(again.all().len(), 1);

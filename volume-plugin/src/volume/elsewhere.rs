@@ -9,9 +9,9 @@ use crate::sys::{Doing, SysError};
 
 /// Something outside that has a volume mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) pid: u32,
-    pub(super) point: PathBuf,
+pub(crate) struct User {
+    pub(crate) pid: u32,
+    pub(crate) point: PathBuf,
 }
 
 /// The views as the engine's mount namespace and others see them.

@@ -7,6 +7,7 @@ use super::options::OptionError;
 use super::trash::Target;
 use crate::name::{ShareName, VolumeName};
 use crate::pool::{PoolError, PoolName};
+use crate::snapshot::SnapshotError;
 use crate::sys::SysError;
 
 /// Why an operation was not done.
@@ -90,9 +91,33 @@ pub enum VolumeError {
     /// Nothing is held back of a volume without a size.
     #[error("volume {0} has no size: nothing of it is held back")]
     Unlimited(VolumeName),
+    /// A name of the wrong kind.
+    #[error(
+        "`{0}` is no name for it: volumes are not called like snapshots, and a snapshot keeps its own"
+    )]
+    Unfit(VolumeName),
     /// Nothing is created while settings are wrong.
     #[error("nothing is created until the plugin's settings are right: {0}")]
     Settings(String),
+    /// A snapshot of it is in the way.
+    #[error("volume {name} has snapshots that keep it: {}", kept.join(", "))]
+    Snapshots {
+        /// The volume.
+        name: VolumeName,
+        /// Its snapshots, each with why.
+        kept: Vec<String>,
+    },
+    /// It is to be kept.
+    #[error(
+        "snapshot {0} is protected: take that away by `docker pgvol snapshot protect --off {0}`"
+    )]
+    Protected(VolumeName),
+    /// A snapshot whose volume is not there.
+    #[error("snapshot {0} goes with its volume, which is not there: take that out of the trash")]
+    Widowed(VolumeName),
+    /// No copy was made.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The options are refused.
     #[error(transparent)]
     Options(#[from] OptionError),

@@ -40,7 +40,7 @@ impl Service {
     }
 
     /// Somebody who shows one of `shares` other than as a copy of the view of `name`.
-    pub(super) fn a_user(
+    pub(crate) fn a_user(
         &self,
         name: &VolumeName,
         shares: &[Share],

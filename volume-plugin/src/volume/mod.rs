@@ -1,9 +1,10 @@
 //! Volumes: what they are called, what they consist of, what is known of them, and what happens
 //! to them.
 //!
-//! Absent for now: snapshots, clones.
+//! Copies of volumes are in `snapshot`.
 
 pub mod catalog;
+pub(crate) mod copies;
 mod elsewhere;
 pub mod error;
 mod holders;
@@ -20,7 +21,7 @@ mod recovery;
 mod relocation;
 mod removal;
 pub mod service;
-mod share;
+pub(crate) mod share;
 pub mod size;
 pub mod space;
 pub mod spec;

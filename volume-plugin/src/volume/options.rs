@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::size::{SizeError, Sizes};
+use super::size::{Size, SizeError, Sizes};
 use super::spec::{Access, Layout, LayoutError, TablespaceName, VolumeSpec};
+use crate::name::VolumeName;
 use crate::pool::{Overwrite, Owner, PoolName};
 
 /// Docker's map, in the order of its keys.
@@ -19,19 +20,11 @@ const NO_TABLESPACES: &str = "with layout=pgdata the root is empty and becomes P
 
 /// What an unknown key is answered with.
 const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, size, uid, gid, \
-                     mode, cow, access, label.KEY";
+                     mode, cow, access, label.KEY; of a snapshot snapshot, consistency; of a clone \
+                     from, sanitize";
 
 /// Options of the product that this version cannot honour.
-const NOT_BUILT: [&str; 8] = [
-    "wal.size",
-    "compress",
-    "snapshot",
-    "snapshot.schedule",
-    "snapshot.keep",
-    "consistency",
-    "from",
-    "sanitize",
-];
+const NOT_BUILT: [&str; 4] = ["wal.size", "compress", "snapshot.schedule", "snapshot.keep"];
 
 /// Why options are refused; each names the key, the value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +38,17 @@ pub enum OptionError {
     /// An option that a volume keeps.
     #[error("option `{0}` cannot be changed; allowed are access, size and label.KEY")]
     Fixed(String),
+    /// Nobody has taken a snapshot of this name.
+    #[error("there is no snapshot {0}; the option `snapshot=now` takes it")]
+    NoSnapshot(VolumeName),
+    /// An option that snapshots do not have.
+    #[error("a snapshot has no option `{0}`; allowed are snapshot=now, consistency and label.KEY")]
+    NotOfSnapshot(String),
+    /// An option that clones do not have.
+    #[error(
+        "a clone has no option `{0}`; beside from allowed are sanitize, access, size and label.KEY"
+    )]
+    NotOfClone(String),
     /// A bad value.
     #[error("option `{key}`: `{value}` is not allowed: {allowed}")]
     Value {
@@ -90,7 +94,7 @@ pub fn parse(
         overwrite: options.overwrite()?,
         access: options.access()?,
         sizes: options.sizes()?,
-        labels: options.labels()?,
+        labels: labels(raw)?,
         pool,
     };
     Ok(spec)
@@ -185,6 +189,14 @@ impl Options<'_> {
         if NOT_BUILT.contains(&key) {
             return Err(OptionError::NotBuilt(key.to_owned()));
         }
+        let value = || self.get(key).unwrap_or_default();
+        match key {
+            "snapshot" | "consistency" => {
+                return Err(bad(key, value(), "it goes with a name VOLUME@SNAPSHOT"));
+            }
+            "sanitize" => return Err(bad(key, value(), "it goes with the option from")),
+            _ => {}
+        }
         if let Some(rest) = key.strip_prefix("tablespace.") {
             let (name, field) = rest.rsplit_once('.').ok_or_else(unknown)?;
             return match field {
@@ -197,7 +209,7 @@ impl Options<'_> {
                 _ => Err(unknown()),
             };
         }
-        let known = [
+        const KEYS: [&str; 10] = [
             "layout",
             "pool",
             "wal.pool",
@@ -209,8 +221,7 @@ impl Options<'_> {
             "cow",
             "access",
         ];
-        let label = key.strip_prefix("label.").is_some_and(|rest| !rest.is_empty());
-        if known.contains(&key) || label { Ok(()) } else { Err(unknown()) }
+        if KEYS.contains(&key) || is_label(key) { Ok(()) } else { Err(unknown()) }
     }
 
     fn layout(&self) -> Result<Layout, OptionError> {
@@ -290,32 +301,41 @@ impl Options<'_> {
     }
 
     fn sizes(&self) -> Result<Sizes, OptionError> {
-        let data = match self.get("size") {
-            None | Some("none") => None,
-            Some(value) => {
-                Some(value.parse().map_err(|why: SizeError| bad("size", value, &why.to_string()))?)
-            }
-        };
+        let data = self.get("size").map(size).transpose()?.flatten();
         Ok(Sizes { data, ..Sizes::default() })
-    }
-
-    fn labels(&self) -> Result<BTreeMap<String, String>, OptionError> {
-        let mut labels = BTreeMap::new();
-        for (key, value) in self.raw {
-            if value.len() > LONGEST_LABEL {
-                let start: String = value.chars().take(16).collect();
-                let allowed = format!("allowed are {LONGEST_LABEL} bytes");
-                return Err(bad(key, &format!("{start}..."), &allowed));
-            }
-            if let Some(label) = key.strip_prefix("label.") {
-                labels.insert(label.to_owned(), value.clone());
-            }
-        }
-        Ok(labels)
     }
 }
 
-fn bad(key: &str, value: &str, allowed: &str) -> OptionError {
+/// What `value`, of the option `size`, says that a volume may hold.
+pub(crate) fn size(value: &str) -> Result<Option<Size>, OptionError> {
+    if value == "none" {
+        return Ok(None);
+    }
+    value.parse().map(Some).map_err(|why: SizeError| bad("size", value, &why.to_string()))
+}
+
+/// Whether `key` is that of a label.
+pub(crate) fn is_label(key: &str) -> bool {
+    key.strip_prefix("label.").is_some_and(|rest| !rest.is_empty())
+}
+
+/// The labels among the options, none of which is too long.
+pub(crate) fn labels(raw: &RawOptions) -> Result<BTreeMap<String, String>, OptionError> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in raw {
+        if value.len() > LONGEST_LABEL {
+            let start: String = value.chars().take(16).collect();
+            let allowed = format!("allowed are {LONGEST_LABEL} bytes");
+            return Err(bad(key, &format!("{start}..."), &allowed));
+        }
+        if let Some(label) = key.strip_prefix("label.") {
+            labels.insert(label.to_owned(), value.clone());
+        }
+    }
+    Ok(labels)
+}
+
+pub(crate) fn bad(key: &str, value: &str, allowed: &str) -> OptionError {
     OptionError::Value { key: key.to_owned(), value: value.to_owned(), allowed: allowed.to_owned() }
 }
 

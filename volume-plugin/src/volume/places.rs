@@ -1,15 +1,17 @@
 //! Where the roles of a volume are now.
 
+use std::path::PathBuf;
+
 use super::catalog::Record;
 use super::spec::{Layout, Role};
 use crate::pool::{Directory, PoolName};
 
 /// The directory of the WAL in a cluster's.
-pub(super) const PG_WAL: &str = "pg_wal";
+pub(super) const PG_WAL: &str = crate::postgres::cluster::WAL;
 
 impl Record {
     /// Every role with the pool that it lives in now and its directory below the root.
-    pub(super) fn places(&self) -> Vec<(Role, PoolName, String)> {
+    pub(crate) fn places(&self) -> Vec<(Role, PoolName, String)> {
         let Self { spec, wal_directories, .. } = self;
         if spec.layout == Layout::Split {
             let roles = spec.roles().into_iter();
@@ -24,8 +26,16 @@ impl Record {
         places
     }
 
+    /// The directory below the root that clusters are in, or are.
+    pub(crate) fn data(&self) -> PathBuf {
+        match self.spec.layout {
+            Layout::Split => Role::Data.path().into(),
+            Layout::Pgdata => PathBuf::new(),
+        }
+    }
+
     /// Directories of other pools than the root's, to be bound onto it.
-    pub(super) fn elsewhere(&self) -> impl Iterator<Item = (String, PoolName)> {
+    pub(crate) fn elsewhere(&self) -> impl Iterator<Item = (String, PoolName)> {
         let places = self.places().into_iter().map(|(_, pool, path)| (path, pool));
         places.filter(|(_, pool)| *pool != self.spec.pool)
     }

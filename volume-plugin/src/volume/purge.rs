@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
-use super::catalog::Record;
+use super::catalog::{Entry, Record};
 use super::error::VolumeError;
 use super::removal::{self, Kept};
 use super::service::Service;
@@ -161,7 +161,7 @@ impl Service {
     /// Purges the oldest volume of the trash that takes space in `pool`, for somebody who found
     /// it full; tells whether there is more room now. Deleting what gives nothing back ends it:
     /// then something else is wrong, and the rest of the trash would be lost for nothing.
-    pub(super) async fn make_room(self: &Arc<Self>, pool: &PoolName) -> bool {
+    pub(crate) async fn make_room(self: &Arc<Self>, pool: &PoolName) -> bool {
         let Some(Space { free: before, .. }) = self.space(pool).await else { return false };
         if self.tend(pool).await.is_ok_and(|grown| grown) {
             return true;
@@ -306,6 +306,7 @@ impl Service {
         let _deleting = self.purger.deleting.lock().await;
         // Somebody may have done it meanwhile.
         let Some(record) = self.purging(share) else { return Ok(()) };
+        self.purge_snapshots(&record).await?;
         let shares = self.shares(&record).await?;
         self.blocking(move |service| {
             removal::delete(&shares)?;
@@ -315,6 +316,46 @@ impl Service {
             Ok(())
         })
         .await
+    }
+
+    /// Deletes the snapshots of a volume that is being deleted, those among the trash too: nobody could
+    /// have them back, and the next volume to get the share's name would be taken for theirs.
+    async fn purge_snapshots(self: &Arc<Self>, of: &Record) -> Result<(), VolumeError> {
+        let mut going = Vec::new();
+        for (_, entry) in self.catalog.snapshots(&of.share) {
+            let Entry::Volume(record) = entry else { continue };
+            going.push((self.shares(&record).await?, record, None));
+        }
+        for (share, trashed) in self.catalog.trash() {
+            let is_its = share.snapshot().is_some_and(|(found, _)| found == of.share);
+            if let Ok(record) = trashed.record
+                && is_its
+            {
+                going.push((self.shares(&record).await?, record, Some(trashed.stage)));
+            }
+        }
+        self.blocking(move |service| {
+            for (shares, record, stage) in going {
+                removal::delete(&shares)?;
+                match stage {
+                    None => service.catalog.forget(&record)?,
+                    Some(Stage::Purging) => service.catalog.end_purge(&record.share)?,
+                    Some(stage) => {
+                        service.catalog.begin_purge(record.clone(), stage)?;
+                        service.catalog.end_purge(&record.share)?;
+                    }
+                }
+                step("purge.snapshot-gone")?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether `pool`, a file system of its own, fills.
+    pub(crate) async fn is_pool_short(self: &Arc<Self>, pool: &PoolName) -> bool {
+        let described = self.describe(pool).await;
+        described.is_some_and(|found| found.is_alone() && is_short(found.space))
     }
 
     fn purging(&self, share: &ShareName) -> Option<Record> {

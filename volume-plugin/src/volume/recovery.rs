@@ -58,7 +58,10 @@ impl Service {
         for name in self.blocking(|service| Ok(service.used()?)).await? {
             let _turn = self.turn(&name).await;
             self.blocking(move |service| {
-                if let Some((root, spec)) = service.root_of(&name) {
+                // No server runs on a snapshot.
+                if name.snapshot().is_none()
+                    && let Some((root, spec)) = service.root_of(&name)
+                {
                     service.guard.watch(&name, root, spec.without_clusters());
                 }
                 Ok(())

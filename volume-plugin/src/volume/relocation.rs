@@ -237,7 +237,7 @@ impl Service {
     }
 
     /// Finishes or undoes a move that was interrupted.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         &self,
         mut record: Record,
         shares: &[Share],

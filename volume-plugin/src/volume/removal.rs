@@ -5,6 +5,9 @@
 //! nobody named go past the trash, as everything does where nothing is to be kept: their record
 //! is renamed to say that the shares are to be deleted. Deleting itself is `purge`'s, behind
 //! the answer: a tree of many files takes longer than Docker waits.
+//!
+//! The snapshots of a volume go with it and come back with it: their records stay where they are, and
+//! count only while the volume has its own.
 
 use std::sync::Arc;
 
@@ -34,10 +37,20 @@ impl Service {
     }
 
     async fn discard(self: &Arc<Self>, record: Record) -> Result<(), VolumeError> {
+        if record.is_protected() {
+            return Err(VolumeError::Protected(record.name));
+        }
         let shares = self.shares(&record).await?;
+        let snapshots = self.snapshots_to_go(&record).await?;
         self.blocking(move |service| {
             let name = record.name.clone();
             service.refuse_if_used(&name, &shares)?;
+            service.refuse_if_kept(&name, &snapshots)?;
+            for (snapshot, _) in &snapshots {
+                service.views.drop(snapshot)?;
+                service.mounts.clear(snapshot)?;
+                service.inspector.forget(snapshot);
+            }
             service.views.drop(&name)?;
             step("remove.view-gone")?;
             service.mounts.clear(&name)?;
@@ -63,6 +76,59 @@ impl Service {
         Ok(())
     }
 
+    /// The snapshots that go with the volume of `record`; half-made ones are cleared away.
+    async fn snapshots_to_go(
+        self: &Arc<Self>,
+        record: &Record,
+    ) -> Result<Vec<(VolumeName, Going)>, VolumeError> {
+        let mut going = Vec::new();
+        if record.is_snapshot() {
+            return Ok(going);
+        }
+        for (snapshot, entry) in self.catalog.snapshots(&record.share) {
+            let name = record.name.at(&snapshot);
+            match entry {
+                Entry::Unreadable(_) => going.push((name, Going::Unreadable)),
+                Entry::Volume(found) if found.phase == Phase::Creating => {
+                    self.clear_away(found).await?;
+                }
+                Entry::Volume(found) if found.is_protected() => {
+                    going.push((name, Going::Protected));
+                }
+                Entry::Volume(found) => {
+                    going.push((name, Going::With(self.shares(&found).await?)));
+                }
+            }
+        }
+        Ok(going)
+    }
+
+    /// Refuses to remove the volume `name` while one of its snapshots must stay.
+    fn refuse_if_kept(
+        &self,
+        name: &VolumeName,
+        snapshots: &[(VolumeName, Going)],
+    ) -> Result<(), VolumeError> {
+        let mut kept = Vec::new();
+        for (snapshot, going) in snapshots {
+            match going {
+                Going::Protected => kept.push(format!("{snapshot} is protected")),
+                Going::Unreadable => {
+                    kept.push(format!("{snapshot} has a record that cannot be read"));
+                }
+                Going::With(shares) => {
+                    if let Some(user) = self.a_user(snapshot, shares)? {
+                        kept.push(format!("{snapshot} is mounted by process {}", user.pid));
+                    }
+                }
+            }
+        }
+        if kept.is_empty() {
+            return Ok(());
+        }
+        Err(VolumeError::Snapshots { name: name.clone(), kept })
+    }
+
     /// Takes a volume out of the trash, the last removed where `target` names several, and tells
     /// what it is called now: `name`, or as before.
     pub async fn undelete(
@@ -72,7 +138,7 @@ impl Service {
     ) -> Result<VolumeName, VolumeError> {
         let mut found = self.kept(&target);
         let last = found.pop().ok_or_else(|| VolumeError::NotInTrash(target.clone()))?.record;
-        let name = name.unwrap_or(last.name);
+        let name = self.name_of_restored(&last, name)?;
         let _turn = self.turn(&name).await;
         match self.catalog.get(&name) {
             None => {}
@@ -102,6 +168,26 @@ impl Service {
         Ok(name)
     }
 
+    /// What `record` is to be called, out of the trash: `asked`, or as before.
+    fn name_of_restored(
+        &self,
+        record: &Record,
+        asked: Option<VolumeName>,
+    ) -> Result<VolumeName, VolumeError> {
+        let Some((of, snapshot)) = record.share.snapshot() else {
+            let name = asked.unwrap_or_else(|| record.name.clone());
+            let fits = name.snapshot().is_none();
+            return if fits { Ok(name) } else { Err(VolumeError::Unfit(name)) };
+        };
+        // Whatever its volume is called now.
+        let volume = self.catalog.volume_with(&of);
+        let name = volume.ok_or_else(|| VolumeError::Widowed(record.name.clone()))?.at(&snapshot);
+        match asked {
+            Some(asked) if asked != name => Err(VolumeError::Unfit(asked)),
+            _ => Ok(name),
+        }
+    }
+
     /// What `target` names and can be had back, the last removed at the end.
     pub(super) fn kept(&self, target: &Target) -> Vec<Kept> {
         let is_meant = |kept: &Kept| match target {
@@ -126,6 +212,17 @@ impl Service {
         kept.sort_by_key(|kept| (kept.since, kept.record.created));
         kept
     }
+}
+
+/// What is to be known of a snapshot that goes with its volume.
+#[derive(Debug)]
+enum Going {
+    /// It may go.
+    With(Vec<Share>),
+    /// It may not.
+    Protected,
+    /// Where its shares are is not known.
+    Unreadable,
 }
 
 /// A volume in the trash that can be had back.

@@ -31,7 +31,11 @@ impl World {
         words[0].clone()
     }
 
-    async fn undelete(&self, target: &str, new: Option<&str>) -> Result<String, VolumeError> {
+    pub(crate) async fn undelete(
+        &self,
+        target: &str,
+        new: Option<&str>,
+    ) -> Result<String, VolumeError> {
         let service = Arc::clone(&self.service);
         let name = service.undelete(target.parse().unwrap(), new.map(name)).await?;
         Ok(name.to_string())

@@ -14,10 +14,11 @@ use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
 use super::catalog::{Catalog, CatalogError, Entry, Phase, Record};
+use super::copies;
 use super::error::VolumeError;
 use super::inspection::{Inspector, RolePlace};
 use super::mounts::{Left, Mounts};
-use super::options::{self, RawOptions};
+use super::options::{self, OptionError, RawOptions};
 use super::purge::Purger;
 use super::removal;
 use super::share::{self, Share};
@@ -25,7 +26,7 @@ use super::spec::{Access, Layout};
 use super::status::{Known, Status};
 use super::trash::TrashTime;
 use super::upkeep::Upkeep;
-use super::view::{ViewPlan, Views};
+use super::view::{ViewPlan, Views, Writing};
 use crate::guard::Guard;
 use crate::name::{MountId, VolumeName};
 use crate::pool::{PoolName, PoolRegistry};
@@ -53,7 +54,7 @@ pub(crate) struct Parts {
 /// See the module.
 #[derive(Debug)]
 pub struct Service {
-    pub(super) catalog: Catalog,
+    pub(crate) catalog: Catalog,
     pub(super) mounts: Mounts,
     pub(super) pools: PoolRegistry,
     pub(super) views: Views,
@@ -93,6 +94,12 @@ impl Service {
         name: VolumeName,
         raw: RawOptions,
     ) -> Result<(), VolumeError> {
+        if name.snapshot().is_some() {
+            return self.take_snapshot(name, &raw).await;
+        }
+        if copies::is_clone(&raw) {
+            return self.make_clone(name, &raw).await;
+        }
         let pools: Vec<_> = self.pools.names().cloned().collect();
         let _turn = self.turn(&name).await;
         let entry = self.catalog.get(&name);
@@ -108,7 +115,10 @@ impl Service {
                 return Err(VolumeError::Unreadable { name, reason });
             }
             Some(Entry::Volume(record)) if record.phase == Phase::Ready => {
-                let differences = options::differences(&record.spec, &spec);
+                let mut differences = options::differences(&record.spec, &spec);
+                if let Some(origin) = &record.origin {
+                    differences = format!("`from` is `{}`, not unset", origin.from);
+                }
                 return if differences.is_empty() {
                     Ok(())
                 } else {
@@ -117,13 +127,19 @@ impl Service {
             }
             Some(Entry::Volume(record)) => self.clear_away(record).await?,
         }
-        if let Some(reason) = &self.bad_settings {
-            return Err(VolumeError::Settings(reason.clone()));
-        }
+        self.refuse_bad_settings()?;
         let share = self.catalog.free_share(&name);
-        let (phase, created) = (Phase::Creating, Timestamp::now());
-        let (wal_directories, moving) = (Vec::new(), None);
-        let record = Record { name, phase, created, share, spec, wal_directories, moving };
+        let record = Record {
+            name,
+            phase: Phase::Creating,
+            created: Timestamp::now(),
+            share,
+            spec,
+            wal_directories: Vec::new(),
+            moving: None,
+            taken: None,
+            origin: None,
+        };
         loop {
             let shares = self.shares(&record).await?;
             let record = record.clone();
@@ -145,6 +161,11 @@ impl Service {
         let _turn = self.turn(&name).await;
         let mut record = self.ready(&name)?;
         let pools: Vec<_> = self.pools.names().cloned().collect();
+        if name.snapshot().is_some()
+            && let Some(key) = set.keys().find(|key| !options::is_label(key))
+        {
+            return Err(OptionError::NotOfSnapshot(key.clone()).into());
+        }
         let sizes = record.spec.sizes.clone();
         record.spec = options::change(&record.spec, set, &unset, &pools)?;
         if record.spec.sizes != sizes {
@@ -167,10 +188,13 @@ impl Service {
             if spec.access == Access::Exclusive && !service.mounts.of(&name).contains_key(&id) {
                 service.refuse_if_held(&name, &shares)?;
             }
-            let except = spec.without_clusters();
-            let plan = plan(&service.placed(record, &shares)?, &shares)?;
-            // In force before anybody has the volume.
-            service.guard.watch(&name, plan.root.clone(), except);
+            let (except, is_snapshot) = (spec.without_clusters(), record.is_snapshot());
+            let record = if is_snapshot { record } else { service.placed(record, &shares)? };
+            let plan = plan(&record, &shares)?;
+            // In force before anybody has the volume. On what is read-only no server starts.
+            if !is_snapshot {
+                service.guard.watch(&name, plan.root.clone(), except);
+            }
             let view = service.views.ensure(&name, &plan)?;
             let noted = step("mount.shown").map_err(CatalogError::from);
             if let Err(error) = noted.and_then(|()| service.mounts.add(&name, &id)) {
@@ -223,6 +247,9 @@ impl Service {
             known.outlook = self.guard.outlook(name);
             known.alarms = self.alarms(record);
             known.inspection = self.inspector.inspect(name, places).await;
+            if !record.is_snapshot() {
+                known.snapshots = self.catalog.snapshots(&record.share);
+            }
         }
         Some((entry.clone(), Status::new(entry, known)))
     }
@@ -238,7 +265,14 @@ impl Service {
             .collect()
     }
 
-    pub(super) fn ready(&self, name: &VolumeName) -> Result<Record, VolumeError> {
+    pub(crate) fn refuse_bad_settings(&self) -> Result<(), VolumeError> {
+        match &self.bad_settings {
+            Some(reason) => Err(VolumeError::Settings(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn ready(&self, name: &VolumeName) -> Result<Record, VolumeError> {
         match self.catalog.get(name) {
             None => Err(VolumeError::Missing(name.clone())),
             Some(Entry::Unreadable(reason)) => {
@@ -249,36 +283,29 @@ impl Service {
         }
     }
 
-    /// Waits until nothing else works on `name`.
-    pub(super) async fn turn(&self, name: &VolumeName) -> OwnedMutexGuard<()> {
+    /// Waits until nothing else works on the volume of `name` or on its snapshots.
+    pub(crate) async fn turn(&self, name: &VolumeName) -> OwnedMutexGuard<()> {
         let lock = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(turns.entry(name.clone()).or_default())
+            Arc::clone(turns.entry(name.volume()).or_default())
         };
         lock.lock_owned().await
     }
 
-    pub(super) async fn shares(&self, record: &Record) -> Result<Vec<Share>, VolumeError> {
+    pub(crate) async fn shares(&self, record: &Record) -> Result<Vec<Share>, VolumeError> {
         share::of(record, &self.pools).await
     }
 
     /// Deletes what a create that was not finished has made, and forgets it.
-    pub(super) async fn clear_away(self: &Arc<Self>, record: Record) -> Result<(), VolumeError> {
+    pub(crate) async fn clear_away(self: &Arc<Self>, record: Record) -> Result<(), VolumeError> {
         let shares = self.shares(&record).await?;
-        self.blocking(move |service| service.unmake(&record.name, &shares)).await
+        self.blocking(move |service| service.unmake(&record, &shares)).await
     }
 
     fn make(&self, mut record: Record, shares: &[Share]) -> Result<(), VolumeError> {
         let name = record.name.clone();
-        for share in shares {
-            if share.find()?.is_some() {
-                return Err(VolumeError::Orphan {
-                    share: share.name.clone(),
-                    pool: share.pool_name.clone(),
-                });
-            }
-        }
+        refuse_orphans(shares)?;
         shares.iter().try_for_each(Share::prepare_limit)?;
         self.catalog.put(record.clone())?;
         let made = step("create.recorded").map_err(VolumeError::from).and_then(|()| {
@@ -288,21 +315,26 @@ impl Service {
             })
         });
         record.phase = Phase::Ready;
-        let Err(error) = made.and_then(|()| Ok(self.catalog.put(record)?)) else {
+        let Err(error) = made.and_then(|()| Ok(self.catalog.put(record.clone())?)) else {
             step("create.ready")?;
             tracing::info!(volume = %name, "created");
             return Ok(());
         };
-        if let Err(undo) = self.unmake(&name, shares) {
-            // The intent stays, so that the next start or create of this name undoes the rest.
-            tracing::error!(volume = %name, error = chain(&undo), "a failed create is not undone yet");
-        }
+        self.undo(&record, shares);
         Err(error)
     }
 
-    fn unmake(&self, name: &VolumeName, shares: &[Share]) -> Result<(), VolumeError> {
+    /// Takes back what a create has made that failed.
+    pub(crate) fn undo(&self, record: &Record, shares: &[Share]) {
+        if let Err(undo) = self.unmake(record, shares) {
+            // The intent stays, so that the next start or create of this name undoes the rest.
+            tracing::error!(volume = %record.name, error = chain(&undo), "a failed create is not undone yet");
+        }
+    }
+
+    fn unmake(&self, record: &Record, shares: &[Share]) -> Result<(), VolumeError> {
         removal::delete(shares)?;
-        Ok(self.catalog.forget(name)?)
+        Ok(self.catalog.forget(record)?)
     }
 
     /// Takes the view away if nobody has it mounted.
@@ -335,7 +367,7 @@ impl Service {
     }
 
     /// Runs `work` where it may block.
-    pub(super) async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, VolumeError> + Send + 'static,
     ) -> Result<T, VolumeError> {
@@ -351,13 +383,25 @@ fn is_shown(entry: &Entry) -> bool {
     !matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating)
 }
 
+/// Refuses shares that hold what no record speaks of.
+pub(crate) fn refuse_orphans(shares: &[Share]) -> Result<(), VolumeError> {
+    for share in shares {
+        if share.find()?.is_some() {
+            let (share, pool) = (share.name.clone(), share.pool_name.clone());
+            return Err(VolumeError::Orphan { share, pool });
+        }
+    }
+    Ok(())
+}
+
 fn plan(record: &Record, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
     let locate = |pool: &PoolName| share::in_pool(shares, pool)?.locate();
     let inside = record
         .elsewhere()
         .map(|(path, pool)| Ok((path, locate(&pool)?)))
         .collect::<Result<_, VolumeError>>()?;
-    Ok(ViewPlan { root: locate(&record.spec.pool)?, inside })
+    let writing = if record.is_snapshot() { Writing::Refused } else { Writing::Allowed };
+    Ok(ViewPlan { root: locate(&record.spec.pool)?, inside, writing })
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use super::mounts::MountIds;
 use super::size::Size;
 use super::spec::{Access, Layout};
 use crate::guard::{Outlook, Running};
+use crate::name::SnapshotName;
 use crate::pool::PoolName;
 use crate::postgres::control::Cluster;
+use crate::snapshot::{Origin, Taken};
 
 /// What is known of a volume beside its record.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +28,8 @@ pub struct Known {
     pub outlook: Outlook,
     /// What will go wrong unless somebody does something.
     pub alarms: Vec<String>,
+    /// Its snapshots.
+    pub snapshots: Vec<(SnapshotName, Entry)>,
 }
 
 /// See the module. Fields that are not known are left out.
@@ -51,6 +55,44 @@ struct Volume {
     #[serde(skip_serializing_if = "Option::is_none")]
     guard: Option<Guard>,
     mounts: MountIds,
+    /// Those that are whole; of a volume that is no snapshot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<Snapshot>,
+    /// Of a snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Box<Taken>>,
+    /// Of a clone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<Box<Origin>>,
+}
+
+/// A snapshot, as its volume shows it.
+#[derive(Debug, Serialize)]
+struct Snapshot {
+    name: SnapshotName,
+    /// In whole seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    #[serde(flatten)]
+    taken: Option<Box<Taken>>,
+    /// Why it is not what it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Snapshot {
+    fn new((name, entry): (SnapshotName, Entry)) -> Option<Self> {
+        match entry {
+            Entry::Unreadable(reason) => {
+                Some(Self { name, time: None, taken: None, reason: Some(reason) })
+            }
+            Entry::Volume(record) if record.phase == Phase::Ready => {
+                let time = Some(format!("{:.0}", record.created));
+                Some(Self { name, time, taken: record.taken, reason: None })
+            }
+            Entry::Volume(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -139,6 +181,9 @@ impl Volume {
             postgres: some.then_some(Postgres { cluster, running }),
             guard: (refused + unjudged > 0).then_some(Guard { refused, unjudged }),
             mounts: known.mounts,
+            snapshots: known.snapshots.into_iter().filter_map(Snapshot::new).collect(),
+            snapshot: record.taken,
+            origin: record.origin,
         }
     }
 }
@@ -162,6 +207,8 @@ mod tests {
             spec: options::parse(&raw.into(), &pools, Layout::Split).unwrap(),
             wal_directories: Vec::new(),
             moving: None,
+            taken: None,
+            origin: None,
         }
     }
 

@@ -64,6 +64,17 @@ pub(super) struct ViewPlan {
     pub(super) root: PathBuf,
     /// Shown inside: the path below the root, and the share that has a directory of this path.
     pub(super) inside: Vec<(String, PathBuf)>,
+    /// Whether containers may change anything.
+    pub(super) writing: Writing,
+}
+
+/// Whether a view can be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// It can.
+    Allowed,
+    /// By no mount that is made of it.
+    Refused,
 }
 
 impl Views {
@@ -331,6 +342,14 @@ fn attach(stage: &Path, view: &Path, plan: &ViewPlan) -> Result<(), SysError> {
         mount::bind(&source.path(), &target.path()).doing(|| bound(&share.join(path)))?;
     }
     step("mount.staged")?;
+    if plan.writing == Writing::Refused {
+        // Before it is shown: what is changed afterwards does not reach the copies that others have.
+        let inside = plan.inside.iter().map(|(path, _)| stage.join(path));
+        for point in inside.chain([stage.to_owned()]) {
+            mount::make_read_only(&point)
+                .doing(|| format!("make {} read-only", point.display()))?;
+        }
+    }
     mount::bind_tree(stage, view).doing(|| bound(stage))?;
     step("mount.attached")
 }

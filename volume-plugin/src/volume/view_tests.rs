@@ -38,7 +38,11 @@ impl World {
         let engine = Neighbour::new("unchanged", "");
         mount::leave_group(dir.path()).unwrap();
         let views = Views::new(path("views"), path("staging"), Duration::ZERO);
-        let plan = ViewPlan { root: path("root"), inside: vec![("wal".to_owned(), path("other"))] };
+        let plan = ViewPlan {
+            root: path("root"),
+            inside: vec![("wal".to_owned(), path("other"))],
+            writing: Writing::Allowed,
+        };
         Self { engine, views, plan, volume: "v".parse().unwrap(), dir }
     }
 

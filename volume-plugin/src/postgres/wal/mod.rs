@@ -1,0 +1,12 @@
+//! The write-ahead log as files: which segment a file is, and how far records can be read.
+//!
+//! What is here judges copies: nothing is replayed, and no record is understood beyond what says where
+//! the next one begins.
+
+#[cfg(test)]
+pub(crate) mod sample;
+mod segment;
+mod walk;
+
+pub use segment::{Segment, list};
+pub use walk::{WalError, Walk, belongs, walk};

@@ -1,0 +1,139 @@
+//! Logs that are whole, and every way in which one is not.
+
+use std::path::PathBuf;
+
+use plugin_sdk::durable;
+use proptest::prelude::*;
+
+use super::super::sample::{SIZE, Sample};
+use super::*;
+
+struct Log {
+    temporary: tempfile::TempDir,
+    control: Control,
+    end: Lsn,
+}
+
+/// Three segments' worth of records, with a checkpoint in the second.
+fn log() -> Log {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut sample = Sample::new(5);
+    let redo = sample.record(10, 0x20, &[1; 100]);
+    let fill = |sample: &mut Sample, until: u64| {
+        while sample.at < until * u64::from(SIZE) {
+            sample.record(10, 0x20, &vec![2; 20_000]);
+        }
+    };
+    fill(&mut sample, 6);
+    let checkpoint = sample.record(XLOG, CHECKPOINT_ONLINE, &[3; 90]);
+    fill(&mut sample, 7);
+    sample.record(11, 0, b"the last");
+    sample.write(temporary.path());
+    Log { temporary, control: Sample::control(redo, checkpoint), end: Lsn(sample.at) }
+}
+
+impl Log {
+    fn walk(&self) -> Result<Walk, WalError> {
+        walk(&Dir::open(self.temporary.path()).unwrap(), &self.control)
+    }
+
+    fn file(&self, number: u64) -> PathBuf {
+        self.temporary.path().join(Segment { number, timeline: 1 }.file_name(SIZE))
+    }
+}
+
+#[test]
+fn a_whole_log_is_read_to_its_end() {
+    let log = log();
+    let walk = log.walk().unwrap();
+    assert_eq!(walk.end, log.end);
+    assert!(walk.records > 100, "{walk:?}");
+}
+
+#[test]
+fn a_log_without_its_beginning_is_refused() {
+    let log = log();
+    durable::remove(&log.file(5)).unwrap();
+    assert!(matches!(log.walk(), Err(WalError::Redo(_))));
+}
+
+#[test]
+fn a_log_that_ends_before_its_checkpoint_is_refused() {
+    let log = log();
+    durable::remove(&log.file(6)).unwrap();
+    durable::remove(&log.file(7)).unwrap();
+    assert!(matches!(log.walk(), Err(WalError::Checkpoint { .. })));
+}
+
+#[test]
+fn a_hole_is_told_from_the_end() {
+    let log = log();
+    // The middle segment is another by now, as when it was recycled.
+    let other = std::fs::read(log.file(5)).unwrap();
+    let kept = std::fs::read(log.file(6)).unwrap();
+    let mut half = kept.clone();
+    let middle = half.len() / 2;
+    half[middle..].copy_from_slice(&other[middle..]);
+    durable::write(&log.file(6), &half).unwrap();
+    assert!(matches!(log.walk(), Err(WalError::Hole { .. })));
+    durable::write(&log.file(6), &kept).unwrap();
+    // What is yet to come is no hole.
+    durable::write(&log.file(8), &other).unwrap();
+    assert_eq!(log.walk().unwrap().end, log.end);
+}
+
+#[test]
+fn a_cluster_that_was_recovering_needs_more() {
+    let mut log = log();
+    log.control.details.min_recovery_point = log.end;
+    log.walk().unwrap();
+    log.control.details.min_recovery_point = Lsn(log.end.0 + 1);
+    assert!(matches!(log.walk(), Err(WalError::Recovery { .. })));
+}
+
+#[test]
+fn another_cluster_s_log_is_refused() {
+    let mut log = log();
+    log.control.details.system_identifier += 1;
+    assert!(matches!(log.walk(), Err(WalError::Redo(_))));
+    log.control.details.wal_segment_size = 77;
+    assert!(matches!(log.walk(), Err(WalError::Size)));
+}
+
+#[test]
+fn a_segment_that_was_left_early_is_followed_by_the_next() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut sample = Sample::new(1);
+    let checkpoint = sample.record(XLOG, CHECKPOINT_SHUTDOWN, &[3; 90]);
+    sample.record(XLOG, SWITCH, &[]);
+    sample.at = 2 * u64::from(SIZE);
+    sample.record(10, 0, b"behind");
+    sample.write(temporary.path());
+    let control = Sample::control(checkpoint, checkpoint);
+    let walk = walk(&Dir::open(temporary.path()).unwrap(), &control).unwrap();
+    assert_eq!((walk.records, walk.end), (3, Lsn(sample.at)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// A flipped byte ends the log there or was in what no record has; it is never read past.
+    #[test]
+    fn a_flipped_byte_is_noticed(at in 0_u64..2 * u64::from(SIZE), flip in 1_u8..) {
+        let log = log();
+        let file = log.file(5 + at / u64::from(SIZE));
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[usize::try_from(at % u64::from(SIZE)).unwrap()] ^= flip;
+        durable::write(&file, &bytes).unwrap();
+        if let Ok(walk) = log.walk() {
+            prop_assert!(walk.end == log.end || walk.end.0 <= 5 * u64::from(SIZE) + at);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100_000)) {
+        let log = log();
+        durable::write(&log.file(6), &bytes).unwrap();
+        prop_assert!(log.walk().is_err());
+    }
+}

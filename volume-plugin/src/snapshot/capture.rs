@@ -1,0 +1,406 @@
+//! Takes a copy of a volume's shares in the order that makes it recoverable, again where the server was
+//! quicker, and tells how consistent it is.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::checks::{self, CheckError, Verified};
+use super::walcopy::{WalCopy, like};
+use super::{Consistency, Level, SnapshotError, Taken};
+use crate::pool::{Capture, Captured, copy};
+use crate::postgres::cluster::{self, Found};
+use crate::postgres::control::{self, Control, Lsn};
+use crate::postgres::{server, wal};
+use crate::sys::beneath::Dir;
+use crate::sys::file::FileId;
+use crate::sys::{Doing, SysError, step};
+use crate::volume::catalog::Record;
+use crate::volume::error::VolumeError;
+use crate::volume::share::{Share, in_pool};
+use crate::volume::spec::{Layout, Role};
+
+/// How often a copy is begun anew.
+const MOST_TRIES: u32 = 60;
+
+/// A copy to be taken; both have the same shares in the same order, the root's first.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    /// Of what is copied.
+    pub(super) of: &'a Record,
+    pub(super) live: &'a [Share],
+    pub(super) copy: &'a [Share],
+    pub(super) kind: Captured,
+    pub(super) deadline: Instant,
+    /// How many seconds that is from the beginning.
+    pub(super) limit: u64,
+}
+
+/// What was seen of the volume before.
+struct Live {
+    clusters: Vec<Found>,
+    controls: Vec<Control>,
+    servers: Vec<u32>,
+    /// Where the WAL of the one cluster is; none where there is not one cluster.
+    wal: Option<Place>,
+}
+
+/// A directory of a share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) share: usize,
+    pub(super) path: PathBuf,
+}
+
+impl Job<'_> {
+    /// Takes the copy; `user` is somebody who has the volume mounted. After an error part of the copy may
+    /// be there.
+    pub(super) fn run(&self, wanted: Consistency, user: Option<u32>) -> Result<Taken, VolumeError> {
+        let begun = Instant::now();
+        let live = self.look()?;
+        let refused = |why: String| SnapshotError::Level { wanted, why };
+        if matches!(wanted, Consistency::Auto | Consistency::Offline) {
+            let why = match live.rest(user) {
+                Ok(level) => {
+                    let taken = self.once(&live).and_then(|()| self.checked());
+                    if self.is_still_at_rest(&live)? {
+                        return Self::taken(level, 0, begun, taken);
+                    }
+                    self.discard()?;
+                    "a server was started meanwhile".to_owned()
+                }
+                Err(why) => why,
+            };
+            if wanted == Consistency::Offline {
+                return Err(refused(why).into());
+            }
+        }
+        if let Some(why) = self.no_hot_copy(&live, wanted)? {
+            return Err(refused(why).into());
+        }
+        self.hot(&live, wanted, begun)
+    }
+
+    fn hot(&self, live: &Live, wanted: Consistency, begun: Instant) -> Result<Taken, VolumeError> {
+        let mut tries = 0;
+        loop {
+            let taken = self.once(live).and_then(|()| self.checked());
+            match taken {
+                Ok(Err(CheckError::Wal(source))) => {
+                    tries += 1;
+                    tracing::debug!(error = %source, tries, "the server was quicker");
+                    if tries >= MOST_TRIES || Instant::now() >= self.deadline {
+                        return Err(SnapshotError::Wal { tries, source }.into());
+                    }
+                    self.discard()?;
+                }
+                taken => {
+                    let level = match wanted {
+                        Consistency::Ordered => Level::Ordered,
+                        _ if self.is_whole(self.copy)? => Level::Atomic,
+                        _ if wanted == Consistency::Atomic => {
+                            let why = "roles live in several pools".to_owned();
+                            return Err(SnapshotError::Level { wanted, why }.into());
+                        }
+                        _ => Level::Ordered,
+                    };
+                    return Self::taken(level, tries, begun, taken);
+                }
+            }
+        }
+    }
+
+    /// Why there is no copy of a volume that is in use.
+    fn no_hot_copy(&self, live: &Live, wanted: Consistency) -> Result<Option<String>, VolumeError> {
+        let whole = self.is_whole(self.live)?;
+        if wanted == Consistency::Atomic && !whole {
+            let pools: Vec<_> = self.live.iter().map(|share| share.pool_name.to_string()).collect();
+            return Ok(Some(match self.live[0].capture() {
+                Capture::FileByFile => format!("pool {} copies file by file", pools[0]),
+                Capture::AtOnce => format!("its roles live in the pools {}", pools.join(" and ")),
+            }));
+        }
+        let [control] = &live.controls[..] else {
+            let count = live.controls.len();
+            let why = format!("it is in use, and holds {count} clusters in several pools");
+            return Ok((!whole).then_some(why));
+        };
+        if !control.details.full_page_writes {
+            return Ok(Some("a server runs with full_page_writes=off".to_owned()));
+        }
+        let minimal = control.wal_level == "minimal" && (!whole || wanted == Consistency::Ordered);
+        Ok(minimal.then(|| "a server runs with wal_level=minimal".to_owned()))
+    }
+
+    fn look(&self) -> Result<Live, VolumeError> {
+        let clusters = clusters(self.of, &self.live[0])?;
+        let mut controls = Vec::new();
+        let mut ids = Vec::new();
+        for found in &clusters {
+            let (_, control) = read_control(&found.dir)?;
+            controls.push(control);
+            let metadata = found.dir.metadata(Path::new("."));
+            ids.push(FileId::of(&metadata.doing(|| "look at a cluster".to_owned())?));
+        }
+        let wal = match (&clusters[..], &controls[..]) {
+            ([found], [control]) => Some(wal_place(self.of, self.live, found, control)?),
+            _ => None,
+        };
+        Ok(Live { clusters, controls, servers: servers(&ids)?, wal })
+    }
+
+    /// Whether nobody has served the volume since it was looked at.
+    fn is_still_at_rest(&self, before: &Live) -> Result<bool, VolumeError> {
+        let now = self.look()?;
+        let same = now.controls == before.controls && now.clusters.len() == before.clusters.len();
+        Ok(same && now.servers.is_empty())
+    }
+
+    /// One copy, in the order that the module speaks of.
+    fn once(&self, live: &Live) -> Result<(), VolumeError> {
+        let by_files = |place: &&Place| self.live[place.share].capture() == Capture::FileByFile;
+        let wal = live.wal.as_ref().filter(by_files);
+        let control = match self.live[0].capture() {
+            Capture::AtOnce => {
+                self.live[0].snapshot(&self.copy[0], self.kind, self.deadline)?;
+                step("snapshot.data-captured")?;
+                None
+            }
+            Capture::FileByFile => {
+                self.copy[0].create_bare()?;
+                self.control_first(live)?
+            }
+        };
+        let control = match (control, wal) {
+            (None, Some(_)) => {
+                let found = clusters(self.of, &self.copy[0])?;
+                found.first().map(|found| read_control(&found.dir)).transpose()?.map(|(_, it)| it)
+            }
+            (control, _) => control,
+        };
+        let mut held = None;
+        if let (Some(place), Some(control)) = (wal, &control) {
+            if place.share != 0 {
+                self.copy[place.share].create_bare()?;
+            }
+            let doing = || "hold on to the WAL".to_owned();
+            let (live, copy) = (self.live[place.share].open()?, self.copy[place.share].open()?);
+            held = Some(WalCopy::begin(&live, copy, &place.path, control).doing(doing)?);
+        }
+        step("snapshot.wal-held")?;
+        self.others(live, wal)?;
+        if let Some(held) = held {
+            self.timed(held.finish(self.deadline), "copy the WAL")?;
+        }
+        Ok(step("snapshot.wal-captured")?)
+    }
+
+    /// Everything but the data of a pool that captures at once, and the WAL of one that does not.
+    fn others(&self, live: &Live, wal: Option<&Place>) -> Result<(), VolumeError> {
+        let last = live.wal.as_ref().map_or(0, |place| place.share);
+        if self.live[0].capture() == Capture::FileByFile {
+            let data = self.of.data();
+            self.files(0, wal, &data, &|path| live.is_control(path))?;
+            if !data.as_os_str().is_empty() {
+                self.files(0, wal, Path::new(""), &|path| path == data)?;
+            }
+        }
+        let mut order: Vec<_> = (1..self.live.len()).collect();
+        order.sort_by_key(|&share| share == last);
+        for share in order {
+            match self.live[share].capture() {
+                Capture::AtOnce => {
+                    self.live[share].snapshot(&self.copy[share], self.kind, self.deadline)?;
+                }
+                Capture::FileByFile => {
+                    if wal.is_none_or(|place| place.share != share) {
+                        self.copy[share].create_bare()?;
+                    }
+                    self.files(share, wal, Path::new(""), &|_| false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The files below `top` of a share, but for the WAL and what is `except`ed by its path below `top`.
+    fn files(
+        &self,
+        share: usize,
+        wal: Option<&Place>,
+        top: &Path,
+        except: &dyn Fn(&Path) -> bool,
+    ) -> Result<(), VolumeError> {
+        let (live, copy) = (self.live[share].open()?, self.copy[share].open()?);
+        let here = wal.filter(|place| place.share == share);
+        let except =
+            |path: &Path| except(path) || here.is_some_and(|place| top.join(path) == place.path);
+        let copied = like(&live, &copy, top).and_then(|copy| {
+            let live = if top.as_os_str().is_empty() { live } else { live.open_dir(top)? };
+            copy::tree(&live, &copy, &except, self.deadline)
+        });
+        self.timed(copied, "copy files")
+    }
+
+    /// The control file, before anything else of a cluster that is copied file by file.
+    fn control_first(&self, live: &Live) -> Result<Option<Control>, VolumeError> {
+        let [found] = &live.clusters[..] else { return Ok(None) };
+        let (bytes, control) = read_control(&found.dir)?;
+        let global = self.of.data().join(&found.path).join("global");
+        let (live, copy) = (self.live[0].open()?, self.copy[0].open()?);
+        let write = || {
+            let global = like(&live, &copy, &global)?;
+            let name = Path::new("pg_control");
+            let found = found.dir.metadata(Path::new(control::PATH))?;
+            let mut file = global.make_file(name, 0o600)?;
+            file.write_all(&bytes)?;
+            fchown(&file, Some(found.uid()), Some(found.gid()))?;
+            file.sync_all()
+        };
+        write().doing(|| "copy the control file".to_owned())?;
+        Ok(Some(control))
+    }
+
+    /// The copy looked at; what it lacks is no error yet.
+    fn checked(&self) -> Result<Result<Verified, CheckError>, VolumeError> {
+        match checks::verify(self.of, self.copy) {
+            Ok(verified) => Ok(Ok(verified)),
+            Err(CheckError::Volume(error)) => Err(*error),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn taken(
+        consistency: Level,
+        retries: u32,
+        begun: Instant,
+        checked: Result<Result<Verified, CheckError>, VolumeError>,
+    ) -> Result<Taken, VolumeError> {
+        let Verified { clusters, checks } = checked?.map_err(|error| error.told(retries + 1))?;
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Taken { consistency, took_ms, retries, clusters, checks, protected: false })
+    }
+
+    /// Deletes what a try has left.
+    fn discard(&self) -> Result<(), VolumeError> {
+        self.copy.iter().rev().try_for_each(Share::delete)
+    }
+
+    /// Whether the root's share, captured at once, has all that these have.
+    fn is_whole(&self, shares: &[Share]) -> Result<bool, VolumeError> {
+        if shares[0].capture() == Capture::FileByFile {
+            return Ok(false);
+        }
+        for (path, pool) in self.of.elsewhere() {
+            let share = in_pool(shares, &pool)?;
+            let Ok(dir) = share.open()?.open_dir(Path::new(&path)) else { continue };
+            if fs::read_dir(dir.path()).is_ok_and(|mut entries| entries.next().is_some()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn timed(&self, done: std::io::Result<()>, what: &str) -> Result<(), VolumeError> {
+        match done {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Err(SnapshotError::TimeOut(self.limit).into())
+            }
+            other => Ok(other.doing(|| what.to_owned())?),
+        }
+    }
+}
+
+impl Live {
+    /// The level at which nobody serves the volume, or who does.
+    fn rest(&self, user: Option<u32>) -> Result<Level, String> {
+        if let Some(pid) = self.servers.first() {
+            return Err(format!("a server runs on it, process {pid}"));
+        }
+        if self.controls.iter().all(Control::is_shut_down) {
+            return match user {
+                Some(pid) if self.controls.is_empty() => {
+                    Err(format!("process {pid} has it mounted, and there is no cluster in it"))
+                }
+                _ => Ok(Level::Offline),
+            };
+        }
+        match user {
+            None => Ok(Level::OfflineUnclean),
+            Some(pid) => Err(format!(
+                "the last server did not end cleanly, and process {pid} has it mounted"
+            )),
+        }
+    }
+
+    /// Whether this, below the data's directory, is the control file that was copied first.
+    fn is_control(&self, path: &Path) -> bool {
+        let of = |found: &Found| found.path.join(control::PATH) == path;
+        // Only the control file of a single cluster was copied first.
+        self.clusters.len() == 1 && self.clusters.iter().any(of)
+    }
+}
+
+/// The clusters in the data of the root's share.
+pub(super) fn clusters(of: &Record, root: &Share) -> Result<Vec<Found>, VolumeError> {
+    let doing = || format!("look for clusters in {}", root.name);
+    let (root, data) = (root.open()?, of.data());
+    let data = if data.as_os_str().is_empty() { Ok(root) } else { root.open_dir(&data) };
+    match data {
+        // A container may have removed it.
+        Err(_) => Ok(Vec::new()),
+        Ok(data) => Ok(cluster::find(&data.path()).doing(doing)?),
+    }
+}
+
+pub(super) fn read_control(cluster: &Dir) -> Result<(Vec<u8>, Control), SnapshotError> {
+    control::read_whole(cluster)
+        .map_err(|error| SnapshotError::Check { check: "control", reason: error.to_string() })
+}
+
+/// Where a cluster's WAL is: in its own directory, or in that of the role.
+pub(super) fn wal_place(
+    of: &Record,
+    shares: &[Share],
+    found: &Found,
+    control: &Control,
+) -> Result<Place, VolumeError> {
+    let size = control.details.wal_segment_size;
+    let has_wal = |dir: &Dir| wal::list(dir, size, 0).is_ok_and(|(found, _)| !found.is_empty());
+    let own = Path::new(cluster::WAL);
+    if found.dir.open_dir(own).is_ok_and(|dir| has_wal(&dir)) {
+        return Ok(Place { share: 0, path: of.data().join(&found.path).join(own) });
+    }
+    let pool = &of.spec.wal_pool;
+    let share = shares.iter().position(|share| share.pool_name == *pool).unwrap_or(0);
+    if of.spec.layout == Layout::Pgdata {
+        return Ok(Place { share, path: found.path.join(own) });
+    }
+    let role = PathBuf::from(Role::Wal.path());
+    let root = shares[share].open()?;
+    // The link is a path of a container; how much of its end is ours is tried.
+    let target = found.dir.read_link(own).unwrap_or_default();
+    let names: Vec<_> = target.iter().collect();
+    let ends = (0..names.len().min(3)).map(|from_end| {
+        names[names.len() - from_end..].iter().fold(role.clone(), |path, name| path.join(name))
+    });
+    let place = ends.into_iter().find(|path| root.open_dir(path).is_ok_and(|dir| has_wal(&dir)));
+    Ok(Place { share, path: place.unwrap_or(role) })
+}
+
+/// The processes of servers that work in one of these directories.
+fn servers(clusters: &[FileId]) -> Result<Vec<u32>, SysError> {
+    if clusters.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = server::all().doing(|| "look for servers".to_owned())?;
+    let here = all.iter().filter(|server| clusters.contains(&server.data));
+    Ok(here.map(|server| server.process.pid()).collect())
+}
+
+/// As Status shows it.
+pub(super) fn shown(at: Lsn) -> String {
+    at.to_string()
+}

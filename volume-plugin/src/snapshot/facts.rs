@@ -1,0 +1,76 @@
+//! What is kept of a snapshot and of a clone, in their records, and shown in Status.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Level;
+use crate::name::VolumeName;
+
+/// How a copy was taken and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// How consistent it is.
+    pub consistency: Level,
+    /// How long capturing took, in milliseconds.
+    pub took_ms: u64,
+    /// How often it had to be begun anew, since the server was quicker.
+    pub retries: u32,
+    /// The clusters in it.
+    pub clusters: Vec<ClusterFacts>,
+    /// What was looked at, and passed.
+    pub checks: Vec<Check>,
+    /// Whether it is kept whatever happens.
+    #[serde(default)]
+    pub protected: bool,
+}
+
+/// A cluster of a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterFacts {
+    /// Its directory below that of the data; empty for that itself.
+    pub directory: String,
+    /// The major version.
+    pub version: String,
+    /// The cluster's own number.
+    pub system_identifier: String,
+    /// Of the last checkpoint.
+    pub timeline: u32,
+    /// The checkpoint that recovery begins with.
+    pub checkpoint: String,
+    /// Where it begins to read.
+    pub redo: String,
+    /// Where the WAL of the copy ends.
+    pub wal_end: String,
+}
+
+/// A check that a copy passed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// What it found.
+    pub found: String,
+}
+
+/// Where a clone comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The volume or snapshot.
+    pub from: VolumeName,
+    /// When.
+    pub at: Timestamp,
+    /// How consistent it was.
+    pub consistency: Level,
+    /// What was disarmed; none where that was not wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sanitised: Option<Vec<Disarmed>>,
+}
+
+/// Something in a clone that would have reached out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disarmed {
+    /// Its cluster's directory below that of the data.
+    pub directory: String,
+    /// What it was.
+    pub what: String,
+}

@@ -1,0 +1,137 @@
+//! The links of a cluster to its WAL and its tablespaces, which are paths of the container that made
+//! them. In a clone they are made relative where they led to another part of the same volume: then they
+//! are right wherever the clone is mounted, and never lead into the volume that it comes from, should a
+//! container have both. Links to roles that were mounted at places of their own stay as they are, right
+//! where the clone's roles are mounted at the same places.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::postgres::cluster::{self, Found};
+use crate::sys::beneath::Dir;
+use crate::volume::spec::Role;
+
+/// Longest `postmaster.pid` that is read.
+const LONGEST: u64 = 4096;
+
+/// Where the cluster's directory was in the container of its last server, as far as that can be told: a
+/// server that ended cleanly leaves no trace of it.
+pub(super) fn home(cluster: &Dir) -> Option<PathBuf> {
+    let file = cluster.open_file(Path::new("postmaster.pid")).ok()?;
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(file, LONGEST), &mut text).ok()?;
+    text.lines().nth(1).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Makes the links of the cluster relative that led to roles of a volume mounted as a whole. `home` is
+/// what [`home`] has told, `data` the directory of clusters; gives how many were made.
+pub(super) fn make_relative(
+    data: &Path,
+    cluster: &Found,
+    home: Option<&Path>,
+) -> io::Result<usize> {
+    let inside = data.join(&cluster.path);
+    let mut links = vec![(PathBuf::from(cluster::WAL), Role::Wal.path())];
+    let tablespaces = Path::new(cluster::TABLESPACES);
+    for (name, target) in super::checks::links(&cluster.dir)? {
+        let last = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        links.push((tablespaces.join(name), format!("tablespaces/{last}")));
+    }
+    let mut made = 0;
+    for (link, role) in links {
+        let Ok(target) = cluster.dir.read_link(&link) else { continue };
+        if let Some(target) = relative(&inside.join(&link), &target, &role, &inside, home) {
+            replace(&cluster.dir, &link, &target)?;
+            made += 1;
+        }
+    }
+    Ok(made)
+}
+
+/// What the link at `link` leads to by way of the volume's root; `None` for one that does not lead to
+/// `role`, or not to that of the same mount.
+fn relative(
+    link: &Path,
+    target: &Path,
+    role: &str,
+    inside: &Path,
+    home: Option<&Path>,
+) -> Option<PathBuf> {
+    let (mount, below) = split(target, role)?;
+    match home {
+        Some(home) if mount.join(inside) != home => return None,
+        // Mounted at the root of the container: more likely at a place of its own.
+        None if mount == Path::new("/") => return None,
+        _ => {}
+    }
+    let up = link.parent()?.components().count();
+    let way: PathBuf = std::iter::repeat_n(Component::ParentDir, up).collect();
+    // Component by component: joining nothing would leave a slash at the end.
+    Some(way.join(role).components().chain(below.components()).collect())
+}
+
+/// Cuts an absolute path in front of `role`, the last time that this is in it.
+fn split(target: &Path, role: &str) -> Option<(PathBuf, PathBuf)> {
+    if !target.is_absolute() || target.components().any(|part| part == Component::ParentDir) {
+        return None;
+    }
+    let (parts, role): (Vec<_>, Vec<_>) =
+        (target.components().collect(), Path::new(role).components().collect());
+    let at = (1..=parts.len().checked_sub(role.len())?)
+        .rev()
+        .find(|&at| parts[at..at + role.len()] == role[..])?;
+    Some((parts[..at].iter().collect(), parts[at + role.len()..].iter().collect()))
+}
+
+fn replace(cluster: &Dir, link: &Path, target: &Path) -> io::Result<()> {
+    let found = cluster.metadata(link)?;
+    let parent = match link.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        None => cluster.open_dir(Path::new("."))?,
+        Some(parent) => cluster.open_dir(parent)?,
+    };
+    let name = Path::new(link.file_name().unwrap_or_default());
+    parent.remove_file(name)?;
+    parent.make_link(name, target, found.uid(), found.gid())?;
+    parent.sync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(link: &str, target: &str, role: &str, home: Option<&str>) -> Option<String> {
+        let path = relative(
+            &Path::new("data").join(link),
+            Path::new(target),
+            role,
+            Path::new("data"),
+            home.map(Path::new),
+        );
+        path.map(|path| path.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn links_within_a_volume_become_relative() {
+        let wal = |target, home| made("pg_wal", target, "wal", home);
+        assert_eq!(wal("/pg/wal", Some("/pg/data")).as_deref(), Some("../wal"));
+        assert_eq!(wal("/pg/wal/main", None).as_deref(), Some("../wal/main"));
+        assert_eq!(wal("/wal/wal", Some("/wal/data")).as_deref(), Some("../wal"));
+        assert_eq!(
+            made("pg_tblspc/16384", "/pg/tablespaces/fast", "tablespaces/fast", None).as_deref(),
+            Some("../../tablespaces/fast")
+        );
+    }
+
+    #[test]
+    fn links_to_roles_that_were_mounted_apart_stay() {
+        let wal = |target, home| made("pg_wal", target, "wal", home);
+        assert_eq!(wal("/wal", None), None);
+        assert_eq!(wal("/srv/wal", Some("/var/lib/postgresql/data")), None);
+        assert_eq!(wal("/pg/wal/../../etc", None), None);
+        assert_eq!(wal("../wal", None), None);
+        assert_eq!(made("pg_tblspc/1", "/fast", "tablespaces/fast", None), None);
+        // Both at the root of the container is the same mount.
+        assert_eq!(wal("/wal", Some("/data")).as_deref(), Some("../wal"));
+    }
+}

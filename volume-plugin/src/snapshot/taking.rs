@@ -1,0 +1,148 @@
+//! Taking snapshots.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::capture::Job;
+use super::{Consistency, SnapshotError, Taken};
+use crate::name::VolumeName;
+use crate::pool::Captured;
+use crate::sys::step;
+use crate::volume::catalog::{Entry, Phase, Record};
+use crate::volume::copies;
+use crate::volume::error::VolumeError;
+use crate::volume::options::RawOptions;
+use crate::volume::service::{Service, refuse_orphans};
+use crate::volume::share::Share;
+use crate::volume::size::Sizes;
+
+/// How long a copy may take: Docker waits a little longer for the answer.
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
+
+impl Service {
+    /// Takes the snapshot `name`; one that is there already is success.
+    pub(crate) async fn take_snapshot(
+        self: Arc<Self>,
+        name: VolumeName,
+        raw: &RawOptions,
+    ) -> Result<(), VolumeError> {
+        let _turn = self.turn(&name).await;
+        match self.catalog.get(&name) {
+            None => {}
+            Some(Entry::Unreadable(reason)) => {
+                return Err(VolumeError::Unreadable { name, reason });
+            }
+            Some(Entry::Volume(record)) if record.phase == Phase::Ready => return Ok(()),
+            Some(Entry::Volume(record)) => self.clear_away(record).await?,
+        }
+        let asked = copies::snapshot(&name, raw)?;
+        self.refuse_bad_settings()?;
+        let of = self.settled(&name.volume()).await?;
+        let mut spec = of.spec.clone();
+        spec.labels = asked.labels;
+        spec.access = crate::volume::spec::Access::Guarded;
+        spec.sizes = Sizes::default();
+        let record = Record {
+            phase: Phase::Creating,
+            created: Timestamp::now(),
+            share: self.catalog.free_share(&name),
+            spec,
+            wal_directories: of.wal_directories.clone(),
+            moving: None,
+            taken: None,
+            origin: None,
+            name,
+        };
+        self.refuse_when_short(&record).await?;
+        let (live, copy) = (self.shares(&of).await?, self.shares(&record).await?);
+        self.blocking(move |service| {
+            let copies = Copies { of: &of, live: &live, copy: &copy, kind: Captured::ReadOnly };
+            service.make_copy(record, &copies, asked.consistency, |record, taken| {
+                record.taken = Some(Box::new(taken));
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The record of `name`, whose WAL is in one place; the caller has its turn.
+    pub(super) async fn settled(
+        self: &Arc<Self>,
+        name: &VolumeName,
+    ) -> Result<Record, VolumeError> {
+        let record = self.ready(name)?;
+        if record.moving.is_none() {
+            return Ok(record);
+        }
+        let shares = self.shares(&record).await?;
+        self.blocking(move |service| service.settle(record, &shares)).await
+    }
+
+    /// No snapshot is worth the space that the servers need.
+    pub(super) async fn refuse_when_short(
+        self: &Arc<Self>,
+        record: &Record,
+    ) -> Result<(), VolumeError> {
+        for (pool, _) in record.spec.shares() {
+            while self.is_pool_short(&pool).await {
+                if !self.make_room(&pool).await {
+                    return Err(SnapshotError::Short(pool).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the volume of `record` a copy: intent, shares, what is left to `finish`, commit.
+    pub(super) fn make_copy(
+        &self,
+        mut record: Record,
+        copies: &Copies<'_>,
+        wanted: Consistency,
+        finish: impl FnOnce(&mut Record, Taken) -> Result<(), VolumeError>,
+    ) -> Result<(), VolumeError> {
+        refuse_orphans(copies.copy)?;
+        self.catalog.put(record.clone())?;
+        let made = step("snapshot.recorded").map_err(VolumeError::from).and_then(|()| {
+            let taken = self.copy(copies, wanted)?;
+            finish(&mut record, taken)?;
+            step("snapshot.whole")?;
+            record.phase = Phase::Ready;
+            Ok(self.catalog.put(record.clone())?)
+        });
+        if let Err(error) = made {
+            self.undo(&record, copies.copy);
+            return Err(error);
+        }
+        step("snapshot.ready")?;
+        tracing::info!(volume = %record.name, of = %copies.of.name, "copied");
+        Ok(())
+    }
+
+    fn copy(&self, copies: &Copies<'_>, wanted: Consistency) -> Result<Taken, VolumeError> {
+        let Copies { of, live, copy, kind } = *copies;
+        let deadline = Instant::now() + LIMIT;
+        if let Some(taken) = &of.taken {
+            // Nothing changes in it any more.
+            for (from, to) in live.iter().zip(copy) {
+                from.snapshot(to, kind, deadline)?;
+                step("snapshot.data-captured")?;
+            }
+            return Ok(Taken::clone(taken));
+        }
+        let user = self.a_user(&of.name, live)?.map(|user| user.pid);
+        let job = Job { of, live, copy, kind, deadline, limit: LIMIT.as_secs() };
+        job.run(wanted, user)
+    }
+}
+
+/// What is copied and to where: the same shares in the same order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Copies<'a> {
+    pub(super) of: &'a Record,
+    pub(super) live: &'a [Share],
+    pub(super) copy: &'a [Share],
+    pub(super) kind: Captured,
+}

@@ -1,0 +1,166 @@
+//! The options of snapshots and clones: Docker's raw map in, what is asked for out.
+
+use std::collections::BTreeMap;
+
+use super::options::{self, OptionError, RawOptions};
+use super::size::Size;
+use super::spec::Access;
+use crate::name::VolumeName;
+use crate::snapshot::Consistency;
+
+/// What is asked of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SnapshotSpec {
+    pub(crate) consistency: Consistency,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// What is asked of a clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CloneSpec {
+    pub(crate) from: VolumeName,
+    pub(crate) sanitise: Sanitise,
+    pub(crate) access: Access,
+    /// That of the origin where it says nothing.
+    pub(crate) size: Option<Option<Size>>,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Whether a clone is kept from reaching out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sanitise {
+    /// It is.
+    On,
+    /// It is a replica, or whatever the user makes of it.
+    Off,
+}
+
+/// Whether the options are those of a clone.
+pub(crate) fn is_clone(raw: &RawOptions) -> bool {
+    raw.contains_key("from")
+}
+
+/// What is asked of the snapshot `name`, which nobody has taken yet.
+pub(crate) fn snapshot(name: &VolumeName, raw: &RawOptions) -> Result<SnapshotSpec, OptionError> {
+    let mut consistency = Consistency::Auto;
+    for (key, value) in raw {
+        match (key.as_str(), value.as_str()) {
+            ("snapshot", "now") => {}
+            ("snapshot", _) => return Err(bad(key, value, "allowed is now")),
+            ("consistency", _) => consistency = parse_consistency(value)?,
+            _ if options::is_label(key) => {}
+            _ => return Err(OptionError::NotOfSnapshot(key.clone())),
+        }
+    }
+    if !raw.contains_key("snapshot") {
+        return Err(OptionError::NoSnapshot(name.clone()));
+    }
+    Ok(SnapshotSpec { consistency, labels: options::labels(raw)? })
+}
+
+fn parse_consistency(value: &str) -> Result<Consistency, OptionError> {
+    Ok(match value {
+        "auto" => Consistency::Auto,
+        "offline" => Consistency::Offline,
+        "atomic" => Consistency::Atomic,
+        "ordered" => Consistency::Ordered,
+        "barrier" | "backup" => {
+            return Err(OptionError::NotBuilt(format!("consistency={value}")));
+        }
+        _ => {
+            return Err(bad("consistency", value, "allowed are auto, offline, atomic and ordered"));
+        }
+    })
+}
+
+/// What is asked of a clone.
+pub(crate) fn clone(raw: &RawOptions) -> Result<CloneSpec, OptionError> {
+    let mut asked = CloneSpec {
+        from: parse_from(raw.get("from").map(String::as_str).unwrap_or_default())?,
+        sanitise: Sanitise::On,
+        access: Access::Guarded,
+        size: raw.get("size").map(|value| options::size(value)).transpose()?,
+        labels: options::labels(raw)?,
+    };
+    for (key, value) in raw {
+        match (key.as_str(), value.as_str()) {
+            ("from" | "size", _) | ("sanitize", "on") | ("access", "guarded") => {}
+            ("sanitize", "off") => asked.sanitise = Sanitise::Off,
+            ("sanitize", _) => return Err(bad(key, value, "allowed are on and off")),
+            ("access", "exclusive") => asked.access = Access::Exclusive,
+            ("access", _) => return Err(bad(key, value, "allowed are guarded and exclusive")),
+            ("snapshot.schedule" | "snapshot.keep", _) => {
+                return Err(OptionError::NotBuilt(key.clone()));
+            }
+            _ if options::is_label(key) => {}
+            _ => return Err(OptionError::NotOfClone(key.clone())),
+        }
+    }
+    Ok(asked)
+}
+
+fn parse_from(value: &str) -> Result<VolumeName, OptionError> {
+    value.parse().map_err(|_| bad("from", value, "allowed are VOLUME and VOLUME@SNAPSHOT"))
+}
+
+fn bad(key: &str, value: &str, allowed: &str) -> OptionError {
+    options::bad(key, value, allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(options: &[(&str, &str)]) -> RawOptions {
+        options.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    fn snapshot_of(options: &[(&str, &str)]) -> Result<SnapshotSpec, OptionError> {
+        snapshot(&"v@s".parse().unwrap(), &raw(options))
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_only_where_that_is_said() {
+        let asked = snapshot_of(&[("snapshot", "now"), ("label.a", "b")]).unwrap();
+        assert_eq!((asked.consistency, &*asked.labels["a"]), (Consistency::Auto, "b"));
+        let ordered = snapshot_of(&[("snapshot", "now"), ("consistency", "ordered")]).unwrap();
+        assert_eq!(ordered.consistency, Consistency::Ordered);
+        for (options, said) in [
+            (&[][..], "there is no snapshot v@s"),
+            (&[("snapshot", "later")], "`later` is not allowed: allowed is now"),
+            (&[("snapshot", "now"), ("consistency", "best")], "auto, offline, atomic and ordered"),
+            (
+                &[("snapshot", "now"), ("consistency", "barrier")],
+                "consistency=barrier` is not built",
+            ),
+            (&[("snapshot", "now"), ("uid", "1")], "`uid`"),
+            (&[("snapshot", "now"), ("from", "x")], "`from`"),
+        ] {
+            let error = snapshot_of(options).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_clone_takes_its_layout_from_its_origin() {
+        let asked = clone(&raw(&[("from", "v@s"), ("access", "exclusive"), ("label.a", "b")]));
+        let asked = asked.unwrap();
+        assert_eq!((asked.from.as_str(), asked.sanitise), ("v@s", Sanitise::On));
+        assert_eq!((asked.access, &*asked.labels["a"]), (Access::Exclusive, "b"));
+        let off = clone(&raw(&[("from", "v"), ("sanitize", "off")])).unwrap();
+        assert_eq!(off.sanitise, Sanitise::Off);
+        for (key, value, said) in [
+            ("from", "../x", "VOLUME@SNAPSHOT"),
+            ("sanitize", "no", "on and off"),
+            ("access", "all", "guarded and exclusive"),
+            ("size", "1", "`size`"),
+            ("pool", "wal", "`pool`"),
+            ("wal.pool", "wal", "`wal.pool`"),
+        ] {
+            let mut options = raw(&[("from", "v")]);
+            options.insert(key.to_owned(), value.to_owned());
+            let error = clone(&options).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}
