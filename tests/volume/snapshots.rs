@@ -1,9 +1,10 @@
 //! Snapshots and clones of a server that works, by the plain docker client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Engine, Pg, Scenario, Stage, Volume};
+use harness::{Engine, Pg, Scenario, Stage, Volume, eventually};
 use serde_json::Value;
 
 use crate::postgres::{SUBPATHS, server, volume};
@@ -16,6 +17,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("snapshot_under_load_and_its_clone", under_load),
         Scenario::new("snapshots_are_volumes", are_volumes).tolerating(REFUSED),
         Scenario::new("snapshot_levels", levels).tolerating(REFUSED),
+        Scenario::new("snapshots_by_schedule", by_schedule),
         Scenario::new("clone_elsewhere_and_beside", elsewhere),
         Scenario::new("clone_of_a_server_on_subpaths", on_subpaths)
             .since(harness::Version::V26_1, "volume-subpath"),
@@ -51,6 +53,28 @@ fn consistency(engine: &Engine, name: &str) -> Result<String> {
 fn server_at(engine: &Arc<Engine>, name: &str, volume: &str, at: &str) -> Result<Pg> {
     let (mount, data) = (format!("{volume}:{at}"), format!("PGDATA={at}/data"));
     Pg::start(engine, name, &["-v", &mount, "-e", &data])
+}
+
+/// One is there after a minute at most, of a server that works; it is not listed and can be cloned.
+fn by_schedule(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    let options = ["snapshot.schedule=* * * * *", "snapshot.keep=hourly=1"];
+    let original = Volume::create(engine, stage.driver("pgvol")?, "db", &options)?;
+    let pg = server(engine, &[])?;
+    pg.psql("CREATE TABLE kept AS SELECT 17 AS n")?;
+    let name = eventually(Duration::from_mins(3), || {
+        let status = status(engine, original.name())?;
+        let snapshot = &status["snapshots"][0];
+        ensure!(snapshot["scheduled"] == true, "{status:#}");
+        Ok(format!("{}@{}", original.name(), snapshot["name"].as_str().context("a name")?))
+    })?;
+    ensure!(!engine.docker(&["volume", "ls", "--quiet"])?.contains('@'), "it is listed");
+    let copy = clone(engine, "copy", &name)?;
+    let clone = server_at(engine, "clone", "copy", "/pg")?;
+    ensure!(clone.psql("SELECT n FROM kept")? == "17");
+    drop((clone, pg));
+    copy.remove()?;
+    original.remove()
 }
 
 /// A snapshot has all that was acknowledged before, and the original goes on.

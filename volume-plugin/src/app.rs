@@ -20,6 +20,7 @@ use crate::settings::Settings;
 use crate::sys::{Doing, SysError, file, mount, mountinfo};
 use crate::volume::catalog::{self, Catalog};
 use crate::volume::error::VolumeError;
+use crate::volume::listing::ListedSnapshots;
 use crate::volume::mounts::{self, Mounts, this_boot};
 use crate::volume::service::{Parts, Service};
 use crate::volume::spec::Layout;
@@ -86,6 +87,7 @@ pub struct App {
     pool_bounds: Bounds,
     settings: InForce,
     trash_time: TrashTime,
+    listed: ListedSnapshots,
     default_layout: Layout,
     bad_settings: Option<String>,
     state: OnceCell<Open>,
@@ -102,14 +104,16 @@ impl App {
     /// The plugin on these paths.
     pub fn new(paths: Paths, settings: &Settings) -> Arc<Self> {
         let bad_settings = settings.bad.as_ref().map(ToString::to_string);
-        let Settings { default_layout, pool_size: size, pool_max: limit, trash_time, .. } =
-            *settings;
+        let Settings {
+            default_layout, listed, pool_size: size, pool_max: limit, trash_time, ..
+        } = *settings;
         let in_force = settings.in_force.clone();
         Arc::new(Self {
             paths,
             pool_bounds: Bounds { size, limit },
             trash_time,
             default_layout,
+            listed,
             settings: in_force,
             bad_settings,
             state: OnceCell::new(),
@@ -138,7 +142,8 @@ impl App {
         Ok(Arc::clone(&self.state.get_or_try_init(open).await?.service))
     }
 
-    /// Opens the state, trying until it is there, puts it in order, then keeps trash and pools.
+    /// Opens the state, trying until it is there, puts it in order, then keeps trash, pools and
+    /// schedules.
     pub async fn start(self: Arc<Self>, shutdown: CancellationToken) {
         if let Some(reason) = &self.bad_settings {
             tracing::error!(reason, "settings are wrong; nothing new is created");
@@ -149,7 +154,8 @@ impl App {
                     Ok(service) => {
                         Arc::clone(&service).recover().await;
                         let keep_pools = Arc::clone(&service).keep_pools();
-                        tokio::join!(service.keep_trash(), keep_pools);
+                        let schedules = Arc::clone(&service).keep_schedules();
+                        tokio::join!(service.keep_trash(), keep_pools, schedules);
                         return;
                     }
                     Err(error) => {
@@ -192,6 +198,7 @@ impl App {
             unsettled: view::UNSETTLED,
             bad_settings: self.bad_settings.clone(),
             trash_time: self.trash_time,
+            listed: self.listed,
             default_layout: self.default_layout,
         })?;
         Ok(Open { service, _lock: lock })

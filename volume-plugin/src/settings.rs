@@ -4,6 +4,7 @@ use plugin_sdk::settings::{BadSettings, InForce, Reader, Setting};
 use plugin_sdk::telemetry::Level;
 
 use crate::pool::{ImageLimit, ImageSize};
+use crate::volume::listing::ListedSnapshots;
 use crate::volume::spec::Layout;
 use crate::volume::trash::TrashTime;
 
@@ -11,6 +12,12 @@ const DEFAULT_LAYOUT: Setting = Setting {
     name: "DEFAULT_LAYOUT",
     description: "layout of volumes that are created without one: split or pgdata",
     default: "split",
+};
+
+const LIST_SNAPSHOTS: Setting = Setting {
+    name: "LIST_SNAPSHOTS",
+    description: "snapshots that docker volume ls shows: asked, without those that schedules took, or all",
+    default: "asked",
 };
 
 const LOG_LEVEL: Setting = Setting {
@@ -38,13 +45,16 @@ const TRASH: Setting = Setting {
 };
 
 /// All settings, as config.json declares them.
-pub const SETTINGS: [Setting; 5] = [DEFAULT_LAYOUT, LOG_LEVEL, POOL_SIZE, POOL_MAX, TRASH];
+pub const SETTINGS: [Setting; 6] =
+    [DEFAULT_LAYOUT, LIST_SNAPSHOTS, LOG_LEVEL, POOL_SIZE, POOL_MAX, TRASH];
 
 /// The settings of this process.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Layout of volumes that are created without one.
     pub default_layout: Layout,
+    /// Which snapshots are listed.
+    pub listed: ListedSnapshots,
     /// How much is logged.
     pub log_level: Level,
     /// Size of a new image.
@@ -65,13 +75,14 @@ impl Settings {
     pub fn read(environment: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut reader = Reader::new(environment);
         let default_layout = reader.read(&DEFAULT_LAYOUT);
+        let listed = reader.read(&LIST_SNAPSHOTS);
         let log_level = reader.read(&LOG_LEVEL);
         let pool_size = reader.read(&POOL_SIZE);
         let pool_max = reader.read(&POOL_MAX);
         let trash_time = reader.read(&TRASH);
         let in_force = reader.in_force();
         let bad = reader.finish().err();
-        Self { default_layout, log_level, pool_size, pool_max, in_force, trash_time, bad }
+        Self { default_layout, listed, log_level, pool_size, pool_max, in_force, trash_time, bad }
     }
 }
 

@@ -38,7 +38,8 @@ pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(name) = text.parse::<VolumeName>() {
         assert_eq!(name.to_string(), text);
-        assert!(is_file_name(text) && text.len() <= 128);
+        // A volume, the sign and a snapshot.
+        assert!(is_file_name(text) && text.len() <= 128 + 1 + 64);
         assert!(ShareName::candidates(&name).take(3).all(|share| is_file_name(share.as_str())));
     }
     if let Ok(share) = text.parse::<ShareName>() {

@@ -10,11 +10,11 @@ pub struct Set {
     /// Name of a volume
     #[arg(value_name = "VOLUME")]
     volume: String,
-    /// New values of `access`, `size` and `label.KEY`
+    /// New values of `access`, `size`, `snapshot.schedule`, `snapshot.keep` and `label.KEY`
     #[arg(value_name = "KEY=VALUE", value_parser = pair, required_unless_present = "unset")]
     changes: Vec<(String, String)>,
-    /// A label to be taken away
-    #[arg(long, value_name = "label.KEY")]
+    /// A label, `snapshot.schedule` or `snapshot.keep`, to be taken away
+    #[arg(long, value_name = "KEY")]
     unset: Vec<String>,
 }
 

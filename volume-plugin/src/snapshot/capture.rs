@@ -280,7 +280,15 @@ impl Job<'_> {
     ) -> Result<Taken, VolumeError> {
         let Verified { clusters, checks } = checked?.map_err(|error| error.told(retries + 1))?;
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Taken { consistency, took_ms, retries, clusters, checks, protected: false })
+        Ok(Taken {
+            consistency,
+            took_ms,
+            retries,
+            clusters,
+            checks,
+            protected: false,
+            scheduled: false,
+        })
     }
 
     /// Deletes what a try has left.

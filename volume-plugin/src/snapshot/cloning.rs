@@ -12,7 +12,7 @@ use crate::name::VolumeName;
 use crate::pool::Captured;
 use crate::sys::Doing;
 use crate::volume::catalog::{Entry, Phase, Record};
-use crate::volume::copies::{self, CloneSpec, Sanitise};
+use crate::volume::copies::{self, CloneSize, CloneSpec, Sanitise};
 use crate::volume::error::VolumeError;
 use crate::volume::options::RawOptions;
 use crate::volume::service::Service;
@@ -53,7 +53,12 @@ impl Service {
         let mut spec = of.spec.clone();
         spec.labels = asked.labels;
         spec.access = asked.access;
-        spec.sizes = Sizes { data: asked.size.unwrap_or(of.spec.sizes.data), ..Sizes::default() };
+        let data = match asked.size {
+            CloneSize::AsOrigin => of.spec.sizes.data,
+            CloneSize::Given(size) => size,
+        };
+        spec.sizes = Sizes { data, ..Sizes::default() };
+        (spec.schedule, spec.keep) = (asked.schedule, asked.keep);
         let record = Record {
             phase: Phase::Creating,
             created: Timestamp::now(),
@@ -63,6 +68,7 @@ impl Service {
             moving: None,
             taken: None,
             origin: None,
+            scheduled_since: None,
             name,
         };
         self.refuse_when_short(&record).await?;
@@ -77,7 +83,9 @@ impl Service {
                 Ok(())
             })
         })
-        .await
+        .await?;
+        self.schedules.wake();
+        Ok(())
     }
 }
 

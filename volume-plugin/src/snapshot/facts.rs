@@ -22,6 +22,9 @@ pub struct Taken {
     /// Whether it is kept whatever happens.
     #[serde(default)]
     pub protected: bool,
+    /// Whether the volume's schedule took it, and its retention may remove it.
+    #[serde(default)]
+    pub scheduled: bool,
 }
 
 /// A cluster of a copy.

@@ -13,8 +13,11 @@ mod capture;
 mod checks;
 mod cloning;
 mod facts;
+mod keeping;
 mod links;
+pub mod retention;
 mod sanitise;
+pub mod schedule;
 mod taking;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::pool::PoolName;
 use crate::postgres::wal::WalError;
+
+pub(crate) use keeping::{Failure, History, Schedules};
+pub(crate) use taking::Cause;
 
 pub use facts::{Check, ClusterFacts, Disarmed, Origin, Taken};
 

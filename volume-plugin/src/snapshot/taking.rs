@@ -11,7 +11,7 @@ use crate::name::VolumeName;
 use crate::pool::Captured;
 use crate::sys::step;
 use crate::volume::catalog::{Entry, Phase, Record};
-use crate::volume::copies;
+use crate::volume::copies::{self, SnapshotSpec};
 use crate::volume::error::VolumeError;
 use crate::volume::options::RawOptions;
 use crate::volume::service::{Service, refuse_orphans};
@@ -21,12 +21,21 @@ use crate::volume::size::Sizes;
 /// How long a copy may take: Docker waits a little longer for the answer.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
+/// Why a snapshot is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause<'a> {
+    /// Somebody wants it, with these options.
+    Asked(&'a RawOptions),
+    /// The volume's schedule says so, at this time.
+    Schedule(Timestamp),
+}
+
 impl Service {
     /// Takes the snapshot `name`; one that is there already is success.
     pub(crate) async fn take_snapshot(
         self: Arc<Self>,
         name: VolumeName,
-        raw: &RawOptions,
+        cause: Cause<'_>,
     ) -> Result<(), VolumeError> {
         let _turn = self.turn(&name).await;
         match self.catalog.get(&name) {
@@ -37,22 +46,31 @@ impl Service {
             Some(Entry::Volume(record)) if record.phase == Phase::Ready => return Ok(()),
             Some(Entry::Volume(record)) => self.clear_away(record).await?,
         }
-        let asked = copies::snapshot(&name, raw)?;
+        let asked = match cause {
+            Cause::Asked(raw) => copies::snapshot(&name, raw)?,
+            Cause::Schedule(_) => SnapshotSpec::default(),
+        };
+        let (created, scheduled) = match cause {
+            Cause::Asked(_) => (Timestamp::now(), false),
+            Cause::Schedule(at) => (at, true),
+        };
         self.refuse_bad_settings()?;
         let of = self.settled(&name.volume()).await?;
         let mut spec = of.spec.clone();
         spec.labels = asked.labels;
         spec.access = crate::volume::spec::Access::Guarded;
         spec.sizes = Sizes::default();
+        (spec.schedule, spec.keep) = (None, None);
         let record = Record {
             phase: Phase::Creating,
-            created: Timestamp::now(),
+            created,
             share: self.catalog.free_share(&name),
             spec,
             wal_directories: of.wal_directories.clone(),
             moving: None,
             taken: None,
             origin: None,
+            scheduled_since: None,
             name,
         };
         self.refuse_when_short(&record).await?;
@@ -60,7 +78,7 @@ impl Service {
         self.blocking(move |service| {
             let copies = Copies { of: &of, live: &live, copy: &copy, kind: Captured::ReadOnly };
             service.make_copy(record, &copies, asked.consistency, |record, taken| {
-                record.taken = Some(Box::new(taken));
+                record.taken = Some(Box::new(Taken { protected: false, scheduled, ..taken }));
                 Ok(())
             })
         })

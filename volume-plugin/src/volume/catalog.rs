@@ -70,12 +70,20 @@ pub struct Record {
     /// Where it comes from; of a clone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Box<Origin>>,
+    /// Since when its schedule is in force, where that is not its creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_since: Option<Timestamp>,
 }
 
 impl Record {
     /// Whether it is a snapshot's.
     pub fn is_snapshot(&self) -> bool {
         self.share.snapshot().is_some()
+    }
+
+    /// Whether it is a snapshot that a schedule took.
+    pub fn is_scheduled(&self) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.scheduled)
     }
 
     /// Whether it is a snapshot that is kept whatever happens.
@@ -101,14 +109,23 @@ struct Stored {
     taken: Option<Box<Taken>>,
     #[serde(default)]
     origin: Option<Box<Origin>>,
+    scheduled_since: Option<Timestamp>,
 }
 
 impl From<Stored> for Record {
     fn from(stored: Stored) -> Self {
-        let Stored { name, phase, created, share, spec, wal_directories, moving, taken, origin } =
-            stored;
-        let share = share.unwrap_or_else(|| name.clone().into());
-        Self { name, phase, created, share, spec, wal_directories, moving, taken, origin }
+        Self {
+            share: stored.share.unwrap_or_else(|| stored.name.clone().into()),
+            name: stored.name,
+            phase: stored.phase,
+            created: stored.created,
+            spec: stored.spec,
+            wal_directories: stored.wal_directories,
+            moving: stored.moving,
+            taken: stored.taken,
+            origin: stored.origin,
+            scheduled_since: stored.scheduled_since,
+        }
     }
 }
 
@@ -315,6 +332,12 @@ impl Catalog {
         durable::remove(&path).doing(|| format!("remove {}", path.display()))?;
         self.tables().trash.remove(share);
         Ok(())
+    }
+
+    /// Whether there is a snapshot that a schedule took.
+    pub fn has_scheduled(&self) -> bool {
+        let scheduled = |entry: &Entry| matches!(entry, Entry::Volume(one) if one.is_scheduled());
+        self.tables().snapshots.values().any(scheduled)
     }
 
     /// Removes `record` durably, then forgets it.

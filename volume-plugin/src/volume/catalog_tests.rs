@@ -19,6 +19,7 @@ fn record(name: &str, phase: Phase, label: &str) -> Record {
         moving: None,
         taken: None,
         origin: None,
+        scheduled_since: None,
     }
 }
 

@@ -7,9 +7,11 @@ use super::size::Size;
 use super::spec::Access;
 use crate::name::VolumeName;
 use crate::snapshot::Consistency;
+use crate::snapshot::retention::Keep;
+use crate::snapshot::schedule::Schedule;
 
 /// What is asked of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct SnapshotSpec {
     pub(crate) consistency: Consistency,
     pub(crate) labels: BTreeMap<String, String>,
@@ -21,9 +23,19 @@ pub(crate) struct CloneSpec {
     pub(crate) from: VolumeName,
     pub(crate) sanitise: Sanitise,
     pub(crate) access: Access,
-    /// That of the origin where it says nothing.
-    pub(crate) size: Option<Option<Size>>,
+    pub(crate) size: CloneSize,
+    pub(crate) schedule: Option<Schedule>,
+    pub(crate) keep: Option<Keep>,
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// What a clone may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloneSize {
+    /// What its origin may.
+    AsOrigin,
+    /// This, or as much as there is.
+    Given(Option<Size>),
 }
 
 /// Whether a clone is kept from reaching out.
@@ -79,19 +91,23 @@ pub(crate) fn clone(raw: &RawOptions) -> Result<CloneSpec, OptionError> {
         from: parse_from(raw.get("from").map(String::as_str).unwrap_or_default())?,
         sanitise: Sanitise::On,
         access: Access::Guarded,
-        size: raw.get("size").map(|value| options::size(value)).transpose()?,
+        size: match raw.get("size") {
+            None => CloneSize::AsOrigin,
+            Some(value) => CloneSize::Given(options::size(value)?),
+        },
+        schedule: options::schedule(raw)?,
+        keep: options::keep(raw)?,
         labels: options::labels(raw)?,
     };
     for (key, value) in raw {
         match (key.as_str(), value.as_str()) {
-            ("from" | "size", _) | ("sanitize", "on") | ("access", "guarded") => {}
+            ("from" | "size" | "snapshot.schedule" | "snapshot.keep", _)
+            | ("sanitize", "on")
+            | ("access", "guarded") => {}
             ("sanitize", "off") => asked.sanitise = Sanitise::Off,
             ("sanitize", _) => return Err(bad(key, value, "allowed are on and off")),
             ("access", "exclusive") => asked.access = Access::Exclusive,
             ("access", _) => return Err(bad(key, value, "allowed are guarded and exclusive")),
-            ("snapshot.schedule" | "snapshot.keep", _) => {
-                return Err(OptionError::NotBuilt(key.clone()));
-            }
             _ if options::is_label(key) => {}
             _ => return Err(OptionError::NotOfClone(key.clone())),
         }
@@ -143,8 +159,14 @@ mod tests {
 
     #[test]
     fn a_clone_takes_its_layout_from_its_origin() {
-        let asked = clone(&raw(&[("from", "v@s"), ("access", "exclusive"), ("label.a", "b")]));
+        let asked = clone(&raw(&[
+            ("from", "v@s"),
+            ("access", "exclusive"),
+            ("snapshot.schedule", "@daily"),
+            ("label.a", "b"),
+        ]));
         let asked = asked.unwrap();
+        assert_eq!(asked.schedule, Some("@daily".parse().unwrap()));
         assert_eq!((asked.from.as_str(), asked.sanitise), ("v@s", Sanitise::On));
         assert_eq!((asked.access, &*asked.labels["a"]), (Access::Exclusive, "b"));
         let off = clone(&raw(&[("from", "v"), ("sanitize", "off")])).unwrap();

@@ -7,6 +7,8 @@ use super::size::{Size, SizeError, Sizes};
 use super::spec::{Access, Layout, LayoutError, TablespaceName, VolumeSpec};
 use crate::name::VolumeName;
 use crate::pool::{Overwrite, Owner, PoolName};
+use crate::snapshot::retention::{Keep, KeepError};
+use crate::snapshot::schedule::{Schedule, ScheduleError};
 
 /// Docker's map, in the order of its keys.
 pub type RawOptions = BTreeMap<String, String>;
@@ -20,11 +22,31 @@ const NO_TABLESPACES: &str = "with layout=pgdata the root is empty and becomes P
 
 /// What an unknown key is answered with.
 const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, size, uid, gid, \
-                     mode, cow, access, label.KEY; of a snapshot snapshot, consistency; of a clone \
-                     from, sanitize";
+                     mode, cow, access, snapshot.schedule, snapshot.keep, label.KEY; of a snapshot \
+                     snapshot, consistency; of a clone from, sanitize";
 
 /// Options of the product that this version cannot honour.
-const NOT_BUILT: [&str; 4] = ["wal.size", "compress", "snapshot.schedule", "snapshot.keep"];
+const NOT_BUILT: [&str; 2] = ["wal.size", "compress"];
+
+/// Keys that are whole words.
+const KEYS: [&str; 12] = [
+    "layout",
+    "pool",
+    "wal.pool",
+    "tablespaces",
+    "size",
+    "uid",
+    "gid",
+    "mode",
+    "cow",
+    "access",
+    SCHEDULE,
+    KEEP,
+];
+
+/// Options beside labels that a volume can be given and rid of later on.
+const SCHEDULE: &str = "snapshot.schedule";
+const KEEP: &str = "snapshot.keep";
 
 /// Why options are refused; each names the key, the value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +58,10 @@ pub enum OptionError {
     #[error("option `{0}` is not built yet")]
     NotBuilt(String),
     /// An option that a volume keeps.
-    #[error("option `{0}` cannot be changed; allowed are access, size and label.KEY")]
+    #[error(
+        "option `{0}` cannot be changed; allowed are access, size, snapshot.schedule, \
+         snapshot.keep and label.KEY"
+    )]
     Fixed(String),
     /// Nobody has taken a snapshot of this name.
     #[error("there is no snapshot {0}; the option `snapshot=now` takes it")]
@@ -46,7 +71,8 @@ pub enum OptionError {
     NotOfSnapshot(String),
     /// An option that clones do not have.
     #[error(
-        "a clone has no option `{0}`; beside from allowed are sanitize, access, size and label.KEY"
+        "a clone has no option `{0}`; beside from allowed are sanitize, access, size, \
+         snapshot.schedule, snapshot.keep and label.KEY"
     )]
     NotOfClone(String),
     /// A bad value.
@@ -94,13 +120,15 @@ pub fn parse(
         overwrite: options.overwrite()?,
         access: options.access()?,
         sizes: options.sizes()?,
+        schedule: schedule(raw)?,
+        keep: keep(raw)?,
         labels: labels(raw)?,
         pool,
     };
     Ok(spec)
 }
 
-/// `spec` with new values for what `set` names, and none for the labels in `unset`.
+/// `spec` with new values for what `set` names, and none for what `unset` does: labels, a schedule.
 pub fn change(
     spec: &VolumeSpec,
     set: RawOptions,
@@ -108,8 +136,8 @@ pub fn change(
     pools: &[PoolName],
 ) -> Result<VolumeSpec, OptionError> {
     let mut raw = render(spec);
-    let label = |key: &str| key.starts_with("label.");
-    if let Some(key) = unset.iter().find(|key| !label(key)) {
+    let optional = |key: &str| key.starts_with("label.") || [SCHEDULE, KEEP].contains(&key);
+    if let Some(key) = unset.iter().find(|key| !optional(key)) {
         return Err(OptionError::Fixed(key.clone()));
     }
     for key in unset {
@@ -117,7 +145,7 @@ pub fn change(
     }
     for (key, value) in set {
         Options { raw: &raw, pools, default_layout: spec.layout }.check_key(&key)?;
-        if !label(&key) && key != "access" && !key.ends_with("size") {
+        if !optional(&key) && key != "access" && !key.ends_with("size") {
             return Err(OptionError::Fixed(key));
         }
         raw.insert(key, value);
@@ -163,12 +191,16 @@ fn render(spec: &VolumeSpec) -> RawOptions {
         .iter()
         .map(|(name, pool)| (format!("tablespace.{name}.pool"), pool.to_string()));
     let size = spec.sizes.data.map(|size| ("size".to_owned(), size.option()));
+    let schedule = spec.schedule.iter().map(|value| (SCHEDULE.to_owned(), value.to_string()));
+    let keep = spec.keep.iter().map(|value| (KEEP.to_owned(), value.to_string()));
     let labels = spec.labels.iter().map(|(key, value)| (format!("label.{key}"), value.clone()));
     fixed
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .chain(pools)
         .chain(size)
+        .chain(schedule)
+        .chain(keep)
         .chain(labels)
         .collect()
 }
@@ -209,18 +241,6 @@ impl Options<'_> {
                 _ => Err(unknown()),
             };
         }
-        const KEYS: [&str; 10] = [
-            "layout",
-            "pool",
-            "wal.pool",
-            "tablespaces",
-            "size",
-            "uid",
-            "gid",
-            "mode",
-            "cow",
-            "access",
-        ];
         if KEYS.contains(&key) || is_label(key) { Ok(()) } else { Err(unknown()) }
     }
 
@@ -317,6 +337,18 @@ pub(crate) fn size(value: &str) -> Result<Option<Size>, OptionError> {
 /// Whether `key` is that of a label.
 pub(crate) fn is_label(key: &str) -> bool {
     key.strip_prefix("label.").is_some_and(|rest| !rest.is_empty())
+}
+
+/// When snapshots are to be taken, as the options say.
+pub(crate) fn schedule(raw: &RawOptions) -> Result<Option<Schedule>, OptionError> {
+    let Some(value) = raw.get(SCHEDULE) else { return Ok(None) };
+    value.parse().map(Some).map_err(|error: ScheduleError| bad(SCHEDULE, value, &error.to_string()))
+}
+
+/// Which of them are to be kept.
+pub(crate) fn keep(raw: &RawOptions) -> Result<Option<Keep>, OptionError> {
+    let Some(value) = raw.get(KEEP) else { return Ok(None) };
+    value.parse().map(Some).map_err(|error: KeepError| bad(KEEP, value, &error.to_string()))
 }
 
 /// The labels among the options, none of which is too long.

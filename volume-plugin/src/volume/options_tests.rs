@@ -192,3 +192,29 @@ fn labels_and_access_can_be_changed_and_nothing_else() {
     let unsized_again = change(&sized, raw(&[("size", "none")]), &[], &pools).unwrap();
     assert_eq!(unsized_again, spec);
 }
+
+#[test]
+fn a_schedule_is_read_and_bad_ones_are_refused() {
+    let pools = [PoolName::new("default"), PoolName::new("wal")];
+    let parse = |options: &[(&str, &str)]| {
+        let raw = options.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+        parse(&raw, &pools, Layout::Split)
+    };
+    let keys = [("snapshot.schedule", "TZ=Europe/Berlin 0 3 * * *"), ("snapshot.keep", "daily=7")];
+    let spec = parse(&keys).unwrap();
+    assert_eq!(spec.schedule.as_ref().unwrap().to_string(), keys[0].1);
+    assert_eq!(spec.keep.as_ref().unwrap().to_string(), keys[1].1);
+    assert_eq!(differences(&spec, &parse(&keys).unwrap()), "");
+    let other = parse(&[("snapshot.schedule", "@daily")]).unwrap();
+    let told = differences(&spec, &other);
+    assert!(told.contains("`snapshot.schedule` is `TZ=Europe/Berlin 0 3 * * *`, not `@daily`"));
+    assert!(told.contains("`snapshot.keep` is `daily=7`, not unset"), "{told}");
+    for (key, value, allowed) in [
+        ("snapshot.schedule", "daily", "crontab"),
+        ("snapshot.schedule", "TZ=Mars/Base 0 3 * * *", "Mars/Base"),
+        ("snapshot.keep", "7", "hourly=24+daily=7"),
+    ] {
+        let error = parse(&[(key, value)]).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains(value) && error.contains(allowed), "{error}");
+    }
+}

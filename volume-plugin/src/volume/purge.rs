@@ -112,7 +112,7 @@ impl Service {
             self.purge_round(&mut rounds).await;
             let sleep = async {
                 // Nothing there is nothing to look for.
-                if self.catalog.trash().is_empty() {
+                if self.catalog.trash().is_empty() && !self.catalog.has_scheduled() {
                     std::future::pending::<()>().await;
                 }
                 tokio::time::sleep(LOOK).await;
@@ -148,12 +148,14 @@ impl Service {
             let before = rounds.free.insert(pool.clone(), space.free);
             // Space that is still being given back may be enough.
             let settled = before.is_none_or(|before| space.free <= before);
-            if is_short(space)
-                && settled
-                && let Some(oldest) = self.oldest(&pool, rounds)
-            {
+            if !is_short(space) || !settled {
+                continue;
+            }
+            if let Some(oldest) = self.oldest(&pool, rounds) {
                 tracing::warn!(%pool, free = space.free, volume = %oldest.record.name, "the pool fills: purging the oldest of the trash");
                 self.purge_logged(&oldest.record.share, rounds).await;
+            } else {
+                self.drop_oldest_scheduled(&pool).await;
             }
         }
     }
@@ -392,7 +394,7 @@ impl Service {
 }
 
 /// Whether a share of the volume is in `pool`.
-fn lives_in(record: &Record, pool: &PoolName) -> bool {
+pub(crate) fn lives_in(record: &Record, pool: &PoolName) -> bool {
     record.shares().iter().any(|(lives_in, _)| lives_in == pool)
 }
 

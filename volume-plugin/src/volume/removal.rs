@@ -22,9 +22,27 @@ use crate::name::{ShareName, VolumeName};
 use crate::sys::step;
 use plugin_sdk::chain::chain;
 
+/// What becomes of what is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It goes to the trash, if it is of the kind that does.
+    Trashed,
+    /// It is deleted.
+    Deleted,
+}
+
 impl Service {
     /// Removes `name`; one that is not there is success. Refused while somebody has it mounted.
     pub async fn remove(self: Arc<Self>, name: VolumeName) -> Result<(), VolumeError> {
+        self.remove_as(name, Fate::Trashed).await
+    }
+
+    /// As [`Self::remove`], with a word on what becomes of it.
+    pub(crate) async fn remove_as(
+        self: Arc<Self>,
+        name: VolumeName,
+        fate: Fate,
+    ) -> Result<(), VolumeError> {
         let _turn = self.turn(&name).await;
         match self.catalog.get(&name) {
             None => Ok(()),
@@ -32,11 +50,11 @@ impl Service {
             Some(Entry::Volume(record)) if record.phase == Phase::Creating => {
                 self.clear_away(record).await
             }
-            Some(Entry::Volume(record)) => self.discard(record).await,
+            Some(Entry::Volume(record)) => self.discard(record, fate).await,
         }
     }
 
-    async fn discard(self: &Arc<Self>, record: Record) -> Result<(), VolumeError> {
+    async fn discard(self: &Arc<Self>, record: Record, fate: Fate) -> Result<(), VolumeError> {
         if record.is_protected() {
             return Err(VolumeError::Protected(record.name));
         }
@@ -56,7 +74,8 @@ impl Service {
             service.mounts.clear(&name)?;
             step("remove.ids-gone")?;
             service.inspector.forget(&name);
-            let stage = if service.trash_time.is_zero() || name.is_anonymous() {
+            let at_once = service.trash_time.is_zero() || name.is_anonymous();
+            let stage = if at_once || fate == Fate::Deleted {
                 Stage::Purging
             } else {
                 Stage::Kept { since: Timestamp::now() }

@@ -16,20 +16,21 @@ use tokio::sync::OwnedMutexGuard;
 use super::catalog::{Catalog, CatalogError, Entry, Phase, Record};
 use super::copies;
 use super::error::VolumeError;
-use super::inspection::{Inspector, RolePlace};
+use super::inspection::Inspector;
+use super::listing::ListedSnapshots;
 use super::mounts::{Left, Mounts};
 use super::options::{self, OptionError, RawOptions};
 use super::purge::Purger;
 use super::removal;
 use super::share::{self, Share};
 use super::spec::{Access, Layout};
-use super::status::{Known, Status};
 use super::trash::TrashTime;
 use super::upkeep::Upkeep;
 use super::view::{ViewPlan, Views, Writing};
 use crate::guard::Guard;
 use crate::name::{MountId, VolumeName};
 use crate::pool::{PoolName, PoolRegistry};
+use crate::snapshot::{Cause, Schedules};
 use crate::sys::{SysError, step};
 use plugin_sdk::chain::chain;
 
@@ -49,13 +50,15 @@ pub(crate) struct Parts {
     pub(crate) trash_time: TrashTime,
     /// The layout of volumes that are created without one.
     pub(crate) default_layout: Layout,
+    /// Which snapshots are listed.
+    pub(crate) listed: ListedSnapshots,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Service {
     pub(crate) catalog: Catalog,
-    pub(super) mounts: Mounts,
+    pub(crate) mounts: Mounts,
     pub(super) pools: PoolRegistry,
     pub(super) views: Views,
     pub(super) guard: Guard,
@@ -65,6 +68,8 @@ pub struct Service {
     default_layout: Layout,
     pub(super) purger: Purger,
     pub(super) upkeep: Upkeep,
+    pub(crate) schedules: Schedules,
+    pub(super) listed: ListedSnapshots,
     turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -82,6 +87,8 @@ impl Service {
             default_layout: parts.default_layout,
             purger: Purger::default(),
             upkeep: Upkeep::default(),
+            schedules: Schedules::default(),
+            listed: parts.listed,
             turns: Mutex::default(),
         };
         service.drop_ids_without_view()?;
@@ -95,7 +102,7 @@ impl Service {
         raw: RawOptions,
     ) -> Result<(), VolumeError> {
         if name.snapshot().is_some() {
-            return self.take_snapshot(name, &raw).await;
+            return self.take_snapshot(name, Cause::Asked(&raw)).await;
         }
         if copies::is_clone(&raw) {
             return self.make_clone(name, &raw).await;
@@ -139,6 +146,7 @@ impl Service {
             moving: None,
             taken: None,
             origin: None,
+            scheduled_since: None,
         };
         loop {
             let shares = self.shares(&record).await?;
@@ -146,7 +154,10 @@ impl Service {
             let made = self.blocking(move |service| service.make(record, &shares)).await;
             match made.as_ref().err().and_then(VolumeError::full_pool) {
                 Some(pool) if self.make_room(pool).await => {}
-                _ => return made,
+                _ => {
+                    self.schedules.wake();
+                    return made;
+                }
             }
         }
     }
@@ -161,17 +172,26 @@ impl Service {
         let _turn = self.turn(&name).await;
         let mut record = self.ready(&name)?;
         let pools: Vec<_> = self.pools.names().cloned().collect();
+        let labels_alone = |key: &&String| !options::is_label(key);
         if name.snapshot().is_some()
-            && let Some(key) = set.keys().find(|key| !options::is_label(key))
+            && let Some(key) = set.keys().chain(&unset).find(labels_alone)
         {
             return Err(OptionError::NotOfSnapshot(key.clone()).into());
         }
-        let sizes = record.spec.sizes.clone();
-        record.spec = options::change(&record.spec, set, &unset, &pools)?;
-        if record.spec.sizes != sizes {
-            return self.resize(record).await;
+        let spec = options::change(&record.spec, set, &unset, &pools)?;
+        if spec.schedule != record.spec.schedule {
+            // Else the new one would make up for what it has missed since the volume's creation.
+            record.scheduled_since = Some(Timestamp::now());
         }
-        self.blocking(move |service| Ok(service.catalog.put(record)?)).await
+        let resized = spec.sizes != record.spec.sizes;
+        record.spec = spec;
+        if resized {
+            self.resize(record).await?;
+        } else {
+            self.blocking(move |service| Ok(service.catalog.put(record)?)).await?;
+        }
+        self.schedules.wake();
+        Ok(())
     }
 
     /// Mounts `name` for `id` and tells where.
@@ -226,43 +246,6 @@ impl Service {
             Ok(())
         })
         .await
-    }
-
-    /// Where `name` is mounted, if it is.
-    pub fn path(&self, name: &VolumeName) -> Result<Option<PathBuf>, VolumeError> {
-        if self.catalog.get(name).is_none() {
-            return Err(VolumeError::Missing(name.clone()));
-        }
-        Ok((!self.mounts.of(name).is_empty()).then(|| self.views.path(name)))
-    }
-
-    /// The volume `name` as it is shown, with all that can be told within a moment. A volume of
-    /// ours always has an answer; one that is only being made is not there yet.
-    pub async fn get(&self, name: &VolumeName) -> Option<(Entry, Status)> {
-        let entry = self.catalog.get(name).filter(is_shown)?;
-        let mut known = Known { mounts: self.mounts.of(name), ..Known::default() };
-        if let Entry::Volume(record) = &entry {
-            let (places, trouble) = self.places(record);
-            known.trouble = trouble;
-            known.outlook = self.guard.outlook(name);
-            known.alarms = self.alarms(record);
-            known.inspection = self.inspector.inspect(name, places).await;
-            if !record.is_snapshot() {
-                known.snapshots = self.catalog.snapshots(&record.share);
-            }
-        }
-        Some((entry.clone(), Status::new(entry, known)))
-    }
-
-    /// Names of all volumes and where the mounted ones are.
-    pub fn list(&self) -> Vec<(VolumeName, Option<PathBuf>)> {
-        let shown = self.catalog.all().into_iter().filter(|(_, entry)| is_shown(entry));
-        shown
-            .map(|(name, _)| {
-                let view = (!self.mounts.of(&name).is_empty()).then(|| self.views.path(&name));
-                (name, view)
-            })
-            .collect()
     }
 
     pub(crate) fn refuse_bad_settings(&self) -> Result<(), VolumeError> {
@@ -342,30 +325,6 @@ impl Service {
         if self.mounts.of(name).is_empty() { self.views.drop(name) } else { Ok(()) }
     }
 
-    /// The roles in pools that are open, and what is wrong with the others.
-    pub(super) fn places(&self, record: &Record) -> (Vec<RolePlace>, Option<String>) {
-        let mut places = Vec::new();
-        let mut trouble = None;
-        for (role, pool_name, path) in record.places() {
-            if let Some(pool) = self.pools.open_already(&pool_name) {
-                let share = record.share.clone();
-                places.push(RolePlace { role, share, pool_name, path, pool });
-            } else if let Some(reason) = self.pools.trouble(&pool_name) {
-                trouble.get_or_insert_with(|| format!("pool {pool_name}: {reason}"));
-            }
-        }
-        (places, trouble)
-    }
-
-    /// What is to be told of the pools that the volume lives in.
-    pub(super) fn alarms(&self, record: &Record) -> Vec<String> {
-        let shares = record.spec.shares().into_iter();
-        shares
-            .filter_map(|(pool, _)| Some(format!("pool {pool}: {}", self.upkeep.alarm(&pool)?)))
-            .chain(self.upkeep.fullness(&record.name))
-            .collect()
-    }
-
     /// Runs `work` where it may block.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
@@ -379,8 +338,14 @@ impl Service {
     }
 }
 
-fn is_shown(entry: &Entry) -> bool {
-    !matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating)
+fn plan(record: &Record, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
+    let locate = |pool: &PoolName| share::in_pool(shares, pool)?.locate();
+    let inside = record
+        .elsewhere()
+        .map(|(path, pool)| Ok((path, locate(&pool)?)))
+        .collect::<Result<_, VolumeError>>()?;
+    let writing = if record.is_snapshot() { Writing::Refused } else { Writing::Allowed };
+    Ok(ViewPlan { root: locate(&record.spec.pool)?, inside, writing })
 }
 
 /// Refuses shares that hold what no record speaks of.
@@ -392,16 +357,6 @@ pub(crate) fn refuse_orphans(shares: &[Share]) -> Result<(), VolumeError> {
         }
     }
     Ok(())
-}
-
-fn plan(record: &Record, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
-    let locate = |pool: &PoolName| share::in_pool(shares, pool)?.locate();
-    let inside = record
-        .elsewhere()
-        .map(|(path, pool)| Ok((path, locate(&pool)?)))
-        .collect::<Result<_, VolumeError>>()?;
-    let writing = if record.is_snapshot() { Writing::Refused } else { Writing::Allowed };
-    Ok(ViewPlan { root: locate(&record.spec.pool)?, inside, writing })
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::size::Sizes;
 use crate::pool::{Directory, Overwrite, Owner, PoolName};
+use crate::snapshot::retention::Keep;
+use crate::snapshot::schedule::Schedule;
 
 /// How the roles are laid out below a volume's root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +166,12 @@ pub struct VolumeSpec {
     /// What roles may hold; nothing had a size before version 3.
     #[serde(default)]
     pub sizes: Sizes,
+    /// When snapshots are taken by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Which of these are kept; all where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
     /// The user's own words.
     pub labels: BTreeMap<String, String>,
 }

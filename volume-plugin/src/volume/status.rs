@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::catalog::{Entry, Phase, Record};
@@ -13,7 +14,9 @@ use crate::guard::{Outlook, Running};
 use crate::name::SnapshotName;
 use crate::pool::PoolName;
 use crate::postgres::control::Cluster;
-use crate::snapshot::{Origin, Taken};
+use crate::snapshot::retention::Keep;
+use crate::snapshot::schedule::Schedule;
+use crate::snapshot::{Failure, History, Origin, Taken};
 
 /// What is known of a volume beside its record.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +33,8 @@ pub struct Known {
     pub alarms: Vec<String>,
     /// Its snapshots.
     pub snapshots: Vec<(SnapshotName, Entry)>,
+    /// When its schedule takes the next, and what became of the last.
+    pub(crate) schedule: (Option<Timestamp>, History),
 }
 
 /// See the module. Fields that are not known are left out.
@@ -55,6 +60,9 @@ struct Volume {
     #[serde(skip_serializing_if = "Option::is_none")]
     guard: Option<Guard>,
     mounts: MountIds,
+    /// Of a volume that takes snapshots by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<ScheduleStatus>,
     /// Those that are whole; of a volume that is no snapshot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     snapshots: Vec<Snapshot>,
@@ -64,6 +72,27 @@ struct Volume {
     /// Of a clone.
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<Box<Origin>>,
+}
+
+/// When snapshots are taken, and what became of that since this process began.
+#[derive(Debug, Serialize)]
+struct ScheduleStatus {
+    cron: Schedule,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<Keep>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Timestamp>,
+    /// Why the last is not there; it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+    /// How many of the last were not taken, since nobody was there.
+    #[serde(skip_serializing_if = "is_none")]
+    missed: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A snapshot, as its volume shows it.
@@ -140,7 +169,10 @@ impl Status {
             }
             Entry::Volume(record) => {
                 let trouble = known.trouble.as_ref().or(known.inspection.trouble.as_ref());
-                let trouble = trouble.or(known.outlook.trouble.as_ref());
+                let failure = known.schedule.1.failure.as_ref();
+                let failure =
+                    failure.map(|failure| format!("scheduled snapshots fail: {}", failure.reason));
+                let trouble = trouble.or(known.outlook.trouble.as_ref()).or(failure.as_ref());
                 let state = match (record.phase, trouble) {
                     (Phase::Creating, _) => "creating",
                     (Phase::Ready, Some(_)) => "degraded",
@@ -171,6 +203,10 @@ impl Volume {
         }
         let Outlook { running, refused, unjudged, .. } = known.outlook;
         let cluster = known.inspection.cluster;
+        let (next, History { failure, missed }) = known.schedule;
+        let keep = record.spec.keep;
+        let schedule = record.spec.schedule;
+        let schedule = schedule.map(|cron| ScheduleStatus { cron, keep, next, failure, missed });
         let some = cluster.is_some() || !running.is_empty();
         Self {
             layout: record.spec.layout,
@@ -181,6 +217,7 @@ impl Volume {
             postgres: some.then_some(Postgres { cluster, running }),
             guard: (refused + unjudged > 0).then_some(Guard { refused, unjudged }),
             mounts: known.mounts,
+            schedule,
             snapshots: known.snapshots.into_iter().filter_map(Snapshot::new).collect(),
             snapshot: record.taken,
             origin: record.origin,
@@ -209,6 +246,7 @@ mod tests {
             moving: None,
             taken: None,
             origin: None,
+            scheduled_since: None,
         }
     }
 

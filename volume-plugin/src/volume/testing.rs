@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::catalog::Catalog;
 use super::error::VolumeError;
+use super::listing::ListedSnapshots;
 use super::mounts::Mounts;
 use super::purge::{Rounds, Which};
 use super::service::{Parts, Service};
@@ -204,6 +205,7 @@ impl World {
             unsettled: Duration::ZERO,
             bad_settings: bad_settings.map(str::to_owned),
             trash_time: trash_time.parse().unwrap(),
+            listed: ListedSnapshots::Asked,
             default_layout: Layout::Split,
         });
         Self { service: service.unwrap(), default, wal, dir }

@@ -1,0 +1,312 @@
+//! Taking snapshots when their schedule says so, and removing those that need not be kept.
+//!
+//! What is due is worked out anew at each round, out of the records alone: the first time of the
+//! schedule after the last scheduled snapshot. So a start after a stop of the machine takes one
+//! snapshot for all that were missed, and a clock that jumps takes none twice. One that fails is tried
+//! again, each time later, until the next is due.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::schedule::Schedule;
+use super::taking::Cause;
+use crate::name::VolumeName;
+use crate::pool::PoolName;
+use crate::volume::catalog::{Entry, Phase, Record};
+use crate::volume::error::VolumeError;
+use crate::volume::purge::lives_in;
+use crate::volume::removal::Fate;
+use crate::volume::service::Service;
+use plugin_sdk::chain::chain;
+
+/// How often schedules are looked at without being asked: a clock may have jumped.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// How long after its time a snapshot counts as missed.
+const LATE: SignedDuration = SignedDuration::from_mins(5);
+
+/// How long after a first failure it is tried again, and at most after many.
+const AGAIN: Duration = Duration::from_mins(1);
+const AGAIN_MOST: Duration = Duration::from_mins(30);
+
+/// As many missed ones are counted.
+const COUNTED: usize = 1000;
+
+/// What became of the schedules of volumes in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Schedules {
+    changed: Notify,
+    histories: Mutex<BTreeMap<VolumeName, History>>,
+}
+
+/// What became of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct History {
+    /// Since the last success.
+    pub(crate) failure: Option<Failure>,
+    /// What the last round missed, since nobody was there to take it.
+    pub(crate) missed: usize,
+}
+
+/// A snapshot that could not be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Failure {
+    /// When it was tried last.
+    pub(crate) time: Timestamp,
+    /// Why not.
+    pub(crate) reason: String,
+    /// How often.
+    pub(crate) tries: u32,
+    #[serde(skip)]
+    again: Instant,
+}
+
+impl Schedules {
+    /// Schedules were changed.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// What became of that of `name`.
+    pub(crate) fn history(&self, name: &VolumeName) -> History {
+        self.with(|histories| histories.get(name).cloned().unwrap_or_default())
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<VolumeName, History>) -> T) -> T {
+        act(&mut self.histories.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn may_try(&self, name: &VolumeName) -> bool {
+        let failure = self.history(name).failure;
+        failure.is_none_or(|failure| failure.again <= Instant::now())
+    }
+
+    /// Notes an outcome; gives when it is tried again.
+    fn note(&self, name: &VolumeName, outcome: Result<usize, String>) {
+        self.with(|histories| {
+            let history = histories.entry(name.clone()).or_default();
+            match outcome {
+                Ok(missed) => *history = History { failure: None, missed },
+                Err(reason) => {
+                    let tries = history.failure.as_ref().map_or(0, |failure| failure.tries) + 1;
+                    let pause = AGAIN.saturating_mul(1 << (tries - 1).min(8)).min(AGAIN_MOST);
+                    let (time, again) = (Timestamp::now(), Instant::now() + pause);
+                    history.failure = Some(Failure { time, reason, tries, again });
+                }
+            }
+        });
+    }
+}
+
+/// What is due of a schedule at `now`: how many times after `base` have come, of which one is to be
+/// made up for; those that were due longer ago than [`LATE`] were missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Due {
+    missed: usize,
+}
+
+impl Due {
+    fn of(schedule: &Schedule, base: Timestamp, now: Timestamp) -> Option<Self> {
+        let mut times = Vec::new();
+        let mut last = base;
+        while times.len() < COUNTED
+            && let Some(next) = schedule.next(last).filter(|next| *next <= now)
+        {
+            times.push(next);
+            last = next;
+        }
+        let newest = times.last()?;
+        let late = now.duration_since(*newest) > LATE;
+        Some(Self { missed: if late { times.len() } else { times.len() - 1 } })
+    }
+}
+
+impl Service {
+    /// Keeps all schedules, for ever.
+    pub(crate) async fn keep_schedules(self: Arc<Self>) {
+        loop {
+            let now = Timestamp::now();
+            self.schedule_round(now).await;
+            let next = self.scheduled().iter().filter_map(|record| self.next_of(record)).min();
+            let wait = next.map_or(LOOK, |next| {
+                let wait = next.duration_since(Timestamp::now());
+                // An instant later, since times are whole seconds and clocks are not.
+                Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(5)
+            });
+            tokio::select! {
+                () = self.schedules.changed.notified() => {}
+                () = tokio::time::sleep(wait.clamp(Duration::from_millis(100), LOOK)) => {}
+            }
+        }
+    }
+
+    /// When the next snapshot of the volume of `record` is due by its schedule.
+    pub(crate) fn next_of(&self, record: &Record) -> Option<Timestamp> {
+        record.spec.schedule.as_ref()?.next(self.base(record).max(Timestamp::now()))
+    }
+
+    /// Takes what is due at `now`, then removes what need not be kept.
+    pub(crate) async fn schedule_round(self: &Arc<Self>, now: Timestamp) {
+        for record in self.scheduled() {
+            let Some(schedule) = &record.spec.schedule else { continue };
+            let Some(due) = Due::of(schedule, self.base(&record), now) else { continue };
+            let name = &record.name;
+            if !self.schedules.may_try(name) {
+                continue;
+            }
+            if due.missed > 0 {
+                tracing::warn!(volume = %name, missed = due.missed, "scheduled snapshots were missed");
+            }
+            let snapshot = now.strftime("auto-%Y%m%dT%H%M%SZ").to_string();
+            let taken = match snapshot.parse() {
+                Ok(snapshot) => {
+                    Arc::clone(self).take_snapshot(name.at(&snapshot), Cause::Schedule(now)).await
+                }
+                Err(error) => Err(VolumeError::Internal(format!("{snapshot}: {error}"))),
+            };
+            if let Err(error) = &taken {
+                tracing::error!(volume = %name, error = chain(error), "a scheduled snapshot was not taken");
+            }
+            self.schedules.note(name, taken.map(|()| due.missed).map_err(|error| chain(&error)));
+            self.thin_out(&record).await;
+        }
+    }
+
+    /// Volumes that have a schedule.
+    fn scheduled(&self) -> Vec<Record> {
+        let volumes = self.catalog.all().into_iter();
+        let records = volumes.filter_map(|(_, entry)| match entry {
+            Entry::Volume(record) if record.phase == Phase::Ready => Some(record),
+            _ => None,
+        });
+        records.filter(|record| !record.is_snapshot() && record.spec.schedule.is_some()).collect()
+    }
+
+    /// The time after which the next snapshot is due.
+    fn base(&self, record: &Record) -> Timestamp {
+        let since = record.scheduled_since.unwrap_or(record.created);
+        let taken = self.scheduled_snapshots(record);
+        taken.iter().map(|snapshot| snapshot.created).max().unwrap_or(since).max(since)
+    }
+
+    /// The snapshots of the volume that its schedule took.
+    pub(crate) fn scheduled_snapshots(&self, record: &Record) -> Vec<Record> {
+        let snapshots = self.catalog.snapshots(&record.share).into_iter();
+        let records = snapshots.filter_map(|(snapshot, entry)| match entry {
+            Entry::Volume(found) if found.phase == Phase::Ready => {
+                Some(Record { name: record.name.at(&snapshot), ..found })
+            }
+            _ => None,
+        });
+        records.filter(Record::is_scheduled).collect()
+    }
+
+    /// Removes scheduled snapshots of the volume that need not be kept.
+    async fn thin_out(self: &Arc<Self>, record: &Record) {
+        let (Some(schedule), Some(keep)) = (&record.spec.schedule, &record.spec.keep) else {
+            return;
+        };
+        let snapshots = self.scheduled_snapshots(record);
+        let times: Vec<_> = snapshots.iter().map(|snapshot| snapshot.created).collect();
+        let expired = keep.expired(schedule.zone(), &times);
+        for snapshot in snapshots.into_iter().filter(|one| expired.contains(&one.created)) {
+            if let Err(error) = self.drop_scheduled(&snapshot).await {
+                tracing::warn!(volume = %snapshot.name, error = chain(&error), "an expired snapshot stays");
+            }
+        }
+    }
+
+    /// Removes the oldest scheduled snapshot that takes space in `pool` and may go, since the pool fills
+    /// and nothing is left in the trash.
+    pub(crate) async fn drop_oldest_scheduled(self: &Arc<Self>, pool: &PoolName) {
+        let mut scheduled: Vec<_> = self
+            .catalog
+            .all()
+            .into_iter()
+            .filter_map(|(_, entry)| match entry {
+                Entry::Volume(record) if record.is_scheduled() => Some(record),
+                _ => None,
+            })
+            .filter(|record| record.phase == Phase::Ready && lives_in(record, pool))
+            .collect();
+        scheduled.sort_by_key(|record| record.created);
+        for record in scheduled {
+            match self.drop_scheduled(&record).await {
+                Ok(true) => {
+                    tracing::warn!(%pool, volume = %record.name, "the pool fills: removed the oldest scheduled snapshot");
+                    return;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(volume = %record.name, error = chain(&error), "a snapshot stays in a pool that fills");
+                }
+            }
+        }
+    }
+
+    /// Removes a snapshot for good, unless it is protected, mounted, or has clones; tells whether.
+    pub(crate) async fn drop_scheduled(
+        self: &Arc<Self>,
+        snapshot: &Record,
+    ) -> Result<bool, VolumeError> {
+        let is_origin = |(_, entry): (VolumeName, Entry)| match entry {
+            Entry::Volume(record) => record.origin.is_some_and(|of| of.from == snapshot.name),
+            Entry::Unreadable(_) => false,
+        };
+        if snapshot.is_protected()
+            || !self.mounts.of(&snapshot.name).is_empty()
+            || self.catalog.all().into_iter().any(is_origin)
+        {
+            return Ok(false);
+        }
+        let removed = Arc::clone(self).remove_as(snapshot.name.clone(), Fate::Deleted).await;
+        removed.map(|()| true)
+    }
+}
+
+#[cfg(test)]
+#[path = "keeping_tests.rs"]
+mod rounds;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(base: &str, now: &str) -> Option<usize> {
+        let schedule: Schedule = "0 * * * *".parse().unwrap();
+        Due::of(&schedule, base.parse().unwrap(), now.parse().unwrap()).map(|due| due.missed)
+    }
+
+    #[test]
+    fn one_is_due_for_all_that_were_missed() {
+        assert_eq!(due("2026-11-27T10:00:00Z", "2026-11-27T10:59:59Z"), None);
+        assert_eq!(due("2026-11-27T10:00:00Z", "2026-11-27T11:00:00Z"), Some(0));
+        assert_eq!(due("2026-11-27T10:00:00Z", "2026-11-27T11:30:00Z"), Some(1));
+        assert_eq!(due("2026-11-27T10:00:00Z", "2026-11-27T14:01:00Z"), Some(3));
+        assert_eq!(due("2025-11-27T10:00:00Z", "2026-11-27T14:01:00Z"), Some(COUNTED));
+        // A clock that was set back.
+        assert_eq!(due("2026-11-27T10:00:00Z", "2026-11-27T08:01:00Z"), None);
+    }
+
+    #[test]
+    fn failures_are_tried_again_later_each_time() {
+        let (schedules, name) = (Schedules::default(), "v".parse().unwrap());
+        assert!(schedules.may_try(&name));
+        for tries in 1..=12 {
+            schedules.note(&name, Err("no room".to_owned()));
+            let failure = schedules.history(&name).failure.unwrap();
+            assert_eq!((failure.tries, &*failure.reason), (tries, "no room"));
+            let pause = failure.again.duration_since(Instant::now());
+            assert!(pause <= AGAIN_MOST && (tries < 7 || pause > AGAIN_MOST / 2), "{pause:?}");
+            assert!(!schedules.may_try(&name));
+        }
+        schedules.note(&name, Ok(2));
+        assert_eq!(schedules.history(&name), History { failure: None, missed: 2 });
+        assert!(schedules.may_try(&name));
+    }
+}

@@ -1,0 +1,138 @@
+//! Schedules over hours, on plain directories.
+
+use super::*;
+use crate::volume::testing::{World, apart, name};
+
+const HOURLY: &[(&str, &str)] = &[("snapshot.schedule", "@hourly"), ("snapshot.keep", "hourly=2")];
+
+impl World {
+    /// Whole hours, the first being the next since the schedule of `v` is in force.
+    fn hour(&self, hours: i64) -> Timestamp {
+        let Some(Entry::Volume(record)) = self.service.catalog.get(&name("v")) else {
+            panic!("no volume v");
+        };
+        let since = record.scheduled_since.unwrap_or(record.created);
+        let first = "@hourly".parse::<Schedule>().unwrap().next(since).unwrap();
+        first + SignedDuration::from_hours(hours - 1)
+    }
+
+    /// What happens at that hour; gives the names of the snapshots that there are then.
+    async fn pass(&self, hours: i64) -> Vec<String> {
+        self.service.schedule_round(self.hour(hours)).await;
+        let all = self.service.catalog.all().into_iter();
+        all.map(|(name, _)| name.to_string()).filter(|name| name.contains('@')).collect()
+    }
+
+    fn called(&self, volume: &str, hours: i64) -> String {
+        self.hour(hours).strftime(&format!("{volume}@auto-%Y%m%dT%H%M%SZ")).to_string()
+    }
+}
+
+#[test]
+fn one_is_taken_each_hour_and_two_are_kept() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        world.create("v@asked", &[("snapshot", "now")]).await.unwrap();
+        world.create("w", &[]).await.unwrap();
+        let called = |hours| world.called("v", hours);
+        assert_eq!(world.pass(0).await, ["v@asked"]);
+        assert_eq!(world.pass(1).await, ["v@asked".to_owned(), called(1)]);
+        // Asked again within the hour it has nothing to do.
+        assert_eq!(world.pass(1).await.len(), 2);
+        world.pass(2).await;
+        assert_eq!(world.pass(3).await, ["v@asked".to_owned(), called(2), called(3)]);
+        // Those of schedules answer to their names and are not listed.
+        let listed: Vec<_> =
+            world.service.list().into_iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(listed, ["v", "v@asked", "w"]);
+        assert_eq!(world.status(&called(3)).await.unwrap()["snapshot"]["scheduled"], true);
+        let status = world.status("v").await.unwrap();
+        assert_eq!(status["schedule"]["cron"], "@hourly");
+        assert_eq!(status["schedule"]["keep"], "hourly=2");
+        assert_eq!(status["snapshots"].as_array().unwrap().len(), 3);
+        // What goes is deleted, not kept in the trash.
+        world.purge_round().await;
+        assert!(world.service.catalog.trash().is_empty());
+    });
+}
+
+#[test]
+fn what_is_protected_mounted_or_cloned_stays() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        for hours in 1..=2 {
+            world.pass(hours).await;
+        }
+        let (mounted, cloned) = (world.called("v", 1), world.called("v", 2));
+        world.mount(&mounted, "1").await.unwrap();
+        world.create("c", &[("from", &cloned)]).await.unwrap();
+        for hours in 3..=6 {
+            world.pass(hours).await;
+        }
+        let kept = [mounted.clone(), cloned.clone(), world.called("v", 5), world.called("v", 6)];
+        assert_eq!(world.pass(6).await, kept);
+        world.unmount(&mounted, "1").await.unwrap();
+        world.remove("c").await.unwrap();
+        assert_eq!(world.pass(7).await, [world.called("v", 6), world.called("v", 7)]);
+    });
+}
+
+#[test]
+fn a_stop_of_the_machine_is_made_up_for_once() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        world.pass(1).await;
+        let world = world.restarted();
+        assert_eq!(world.pass(9).await, [world.called("v", 1), world.called("v", 9)]);
+        assert_eq!(world.status("v").await.unwrap()["schedule"]["missed"], 7);
+        world.pass(10).await;
+        assert_eq!(world.status("v").await.unwrap()["schedule"].get("missed"), None);
+    });
+}
+
+#[test]
+fn a_schedule_begins_when_it_is_given() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        let set = HOURLY.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let service = || Arc::clone(&world.service);
+        service().change(name("v"), set, Vec::new()).await.unwrap();
+        let Some(Entry::Volume(record)) = world.service.catalog.get(&name("v")) else {
+            panic!("no volume");
+        };
+        assert!(record.scheduled_since.unwrap() > record.created);
+        assert_eq!(world.pass(1).await.len(), 1);
+        let unset = vec!["snapshot.schedule".to_owned(), "snapshot.keep".to_owned()];
+        service().change(name("v"), [].into(), unset).await.unwrap();
+        assert_eq!(world.pass(2).await.len(), 1);
+        assert_eq!(world.status("v").await.unwrap().get("schedule"), None);
+    });
+}
+
+#[test]
+fn a_failure_is_shown_and_tried_again() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        let hour = world.hour(1);
+        // A wrong setting is one of the things that keep snapshots from being taken.
+        let world = World::at(world.dir, Some("POOL_SIZE: `x`"));
+        assert!(world.pass(1).await.is_empty());
+        let status = world.status("v").await.unwrap();
+        assert_eq!(
+            (&status["state"], &status["schedule"]["failure"]["tries"]),
+            (&"degraded".into(), &1.into())
+        );
+        assert!(status["reason"].as_str().unwrap().contains("POOL_SIZE"), "{status}");
+        // Not at once.
+        assert!(world.pass(1).await.is_empty());
+        assert_eq!(world.status("v").await.unwrap()["schedule"]["failure"]["tries"], 1);
+        let world = world.restarted();
+        world.service.schedule_round(hour).await;
+        assert_eq!(world.status("v").await.unwrap()["state"], "ok");
+    });
+}

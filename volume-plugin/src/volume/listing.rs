@@ -1,0 +1,109 @@
+//! What Docker is told of volumes: which there are, where they are, and all about one.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::catalog::{Entry, Phase, Record};
+use super::error::VolumeError;
+use super::inspection::RolePlace;
+use super::service::Service;
+use super::status::{Known, Status};
+use crate::name::VolumeName;
+
+/// Which snapshots `docker volume ls` shows. All of them answer to their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListedSnapshots {
+    /// Those that somebody has asked for.
+    Asked,
+    /// Those that schedules took too.
+    All,
+}
+
+/// `asked` or `all`.
+#[derive(Debug, thiserror::Error)]
+#[error("allowed are asked and all")]
+pub struct ListedError;
+
+impl FromStr for ListedSnapshots {
+    type Err = ListedError;
+
+    fn from_str(text: &str) -> Result<Self, ListedError> {
+        match text {
+            "asked" => Ok(Self::Asked),
+            "all" => Ok(Self::All),
+            _ => Err(ListedError),
+        }
+    }
+}
+
+impl Service {
+    /// Where `name` is mounted, if it is.
+    pub fn path(&self, name: &VolumeName) -> Result<Option<PathBuf>, VolumeError> {
+        if self.catalog.get(name).is_none() {
+            return Err(VolumeError::Missing(name.clone()));
+        }
+        Ok((!self.mounts.of(name).is_empty()).then(|| self.views.path(name)))
+    }
+
+    /// The volume `name` as it is shown, with all that can be told within a moment. A volume of
+    /// ours always has an answer; one that is only being made is not there yet.
+    pub async fn get(&self, name: &VolumeName) -> Option<(Entry, Status)> {
+        let entry = self.catalog.get(name).filter(is_shown)?;
+        let mut known = Known { mounts: self.mounts.of(name), ..Known::default() };
+        if let Entry::Volume(record) = &entry {
+            let (places, trouble) = self.places(record);
+            known.trouble = trouble;
+            known.outlook = self.guard.outlook(name);
+            known.alarms = self.alarms(record);
+            known.inspection = self.inspector.inspect(name, places).await;
+            if !record.is_snapshot() {
+                known.snapshots = self.catalog.snapshots(&record.share);
+                known.schedule = (self.next_of(record), self.schedules.history(name));
+            }
+        }
+        Some((entry.clone(), Status::new(entry, known)))
+    }
+
+    /// Names of all volumes and where the mounted ones are.
+    pub fn list(&self) -> Vec<(VolumeName, Option<PathBuf>)> {
+        let listed = |entry: &Entry| match entry {
+            Entry::Volume(record) => self.listed == ListedSnapshots::All || !record.is_scheduled(),
+            Entry::Unreadable(_) => true,
+        };
+        let all = self.catalog.all().into_iter();
+        all.filter(|(_, entry)| is_shown(entry) && listed(entry))
+            .map(|(name, _)| {
+                let view = (!self.mounts.of(&name).is_empty()).then(|| self.views.path(&name));
+                (name, view)
+            })
+            .collect()
+    }
+
+    /// The roles in pools that are open, and what is wrong with the others.
+    pub(super) fn places(&self, record: &Record) -> (Vec<RolePlace>, Option<String>) {
+        let mut places = Vec::new();
+        let mut trouble = None;
+        for (role, pool_name, path) in record.places() {
+            if let Some(pool) = self.pools.open_already(&pool_name) {
+                let share = record.share.clone();
+                places.push(RolePlace { role, share, pool_name, path, pool });
+            } else if let Some(reason) = self.pools.trouble(&pool_name) {
+                trouble.get_or_insert_with(|| format!("pool {pool_name}: {reason}"));
+            }
+        }
+        (places, trouble)
+    }
+
+    /// What is to be told of the pools that the volume lives in.
+    pub(super) fn alarms(&self, record: &Record) -> Vec<String> {
+        let shares = record.spec.shares().into_iter();
+        shares
+            .filter_map(|(pool, _)| Some(format!("pool {pool}: {}", self.upkeep.alarm(&pool)?)))
+            .chain(self.upkeep.fullness(&record.name))
+            .collect()
+    }
+}
+
+fn is_shown(entry: &Entry) -> bool {
+    !matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating)
+}
