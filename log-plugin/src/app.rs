@@ -17,20 +17,23 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Logs};
 use crate::ingest::{self, Streams};
 use crate::journal::{self, Journals};
+use crate::keeper::{Keeper, Retention};
 use crate::sink::{Host, Sinks};
 use crate::sys::{self, HostRoot};
 
 /// What the directory's own record says it is, and in which format what lies in it is.
 const KIND: &str = "pglog-state";
-const VERSION: u32 = 1;
+/// 2: packed segments, which an older program does not see.
+const VERSION: u32 = 2;
 
 /// What the state directory holds, in the formats that this program writes and the newest it reads.
-pub const FORMATS: [record::Format; 5] = [
+pub const FORMATS: [record::Format; 6] = [
     (KIND, VERSION),
     (ingest::RECORD_KIND, ingest::RECORD_VERSION),
     (crate::sink::RECORD_KIND, crate::sink::RECORD_VERSION),
     (crate::sink::LEDGER_KIND, crate::sink::LEDGER_VERSION),
     (journal::ABOUT_KIND, journal::ABOUT_VERSION),
+    (journal::PACKED_KIND, journal::PACKED_VERSION),
 ];
 
 /// How long after a failure the state is tried again.
@@ -104,12 +107,13 @@ impl App {
     /// are told why, and it is tried again.
     pub fn start(
         paths: &Paths,
+        retention: Retention,
         runtimes: Runtimes,
         shutdown: CancellationToken,
     ) -> Result<Self, BindError> {
         let server = Server::bind(&paths.socket)?;
         let interrupt = CancellationToken::new();
-        let opener = Opener { paths: paths.clone(), runtimes, interrupt };
+        let opener = Opener { paths: paths.clone(), retention, runtimes, interrupt };
         let (logs, lock) = settle(opener.open(), None);
         Ok(Self {
             server,
@@ -194,6 +198,7 @@ fn settle(
 #[derive(Debug, Clone)]
 struct Opener {
     paths: Paths,
+    retention: Retention,
     runtimes: Runtimes,
     interrupt: CancellationToken,
 }
@@ -219,26 +224,36 @@ impl Opener {
             Streams::open(streams, Arc::clone(&journals), runtimes.ingest, interrupt.clone())
                 .map_err(unusable)?;
         let (directory, host) = (path.join("sinks"), self.paths.host.clone());
-        let sinks = Sinks::open(directory, host, Arc::clone(&journals), runtimes.sinks, interrupt)
+        let (runtime, own) = (runtimes.sinks.clone(), interrupt.clone());
+        let sinks = Sinks::open(directory, host, Arc::clone(&journals), runtimes.sinks, own)
             .map_err(unusable)?;
+        let keeper = Keeper {
+            journals: Arc::clone(&journals),
+            sinks: Arc::clone(&sinks),
+            host: self.paths.host.root.clone(),
+            retention: self.retention,
+        };
         let taken_up = streams.take_up().map_err(unusable)?;
         let delivering = sinks.take_up().map_err(unusable)?;
+        runtime.spawn(keeper.run(interrupt));
         tracing::info!(op = "serve", streams = taken_up, sinks = delivering);
         Ok((Logs { streams, journals, sinks }, lock))
     }
 }
 
-/// Refuses state of a newer version; marks a new directory as this one's.
+/// Refuses state of a newer version; marks a new or an older directory as this one's.
 fn check_format(state: &Path) -> Result<(), StateError> {
     let path = state.join("format");
     let failed = |source| StateError::Unusable { path: path.clone(), source };
     let format = |source| StateError::Format { path: state.to_owned(), source };
     match std::fs::read(&path) {
-        Ok(bytes) => record::decode::<()>(KIND, VERSION, &bytes).map_err(format),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let bytes = record::encode(KIND, VERSION, &()).map_err(format)?;
-            durable::write(&path, &bytes).map_err(failed)
-        }
-        Err(error) => Err(failed(error)),
+        Ok(bytes) => record::decode::<()>(KIND, VERSION, &bytes).map_err(format)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
+    let bytes = record::encode(KIND, VERSION, &()).map_err(format)?;
+    if std::fs::read(&path).is_ok_and(|found| found == bytes) {
+        return Ok(());
+    }
+    durable::write(&path, &bytes).map_err(failed)
 }

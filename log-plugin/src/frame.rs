@@ -148,6 +148,18 @@ pub struct Extent {
     pub length: usize,
 }
 
+/// Bytes that can be read from any place on.
+pub trait Source {
+    /// Fills `out` with what is at `offset`.
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl Source for File {
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, out, offset)
+    }
+}
+
 /// One step of a [`Scan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -184,7 +196,7 @@ impl Scan {
     }
 
     /// The next frame of `file` among its first `end` bytes.
-    pub fn step(&mut self, file: &File, end: u64) -> io::Result<Step> {
+    pub fn step(&mut self, file: &impl Source, end: u64) -> io::Result<Step> {
         loop {
             match probe(self.held(end)) {
                 Probe::Frame(length) if self.position + length as u64 <= end => {
@@ -208,7 +220,7 @@ impl Scan {
     }
 
     /// The body of `frame`, which [`Scan::step`] has found in `file`.
-    pub fn body(&mut self, file: &File, frame: Extent, end: u64) -> io::Result<&[u8]> {
+    pub fn body(&mut self, file: &impl Source, frame: Extent, end: u64) -> io::Result<&[u8]> {
         let last = frame.offset + frame.length as u64;
         if frame.offset < self.window_at || last > self.window_at + self.window.len() as u64 {
             self.load(file, frame.offset, frame.length, end)?;
@@ -232,7 +244,7 @@ impl Scan {
     }
 
     /// Reads the window anew from `offset`: at least `length` bytes, none from `end` on.
-    fn load(&mut self, file: &File, offset: u64, length: usize, end: u64) -> io::Result<()> {
+    fn load(&mut self, file: &impl Source, offset: u64, length: usize, end: u64) -> io::Result<()> {
         let length = length.max(WINDOW.min(index(end.saturating_sub(offset))));
         self.window.resize(length, 0);
         self.window_at = offset;

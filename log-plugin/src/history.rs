@@ -10,15 +10,13 @@
 //! of this blocks on files; the API runs it on threads for blocking work.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use prost::Message;
 
 use crate::frame::{LogEntry, Scan, Step};
-use crate::journal::{Follower, Journal};
+use crate::journal::{Contents, Follower, Index, Journal};
 
 /// How much is handed over at a time.
 const CHUNK: usize = 64 * 1024;
@@ -65,7 +63,7 @@ pub struct History {
 #[derive(Debug)]
 struct Cursor {
     sequence: u64,
-    file: File,
+    file: Arc<Contents>,
     scan: Scan,
     /// How much of the file counts.
     end: u64,
@@ -74,14 +72,14 @@ struct Cursor {
 impl Cursor {
     fn open(journal: &Journal, sequence: u64) -> io::Result<Option<Self>> {
         let Some(file) = journal.open_segment(sequence)? else { return Ok(None) };
-        let end = file.metadata()?.len();
+        let end = file.len()?;
         Ok(Some(Self { sequence, file, scan: Scan::default(), end }))
     }
 
     /// The next entry with the offset of its frame.
     fn next(&mut self) -> io::Result<Option<(u64, LogEntry)>> {
-        while let Step::Frame(frame) = self.scan.step(&self.file, self.end)? {
-            let body = self.scan.body(&self.file, frame, self.end)?;
+        while let Step::Frame(frame) = self.scan.step(&*self.file, self.end)? {
+            let body = self.scan.body(&*self.file, frame, self.end)?;
             match LogEntry::decode(body) {
                 Ok(entry) => return Ok(Some((frame.offset, entry))),
                 Err(error) => {
@@ -95,17 +93,19 @@ impl Cursor {
     /// Moves over at most `count` frames and tells over how many.
     fn skip(&mut self, count: u64) -> io::Result<u64> {
         for skipped in 0..count {
-            if let Step::End(_) = self.scan.step(&self.file, self.end)? {
+            if let Step::End(_) = self.scan.step(&*self.file, self.end)? {
                 return Ok(skipped);
             }
         }
         Ok(count)
     }
 
-    /// The time of the last write, in nanoseconds since 1970.
-    fn modified(&self) -> Option<i64> {
-        let modified = self.file.metadata().ok()?.modified().ok()?;
-        i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
+    /// What is where, of a segment that does not grow any more.
+    fn index(&self, journal: &Journal) -> io::Result<Option<Arc<Index>>> {
+        if journal.is_growing(self.sequence) {
+            return Ok(None);
+        }
+        journal.index_of(self.sequence, &self.file).map(Some)
     }
 }
 
@@ -145,7 +145,7 @@ impl History {
             let done = self.is_done(at);
             let cursor = &mut self.cursors[at];
             if self.query.follow {
-                cursor.end = cursor.file.metadata()?.len();
+                cursor.end = cursor.file.len()?;
             }
             let exhausted = self.read_cursor(at, &mut out)?;
             if exhausted && done {
@@ -214,8 +214,10 @@ impl History {
         while at < self.cursors.len() {
             let done = self.is_done(at);
             let cursor = &mut self.cursors[at];
-            let all_older = done && cursor.modified().is_some_and(|modified| modified < since);
-            while !all_older && let Some((offset, entry)) = cursor.next()? {
+            let index = cursor.index(&self.journal)?;
+            let begin = index.map_or(0, |index| index.first_since(since).unwrap_or(index.end));
+            cursor.scan = Scan::from(begin);
+            while let Some((offset, entry)) = cursor.next()? {
                 if entry.time_nano >= since {
                     cursor.scan = Scan::from(offset);
                     self.query.since = None;
@@ -242,13 +244,22 @@ impl History {
             }
             let cursor = &mut self.cursors[at];
             let begin = cursor.scan.position();
-            let count = cursor.skip(u64::MAX)?;
+            // It is of the whole segment.
+            let index = if begin == 0 { cursor.index(&self.journal)? } else { None };
+            let count = match &index {
+                Some(index) => index.frames(),
+                None => cursor.skip(u64::MAX)?,
+            };
             if count > 0 && wanted > 0 {
-                cursor.scan = Scan::from(begin);
-                cursor.skip(count.saturating_sub(wanted))?;
+                let from_begin = (begin, count.saturating_sub(wanted));
+                let (offset, skip) = index.map_or(from_begin, |index| index.last(wanted));
+                cursor.scan = Scan::from(offset);
+                cursor.skip(skip)?;
                 wanted = wanted.saturating_sub(count);
             } else if done {
                 drop(self.cursors.remove(at));
+            } else if let Some(index) = index {
+                cursor.scan = Scan::from(index.end);
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ pub mod frame;
 pub mod history;
 pub mod ingest;
 pub mod journal;
+pub mod keeper;
 pub mod names;
 pub mod options;
 pub mod settings;

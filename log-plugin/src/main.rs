@@ -45,7 +45,7 @@ fn serve() -> Result<()> {
     let runtimes = Runtimes { ingest: ingest.handle().clone(), sinks: sinks.handle().clone() };
     let served = calls.block_on(async {
         let shutdown = shutdown::token().context("catch signals")?;
-        let app = App::start(&paths, runtimes, shutdown)?;
+        let app = App::start(&paths, settings.retention, runtimes, shutdown)?;
         app.with_settings(settings.in_force).run().await;
         Ok(())
     });

@@ -55,14 +55,14 @@ fn journals(stage: &Stage) -> Result<()> {
     on_bare(engine, || {
         create(engine, "pglog", &[])?;
         engine.docker(&["plugin", "disable", "pglog"])?;
-        engine.shell("sed -i '1s/ 1 / 2 /' /var/lib/pglog/format")?;
+        engine.shell("sed -i '1s/ 2 / 3 /' /var/lib/pglog/format")?;
         engine.docker(&["plugin", "enable", "pglog"])?;
         let run = ["run", "--rm", "--name=refused", "--log-driver=pglog", "base", "true"];
         let said = engine.refused(&run)?;
-        ensure!(said.contains("format 2 of the pglog-state record is newer than 1"), "{said}");
-        engine.shell("grep ' 2 ' /var/lib/pglog/format")?;
+        ensure!(said.contains("format 3 of the pglog-state record is newer than 2"), "{said}");
+        engine.shell("grep ' 3 ' /var/lib/pglog/format")?;
         // As soon as it can be used it is.
-        engine.shell("sed -i '1s/ 2 / 1 /' /var/lib/pglog/format")?;
+        engine.shell("sed -i '1s/ 3 / 2 /' /var/lib/pglog/format")?;
         eventually(Duration::from_secs(10), || engine.docker(&run)).map(drop)
     })
 }

@@ -74,9 +74,6 @@ fn malformed(stage: &Stage, driver: &'static str) -> Result<()> {
 
 fn not_yet_built(stage: &Stage) -> Result<()> {
     for option in [
-        "compress=true",
-        "max-age=1h",
-        "sync=always",
         "file-max-age=7d",
         "postgres=on",
         "log-line-prefix=%m",

@@ -6,10 +6,11 @@
 //! and the sink learns that they have gone.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
+
+use super::Contents;
 
 /// Removed segments of one reader, the oldest first.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ struct Inner {
 pub(super) struct Held {
     pub(super) sequence: u64,
     /// None for a full disk's sake.
-    pub(super) file: Option<Arc<File>>,
+    pub(super) file: Option<Arc<Contents>>,
 }
 
 impl Queue {
@@ -49,7 +50,7 @@ impl Queue {
         sequence > inner.newest || inner.open.contains(&sequence)
     }
 
-    pub(super) fn push(&self, sequence: u64, file: Option<Arc<File>>) {
+    pub(super) fn push(&self, sequence: u64, file: Option<Arc<Contents>>) {
         self.lock().segments.push_back(Held { sequence, file });
         self.added.notify_one();
     }
@@ -60,7 +61,7 @@ impl Queue {
     }
 
     /// The files of all of them, to be closed.
-    pub(super) fn release(&self) -> Vec<Arc<File>> {
+    pub(super) fn release(&self) -> Vec<Arc<Contents>> {
         self.lock().segments.iter_mut().filter_map(|held| held.file.take()).collect()
     }
 

@@ -27,14 +27,14 @@ pub struct Inventory {
 pub struct Stored {
     /// Its place in the log.
     pub sequence: u64,
-    /// Its length in bytes.
+    /// The bytes that it takes.
     pub bytes: u64,
     /// Whether a stream may still write to it.
     pub growing: bool,
 }
 
 impl Inventory {
-    /// The length of all segments.
+    /// The bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
@@ -64,7 +64,7 @@ impl Journal {
     pub fn inventory(&self) -> Inventory {
         let stored = |(&sequence, segment): (&u64, &super::Segment)| Stored {
             sequence,
-            bytes: segment.size,
+            bytes: segment.disk,
             growing: segment.live,
         };
         let segments: Vec<_> = self.state().segments.iter().map(stored).collect();
@@ -80,14 +80,15 @@ impl Journal {
 
     fn first_of(&self, sequence: u64) -> Option<i64> {
         let file = self.open_segment(sequence).ok()??;
-        let end = file.metadata().ok()?.len();
+        let end = file.len().ok()?;
         let mut scan = Scan::default();
-        let Ok(Step::Frame(frame)) = scan.step(&file, end) else { return None };
-        LogEntry::decode(scan.body(&file, frame, end).ok()?).ok().map(|entry| entry.time_nano)
+        let Ok(Step::Frame(frame)) = scan.step(&*file, end) else { return None };
+        LogEntry::decode(scan.body(&*file, frame, end).ok()?).ok().map(|entry| entry.time_nano)
     }
 
     fn modified(&self, sequence: u64) -> Option<i64> {
-        let modified = self.open_segment(sequence).ok()??.metadata().ok()?.modified().ok()?;
+        let modified =
+            self.open_segment(sequence).ok()??.file().metadata().ok()?.modified().ok()?;
         i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
     }
 }

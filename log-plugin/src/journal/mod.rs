@@ -2,7 +2,7 @@
 //! frames as they came.
 //!
 //! Invariants:
-//! - A segment is called `SEQUENCE.TAG`. Sequences only grow, and in their order the segments are
+//! - A segment is called `SEQUENCE.TAG`, a packed one `SEQUENCE.TAG.LENGTH`. Sequences only grow, and in their order the segments are
 //!   the container's log. `TAG` says whose it is: it belongs to one stream at a time.
 //! - A segment has no header and begins with a frame; it is cut between two frames only. The
 //!   file's size is how far the log has been stored, so nothing may lengthen it ahead of data.
@@ -13,17 +13,21 @@
 //! The lock is held for moments and never across a system call: draining waits for nobody.
 
 mod about;
+mod contents;
 mod held;
+mod index;
 mod inventory;
+mod packed;
+mod packing;
 mod reader;
 mod removal;
 mod removed;
 mod room;
 mod segment;
+mod syncing;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -34,8 +38,12 @@ use tokio::sync::watch;
 pub use about::About;
 pub(crate) use about::{KIND as ABOUT_KIND, VERSION as ABOUT_VERSION};
 
+pub use contents::Contents;
 use held::{Held, Queue};
+pub use index::{Index, Stretch};
 pub use inventory::{Inventory, Lost, Stored};
+pub use packed::Packed;
+pub(crate) use packed::{KIND as PACKED_KIND, VERSION as PACKED_VERSION};
 pub use reader::{Batch, Dropped, Position, Reader};
 pub use removal::RemovalError;
 pub use removed::Follower;
@@ -65,6 +73,8 @@ struct State {
     /// The sinks that read this journal.
     readers: BTreeMap<u64, Arc<Queue>>,
     next_reader: u64,
+    /// Segments that have grown and are to be brought to the disk.
+    unsynced: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -146,19 +156,19 @@ impl Journal {
     }
 
     /// Opens a segment for reading; `None` when it has gone meanwhile.
-    pub fn open_segment(&self, sequence: u64) -> io::Result<Option<File>> {
+    pub fn open_segment(&self, sequence: u64) -> io::Result<Option<Arc<Contents>>> {
         // A segment that changes hands has another name for a moment than is noted here.
         for _ in 0..100 {
-            let path = {
+            let segment = {
                 let state = self.state();
                 if let Some(segment) = state.segments.get(&sequence) {
-                    segment.path(&self.dir)
+                    segment.clone()
                 } else {
-                    return state.removed.open(sequence);
+                    return Ok(state.removed.open(sequence));
                 }
             };
-            match File::open(path) {
-                Ok(file) => return Ok(Some(file)),
+            match segment.open(&self.dir) {
+                Ok(contents) => return Ok(Some(Arc::new(contents))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -203,7 +213,7 @@ impl Journal {
     }
 
     /// Opens a segment that has a name.
-    fn open_named(&self, sequence: u64) -> io::Result<Option<File>> {
+    fn open_named(&self, sequence: u64) -> io::Result<Option<Arc<Contents>>> {
         if !self.state().segments.contains_key(&sequence) {
             return Ok(None);
         }

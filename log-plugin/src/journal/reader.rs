@@ -10,15 +10,14 @@
 //! All of this blocks on files.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use super::Journal;
 use super::held::{Held, Queue};
+use super::{Contents, Journal};
 use crate::frame::{LogEntry, Scan, Step};
 
 /// Most removed segments that are held for a reader that goes on reading, and their size; of
@@ -69,7 +68,7 @@ pub struct Reader {
 struct Cursor {
     sequence: u64,
     /// Open from the first reading on.
-    file: Option<Arc<File>>,
+    file: Option<Arc<Contents>>,
     scan: Scan,
     /// It has no name any more, and does not grow.
     removed: bool,
@@ -202,7 +201,8 @@ impl Reader {
     fn too_many(&self) -> Option<usize> {
         let held = || self.cursors.iter().filter(|cursor| cursor.removed);
         let size = |cursor: &Cursor| {
-            cursor.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |file| file.len())
+            let file = cursor.file.as_ref().and_then(|file| file.file().metadata().ok());
+            file.map_or(0, |file| file.len())
         };
         let too_large = || held().map(size).sum::<u64>() > HELD_BYTES;
         let count = held().count();
@@ -238,11 +238,11 @@ impl Reader {
             None => match self.journal.open_named(cursor.sequence)? {
                 Some(file) => {
                     // A power cut can leave less of a segment than was read of it.
-                    let size = file.metadata()?.len();
+                    let size = file.len()?;
                     if cursor.scan.position() > size {
                         cursor.scan = Scan::from(size);
                     }
-                    Arc::clone(cursor.file.insert(Arc::new(file)))
+                    Arc::clone(cursor.file.insert(file))
                 }
                 None => return Ok(self.is_missing(at)),
             },
@@ -284,11 +284,11 @@ impl Drop for Reader {
 /// `room`; true when there are no more right now.
 fn walk(
     cursor: &mut Cursor,
-    file: &File,
+    file: &Contents,
     room: u64,
     mut take: impl FnMut(LogEntry, u64),
 ) -> io::Result<bool> {
-    let end = file.metadata()?.len();
+    let end = file.len()?;
     let mut taken = 0;
     while taken < room {
         let Step::Frame(frame) = cursor.scan.step(file, end)? else {

@@ -35,7 +35,7 @@ impl Journal {
             }
             std::mem::take(&mut state.segments)
         };
-        let bytes = segments.values().map(|segment| segment.size).sum();
+        let bytes = segments.values().map(|segment| segment.disk).sum();
         let mut failed = None;
         for (sequence, segment) in segments {
             if let Err(error) = missing_is_fine(fs::remove_file(segment.path(&self.dir))) {
@@ -48,6 +48,9 @@ impl Journal {
             return Err(error.into());
         }
         self.forget_about()?;
+        if self.dir.is_dir() {
+            plugin_sdk::durable::sweep(&self.dir)?;
+        }
         match missing_is_fine(fs::remove_dir(&self.dir)) {
             // A stream has begun meanwhile.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
@@ -70,11 +73,18 @@ mod tests {
     use super::super::{About, Limits};
     use super::*;
     use crate::names::StreamId;
+    use crate::options::SyncPolicy;
     use plugin_sdk::durable;
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    const LIMITS: Limits = Limits { segment: 1 << 20, full: 1 << 20, total: 4 << 20 };
+    const LIMITS: Limits = Limits {
+        segment: 1 << 20,
+        full: 1 << 20,
+        total: 4 << 20,
+        turn: None,
+        sync: SyncPolicy::Interval,
+    };
 
     fn stream(name: &str) -> StreamId {
         StreamId::of_fifo(Path::new(name)).unwrap()

@@ -4,11 +4,9 @@
 //! moment behind, and with small segments a moment is several of them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io;
 use std::sync::Arc;
 
-use super::Journal;
+use super::{Contents, Journal};
 
 /// Most segments that are held open, and their sizes together.
 const HELD_OPEN: usize = 32;
@@ -27,7 +25,7 @@ pub(super) struct Removed {
 struct Held {
     sequence: u64,
     size: u64,
-    file: Arc<File>,
+    file: Arc<Contents>,
 }
 
 /// Files to be closed outside the lock: closing the last descriptor of one frees its space.
@@ -50,9 +48,9 @@ impl Removed {
     }
 
     /// The segment numbered `sequence`, if it is held.
-    pub(super) fn open(&self, sequence: u64) -> io::Result<Option<File>> {
+    pub(super) fn open(&self, sequence: u64) -> Option<Arc<Contents>> {
         let held = self.held.iter().find(|held| held.sequence == sequence);
-        held.map(|held| held.file.as_ref().try_clone()).transpose()
+        held.map(|held| Arc::clone(&held.file))
     }
 
     /// Whether somebody has yet to come to `sequence`.
@@ -61,7 +59,7 @@ impl Removed {
     }
 
     /// Holds the segment numbered `sequence`, which is called `file` no more.
-    pub(super) fn hold(&mut self, sequence: u64, size: u64, file: Arc<File>) -> LetGo {
+    pub(super) fn hold(&mut self, sequence: u64, size: u64, file: Arc<Contents>) -> LetGo {
         self.held.push_back(Held { sequence, size, file });
         self.let_go()
     }

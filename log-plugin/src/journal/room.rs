@@ -4,9 +4,10 @@
 //! Invariant: what [`Journal::free_oldest`] removed is held open by no queue, so that it gives space back and
 //! the next segment does not go for nothing. A sink that had not read it counts what it can and says so.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::Journal;
 use super::removal::missing_is_fine;
@@ -18,6 +19,22 @@ impl Journal {
             Some(oldest) => self.remove(oldest).map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Removes segments that nobody writes to and that nobody has written to since `time`, the
+    /// oldest first; tells how many.
+    pub fn remove_older(&self, time: SystemTime) -> io::Result<usize> {
+        let mut count = 0;
+        while let Some(oldest) = self.oldest() {
+            let Some(segment) = self.state().segments.get(&oldest).cloned() else { break };
+            let modified = fs::metadata(segment.path(&self.dir)).and_then(|of| of.modified())?;
+            if modified >= time {
+                break;
+            }
+            self.remove(oldest)?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Gives space back to a full disk: what is only held for those who read, else the oldest
@@ -47,20 +64,19 @@ impl Journal {
     /// it yet, but soon will, finds it still open here.
     fn remove(&self, sequence: u64) -> io::Result<()> {
         let Some(segment) = self.state().segments.get(&sequence).cloned() else { return Ok(()) };
-        let path = segment.path(&self.dir);
         let wanted = {
             let state = self.state();
             let read = || state.readers.values().any(|queue| queue.wants(sequence));
             state.removed.is_wanted(sequence) || read()
         };
-        let file = wanted.then(|| File::open(&path).ok()).flatten().map(Arc::new);
-        missing_is_fine(fs::remove_file(&path))?;
+        let file = wanted.then(|| segment.open(&self.dir).ok()).flatten().map(Arc::new);
+        missing_is_fine(fs::remove_file(segment.path(&self.dir)))?;
         let mut state = self.state();
         state.segments.remove(&sequence);
         let let_go = file.map(|file| {
             let readers = state.readers.values().filter(|queue| queue.wants(sequence));
             readers.for_each(|queue| queue.push(sequence, Some(Arc::clone(&file))));
-            state.removed.hold(sequence, segment.size, file)
+            state.removed.hold(sequence, segment.disk, file)
         });
         drop(state);
         drop(let_go);

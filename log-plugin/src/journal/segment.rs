@@ -5,13 +5,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use plugin_sdk::durable;
 
-use super::Journal;
+use super::removal::missing_is_fine;
+use super::{Contents, Index, Journal, Packed};
 use crate::frame::{Scan, Step};
 use crate::names::StreamId;
-use crate::options::LogSpec;
+use crate::options::{LogSpec, SyncPolicy};
 
 /// Largest segment whatever `max-size` says: the tail of a log is found by walking its last
 /// segment, and what is kept is dropped a segment at a time.
@@ -20,6 +23,9 @@ const LARGEST: u64 = 64 << 20;
 /// By how much a segment may outgrow the size at which it is ended: the frame that was being
 /// written, of dockerd's 16 KiB and what it says about them.
 const LAST_FRAME: u64 = 17 << 10;
+
+/// In how many segments at least the lines of `max-age` are: what is kept longer is a part of it.
+const TURNS: u32 = 4;
 
 /// Digits of a sequence in a file name, so that names sort as numbers do.
 const DIGITS: usize = 20;
@@ -33,21 +39,51 @@ pub(super) struct Segment {
     pub(super) tag: String,
     /// Its length, as far as it is known to the writer.
     pub(super) size: u64,
+    /// What it takes of the disk: less when it is packed.
+    pub(super) disk: u64,
+    pub(super) packed: bool,
+    /// What is where in it, if it is plain and somebody has looked.
+    pub(super) index: Option<Arc<Index>>,
     /// Whether its stream may still write to it.
     pub(super) live: bool,
 }
 
 impl Segment {
-    pub(super) fn path(&self, dir: &Path) -> PathBuf {
-        dir.join(format!("{:0DIGITS$}.{}", self.sequence, self.tag))
+    /// A segment of which nothing is stored yet.
+    fn new(sequence: u64, tag: &str) -> Self {
+        let tag = tag.to_owned();
+        Self { sequence, tag, size: 0, disk: 0, packed: false, index: None, live: true }
     }
 
-    fn parse(name: &str, size: u64) -> Option<Self> {
+    /// A packed one's name tells its length, so that it need not be opened for that.
+    pub(super) fn path(&self, dir: &Path) -> PathBuf {
+        let Self { sequence, tag, size, packed, .. } = self;
+        let length = if *packed { format!(".{size}") } else { String::new() };
+        dir.join(format!("{sequence:0DIGITS$}.{tag}{length}"))
+    }
+
+    fn parse(name: &str, disk: u64) -> Option<Self> {
         let (sequence, tag) = name.split_once('.')?;
-        if sequence.len() != DIGITS || tag.is_empty() || tag.contains('.') {
+        let (tag, length) = match tag.split_once('.') {
+            Some((tag, length)) => (tag, Some(length.parse().ok()?)),
+            None => (tag, None),
+        };
+        if sequence.len() != DIGITS || tag.is_empty() {
             return None;
         }
-        Some(Self { sequence: sequence.parse().ok()?, tag: tag.to_owned(), size, live: false })
+        let own = Self::new(sequence.parse().ok()?, tag);
+        let size = length.unwrap_or(disk);
+        Some(Self { size, disk, packed: length.is_some(), live: false, ..own })
+    }
+
+    /// Opens it for reading.
+    pub(super) fn open(&self, dir: &Path) -> io::Result<Contents> {
+        let file = File::open(self.path(dir))?;
+        if self.packed {
+            Packed::open(file).map(Contents::Packed)
+        } else {
+            Ok(Contents::Plain(file))
+        }
     }
 }
 
@@ -60,6 +96,11 @@ pub struct Limits {
     pub full: u64,
     /// All segments together; the oldest go so that this holds when the newest is full.
     pub total: u64,
+    /// A segment that was begun so long ago is followed by the next, so that it can be removed
+    /// for its age.
+    pub turn: Option<Duration>,
+    /// When what was stored is brought to the disk.
+    pub sync: SyncPolicy,
 }
 
 impl From<&LogSpec> for Limits {
@@ -70,6 +111,8 @@ impl From<&LogSpec> for Limits {
             segment: full - LAST_FRAME.min(full / 8),
             full,
             total: spec.max_size.saturating_mul(spec.max_file.into()),
+            turn: spec.max_age.map(|age| age / TURNS),
+            sync: spec.sync,
         }
     }
 }
@@ -84,26 +127,44 @@ pub(super) struct Opened {
     pub(super) scan: Scan,
     /// What the frame in flight still needs; none between two frames.
     pub(super) missing: u64,
+    pub(super) index: Index,
+    pub(super) begun: Instant,
 }
 
 impl Opened {
     fn whole(sequence: u64, file: File) -> io::Result<Self> {
         let size = file.metadata()?.len();
-        let mut opened = Self { sequence, file, size, scan: Scan::default(), missing: 0 };
+        let begun = age(&file).and_then(|age| Instant::now().checked_sub(age));
+        let mut opened = Self { size, ..Self::empty(sequence, file) };
+        opened.begun = begun.unwrap_or(opened.begun);
         opened.walk()?;
         Ok(opened)
+    }
+
+    fn empty(sequence: u64, file: File) -> Self {
+        let (scan, index) = (Scan::default(), Index::default());
+        Self { sequence, file, size: 0, scan, missing: 0, index, begun: Instant::now() }
     }
 
     /// Walks over what was added.
     pub(super) fn walk(&mut self) -> io::Result<()> {
         self.missing = loop {
-            if let Step::End(missing) = self.scan.step(&self.file, self.size)? {
-                break missing;
+            match self.scan.step(&self.file, self.size)? {
+                Step::Frame(frame) => {
+                    let body = self.scan.body(&self.file, frame, self.size)?;
+                    self.index.note(frame.offset, body);
+                }
+                Step::End(missing) => break missing,
             }
         };
         self.scan.rest();
         Ok(())
     }
+}
+
+/// How long ago a file was made; none where its file system does not tell.
+fn age(file: &File) -> Option<Duration> {
+    file.metadata().ok()?.created().ok()?.elapsed().ok()
 }
 
 /// The segments in `dir`; none if there is no such directory.
@@ -112,14 +173,23 @@ pub(super) fn list(dir: &Path) -> io::Result<BTreeMap<u64, Segment>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         entries => entries?,
     };
-    let mut segments = BTreeMap::new();
+    let mut segments: BTreeMap<u64, Segment> = BTreeMap::new();
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
         if let Some(segment) =
             name.to_str().and_then(|name| Segment::parse(name, entry.metadata().ok()?.len()))
         {
-            segments.insert(segment.sequence, segment);
+            // Both are there when packing was cut short at its very end: the plain one goes.
+            let (kept, other) = match segments.remove(&segment.sequence) {
+                Some(other) if segment.packed => (segment, Some(other)),
+                Some(other) => (other, Some(segment)),
+                None => (segment, None),
+            };
+            if let Some(plain) = other {
+                missing_is_fine(fs::remove_file(plain.path(dir)))?;
+            }
+            segments.insert(kept.sequence, kept);
         }
     }
     Ok(segments)
@@ -150,7 +220,7 @@ impl Journal {
             state.last += 1;
             state.last
         };
-        let segment = Segment { sequence, tag: stream.tag().to_owned(), size: 0, live: true };
+        let segment = Segment::new(sequence, stream.tag());
         let open = || {
             OpenOptions::new()
                 .read(true)
@@ -168,7 +238,7 @@ impl Journal {
         };
         let file = file.inspect_err(|_| self.not_begun(sequence))?;
         self.state().segments.insert(sequence, segment);
-        Ok(Opened { sequence, file, size: 0, scan: Scan::default(), missing: 0 })
+        Ok(Opened::empty(sequence, file))
     }
 
     /// Takes a number back that no segment got: to a sink a missing one is a loss.
@@ -185,16 +255,20 @@ impl Journal {
         let old = {
             let mut state = self.state();
             let last = state.segments.values_mut().next_back()?;
-            if last.live || last.size >= limits.segment {
+            if last.live || last.packed || last.size >= limits.segment {
                 return None;
             }
-            last.live = true;
+            // What is known of it grows old.
+            (last.live, last.index) = (true, None);
             last.clone()
         };
         let new = Segment { tag: stream.tag().to_owned(), ..old.clone() };
         let renamed = (|| {
             let from = old.path(&self.dir);
             let file = OpenOptions::new().read(true).write(true).open(&from)?;
+            if limits.turn.is_some_and(|turn| age(&file).is_none_or(|age| age >= turn)) {
+                return Ok(None);
+            }
             let mut opened = Opened::whole(old.sequence, file)?;
             opened.cut()?;
             #[expect(
@@ -202,14 +276,14 @@ impl Journal {
                 reason = "if a power cut undoes it, the segment is the old stream's, as before"
             )]
             fs::rename(&from, new.path(&self.dir))?;
-            Ok(opened)
+            Ok(Some(opened))
         })()
         .inspect_err(|error: &io::Error| {
             tracing::warn!(%error, segment = old.sequence, "the last segment cannot be gone on with");
         });
         let mut state = self.state();
         let last = state.segments.get_mut(&old.sequence)?;
-        if let Ok(opened) = renamed {
+        if let Ok(Some(opened)) = renamed {
             *last = Segment { size: opened.size, ..new };
             Some(opened)
         } else {
@@ -220,7 +294,7 @@ impl Journal {
 
     /// Whether a new segment, once full, would make the journal too large.
     fn over(&self, limits: Limits) -> bool {
-        let size = |segment: &Segment| segment.size.min(limits.full);
+        let size = |segment: &Segment| segment.disk.min(limits.full);
         let held: u64 = self.state().segments.values().map(size).sum();
         held.saturating_add(limits.full) > limits.total
     }
@@ -229,7 +303,7 @@ impl Journal {
     pub(super) fn grown(&self, stream: &StreamId, sequence: u64, size: u64) {
         let mut state = self.state();
         if let Some(segment) = state.segments.get_mut(&sequence) {
-            segment.size = size;
+            (segment.size, segment.disk) = (size, size);
         }
         if let Some(attached) = state.streams.iter_mut().find(|attached| attached.id == *stream) {
             attached.superseded = false;
@@ -238,10 +312,10 @@ impl Journal {
         self.changed.send_replace(());
     }
 
-    /// A segment is done with.
-    pub(super) fn sealed(&self, sequence: u64) {
+    /// A segment is done with; `index` is of all of it.
+    pub(super) fn sealed(&self, sequence: u64, index: Index) {
         if let Some(segment) = self.state().segments.get_mut(&sequence) {
-            segment.live = false;
+            (segment.live, segment.index) = (false, Some(Arc::new(index)));
         }
         self.changed.send_replace(());
     }
@@ -269,7 +343,12 @@ mod tests {
         let segment = Segment::parse(&name, 5).unwrap();
         assert_eq!((segment.sequence, &*segment.tag, segment.size), (7, "0123456789abcdef", 5));
         assert_eq!(segment.path(Path::new("d")), Path::new("d").join(name));
-        for bad in ["", "7.a", "00000000000000000007", "00000000000000000007.", "x.y.z"] {
+        let packed = Segment::parse("00000000000000000008.ab.12345", 99).unwrap();
+        assert!(packed.packed && (packed.size, packed.disk) == (12345, 99));
+        assert_eq!(packed.path(Path::new("d")), Path::new("d/00000000000000000008.ab.12345"));
+        let bad = ["", "7.a", "00000000000000000007", "00000000000000000007.", "x.y.z"];
+        for bad in bad.into_iter().chain(["00000000000000000007.a.", "00000000000000000007.a.1.2"])
+        {
             assert_eq!(Segment::parse(bad, 0), None, "{bad}");
         }
     }
@@ -279,10 +358,19 @@ mod tests {
         let limits = |max_size, max_file| {
             Limits::from(&LogSpec { max_size, max_file, ..LogSpec::default() })
         };
-        assert_eq!(limits(1, 3), Limits { segment: 1, full: 1, total: 3 });
-        assert_eq!(limits(80, 3), Limits { segment: 70, full: 80, total: 240 });
+        let expected = |segment, full, total| Limits {
+            segment,
+            full,
+            total,
+            turn: None,
+            sync: SyncPolicy::Interval,
+        };
+        assert_eq!(limits(1, 3), expected(1, 1, 3));
+        assert_eq!(limits(80, 3), expected(70, 80, 240));
         let (segment, full) = (LARGEST - LAST_FRAME, LARGEST);
-        assert_eq!(limits(1 << 30, 2), Limits { segment, full, total: 2 << 30 });
-        assert_eq!(limits(u64::MAX, 5), Limits { segment, full, total: u64::MAX });
+        assert_eq!(limits(1 << 30, 2), expected(segment, full, 2 << 30));
+        assert_eq!(limits(u64::MAX, 5), expected(segment, full, u64::MAX));
+        let aged = LogSpec { max_age: Some(Duration::from_secs(40)), ..LogSpec::default() };
+        assert_eq!(Limits::from(&aged).turn, Some(Duration::from_secs(10)));
     }
 }

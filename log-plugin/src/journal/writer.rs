@@ -14,6 +14,7 @@ use super::segment::Opened;
 use super::{Journal, Limits};
 use crate::frame::{HEADER, MAX_BODY, Probe, probe};
 use crate::names::StreamId;
+use crate::options::SyncPolicy;
 use crate::sys::{self, Moved, Readiness};
 
 /// Most bytes moved at once; a pipe never holds more.
@@ -87,8 +88,9 @@ impl Writer {
     }
 
     fn store(&mut self, fifo: BorrowedFd<'_>) -> io::Result<Filled> {
-        if self.current.as_ref().is_some_and(|at| at.size >= self.limits.segment && at.missing == 0)
-        {
+        let turn = self.limits.turn.unwrap_or(Duration::MAX);
+        let done = |at: &Opened| at.size >= self.limits.segment || at.begun.elapsed() >= turn;
+        if self.current.as_ref().is_some_and(|at| at.missing == 0 && at.size > 0 && done(at)) {
             self.seal()?;
         }
         let Some(current) = &mut self.current else {
@@ -121,6 +123,11 @@ impl Writer {
                     tracing::warn!(stream = %self.stream, bytes, "the stream is not all frames");
                 }
                 self.journal.grown(&self.stream, current.sequence, current.size);
+                match self.limits.sync {
+                    SyncPolicy::None => {}
+                    SyncPolicy::Interval => self.journal.to_be_synced(current.sequence),
+                    SyncPolicy::Always => current.file.sync_data()?,
+                }
                 Ok(Filled::Bytes(moved))
             }
         }
@@ -156,7 +163,7 @@ impl Writer {
         if let Some(mut done) = self.current.take() {
             let cut = done.cut();
             self.journal.grown(&self.stream, done.sequence, done.size);
-            self.journal.sealed(done.sequence);
+            self.journal.sealed(done.sequence, done.index);
             cut?;
         }
         Ok(())
@@ -187,7 +194,7 @@ impl Writer {
         }
         let worth = full && current.size >= WORTH_DROPPING;
         self.journal.grown(&self.stream, current.sequence, current.size);
-        self.journal.sealed(current.sequence);
+        self.journal.sealed(current.sequence, current.index);
         if worth {
             self.journal.free(current.sequence)?;
             tracing::warn!(stream = %self.stream, "dropped the only segment");

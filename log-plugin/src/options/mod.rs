@@ -14,6 +14,7 @@ mod tls;
 mod value;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub use self::bad::{BadOption, BadOptions};
 pub use self::extras::Extras;
@@ -22,6 +23,7 @@ use self::fluentd::Form;
 pub use self::fluentd::{FluentdAddress, FluentdMode, FluentdSpec};
 pub use self::syslog::{Address, Framing, SyslogFormat, SyslogSpec};
 pub use self::tls::{TlsSpec, TlsVersion};
+pub(crate) use self::value::{A_SIZE, AN_AGE, age, size};
 use crate::tag;
 
 /// What a container's log options ask for.
@@ -31,6 +33,12 @@ pub struct LogSpec {
     pub max_size: u64,
     /// How many times `max_size` the journal may hold.
     pub max_file: u32,
+    /// Whether what is done with is compressed.
+    pub compress: bool,
+    /// How long lines are kept at most.
+    pub max_age: Option<Duration>,
+    /// When what was stored is brought to the disk.
+    pub sync: SyncPolicy,
     /// The sink that writes a file.
     pub file: Option<FileSpec>,
     /// The sink that sends to syslog servers.
@@ -48,6 +56,9 @@ impl Default for LogSpec {
         Self {
             max_size: 20 << 20,
             max_file: 5,
+            compress: true,
+            max_age: None,
+            sync: SyncPolicy::Interval,
             file: None,
             syslog: None,
             fluentd: None,
@@ -55,6 +66,17 @@ impl Default for LogSpec {
             extras: Extras::default(),
         }
     }
+}
+
+/// What a power cut may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// What the system has not written by itself.
+    None,
+    /// A second, or as long as the disk takes.
+    Interval,
+    /// What is in the pipe.
+    Always,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,8 +95,12 @@ enum Kind {
     Tag,
     /// Labels and variables for records.
     Extras(extras::Key),
-    /// A boolean of which only `false` can be had.
-    OnlyFalse,
+    /// `compress`.
+    Compress,
+    /// `max-age`.
+    MaxAge,
+    /// `sync`.
+    Sync,
     /// `sinks`.
     Sinks,
     /// An option of the file sink.
@@ -92,7 +118,7 @@ enum Kind {
 const KEYS: &[(&str, Kind)] = &[
     ("max-size", Kind::MaxSize),
     ("max-file", Kind::MaxFile),
-    ("compress", Kind::OnlyFalse),
+    ("compress", Kind::Compress),
     ("tag", Kind::Tag),
     ("labels", Kind::Extras(extras::Key::Labels)),
     ("labels-regex", Kind::Extras(extras::Key::LabelsRegex)),
@@ -101,8 +127,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("mode", Kind::Mode),
     ("max-buffer-size", Kind::Size),
     ("cache-*", Kind::Any),
-    ("max-age", Kind::NotBuilt(None)),
-    ("sync", Kind::NotBuilt(Some("none"))),
+    ("max-age", Kind::MaxAge),
+    ("sync", Kind::Sync),
     ("sinks", Kind::Sinks),
     ("file-path", Kind::File(file::Key::Path)),
     ("file-format", Kind::File(file::Key::Format)),
@@ -212,13 +238,20 @@ impl LogSpec {
             Kind::MaxFile => value::count(&value)
                 .map(|count| self.max_file = count)
                 .ok_or("a whole number from 1 on"),
-            Kind::OnlyFalse => match value::boolean(&value) {
-                Some(false) => Ok(()),
-                Some(true) => {
-                    return Err(BadOption::NotBuilt { key, value, instead: Some("false") });
-                }
-                None => Err("true or false"),
-            },
+            Kind::Compress => value::boolean(&value)
+                .map(|compress| self.compress = compress)
+                .ok_or("true or false"),
+            Kind::MaxAge if value.is_empty() => Ok(()),
+            Kind::MaxAge => {
+                value::age(&value).map(|age| self.max_age = Some(age)).ok_or(value::AN_AGE)
+            }
+            Kind::Sync => match &*value {
+                "none" => Ok(SyncPolicy::None),
+                "interval" => Ok(SyncPolicy::Interval),
+                "always" => Ok(SyncPolicy::Always),
+                _ => Err("none, interval or always"),
+            }
+            .map(|sync| self.sync = sync),
             Kind::Sinks | Kind::File(_) | Kind::Syslog(_) | Kind::Fluentd(_) => {
                 match self.take_sink(kind, &value) {
                     Err(Fault::NotBuilt(instead)) => {
@@ -305,6 +338,7 @@ mod tests {
             ("postgres", "off"),
             ("sinks", ""),
             ("sync", "none"),
+            ("max-age", ""),
         ])
         .unwrap();
     }
@@ -315,6 +349,8 @@ mod tests {
             ("max-size", "ten"),
             ("max-file", "0"),
             ("compress", "maybe"),
+            ("max-age", "7"),
+            ("sync", "often"),
             ("mode", "lossy"),
             ("max-buffer-size", "x"),
             ("tag", "{{.Nickname}}"),
@@ -338,7 +374,7 @@ mod tests {
     #[test]
     fn what_is_not_built_and_what_is_unknown_is_refused_by_name() {
         for (key, value) in
-            [("compress", "true"), ("max-age", "7d"), ("file-max-age", "7d"), ("route", "x")]
+            [("postgres", "on"), ("redact", "strict"), ("file-max-age", "7d"), ("route", "x")]
         {
             let words = parse(&[(key, value)]).unwrap_err().to_string();
             assert!(words.contains(key) && words.contains("not built yet"), "{words}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Fault;
 
 /// What [`size`] takes.
-pub(super) const A_SIZE: &str = "a size such as 500k, 10m or 1g";
+pub(crate) const A_SIZE: &str = "a size such as 500k, 10m or 1g";
 
 /// How many files there may be at most.
 pub(super) fn count(text: &str) -> Option<u32> {
@@ -58,10 +58,27 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(sum)
 }
 
+/// What [`age`] takes.
+pub(crate) const AN_AGE: &str = "a number above 0 with `s`, `m`, `h` or `d`, such as 12h or 7d";
+
+/// A time for which something is kept.
+pub(crate) fn age(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return None,
+    };
+    let number: u64 = text.strip_suffix(unit)?.parse().ok().filter(|&number| number > 0)?;
+    Some(Duration::from_secs(number.checked_mul(seconds)?))
+}
+
 /// A size as Docker's `units.RAMInBytes` reads it: a number, which may have a fraction, at most
 /// one space, and a binary unit `b`, `k`, `m`, `g`, `t` or `p` in either case, which but for `b`
 /// may be followed by `b` or `ib`.
-pub(super) fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')? + 1;
     let (number, unit) = text.split_at(end);
     let number = number.strip_suffix(' ').unwrap_or(number);
@@ -108,6 +125,15 @@ mod tests {
         assert_eq!(seconds("0s"), Some(0.0));
         for text in ["", "5", "s", "5x", "1h5", "-1s", "99999999999999999999h"] {
             assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ages_have_a_unit() {
+        assert_eq!(age("90s"), Some(Duration::from_secs(90)));
+        assert_eq!(age("2d"), Some(Duration::from_hours(48)));
+        for text in ["", "7", "0d", "d", "1.5h", "-1d", "1w", "99999999999999999999d"] {
+            assert_eq!(age(text), None, "{text}");
         }
     }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, SpliceFFlags, fcntl, splice, tee};
+use nix::sys::statvfs::statvfs;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -69,6 +70,12 @@ pub fn readiness(fifo: impl AsFd) -> io::Result<Readiness> {
         Err(Errno::EAGAIN) => Ok(Readiness::Idle),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Bytes that are left on the file system of `path` for whoever is not root.
+pub fn available(path: &Path) -> io::Result<u64> {
+    let left = statvfs(path)?;
+    Ok(left.blocks_available().saturating_mul(left.fragment_size()))
 }
 
 /// Moves at most `length` bytes from `fifo` into `file` at `offset`. The bytes never pass through

@@ -352,7 +352,7 @@ fn state_that_cannot_be_used_is_told_and_taken_when_it_can() {
     refused("another pglog");
     let format = rig.path().join("state/format");
     let known = std::fs::read(&format).unwrap();
-    let newer = plugin_sdk::record::encode("pglog-state", 2, &()).unwrap();
+    let newer = plugin_sdk::record::encode("pglog-state", 99, &()).unwrap();
     plugin_sdk::durable::write(&format, &newer).unwrap();
     first.terminate();
     eventually("the newer format is noticed", || {

@@ -3,6 +3,7 @@
 mod files;
 mod fluentd;
 mod journal_model;
+mod keeping;
 mod lifecycle;
 mod read_back;
 mod syslog;
@@ -25,9 +26,14 @@ use crate::api::Logs;
 use crate::app::{App, Paths, Runtimes};
 use crate::frame::LogEntry;
 use crate::frame::testing::entries;
+use crate::keeper::Retention;
 use crate::sink::{Host, SinkStatus};
 use crate::sys::HostRoot;
 use crate::sys::testing::fifo;
+
+/// As the settings have it by default.
+const RETENTION: Retention =
+    Retention { keep_removed: Duration::from_hours(14 * 24), host_max: 10 << 30 };
 
 /// A running plugin.
 struct Plugin {
@@ -61,7 +67,7 @@ impl Plugin {
         let shutdown = CancellationToken::new();
         let app = {
             let _entered = calls.enter();
-            App::start(&paths, runtimes, shutdown.clone()).unwrap()
+            App::start(&paths, RETENTION, runtimes, shutdown.clone()).unwrap()
         };
         let logs = app.logs();
         let serving = calls.spawn(app.run());
