@@ -94,6 +94,11 @@ fn df(stage: &Stage) -> Result<()> {
         let used = share["used"].as_u64().context("used")?;
         ensure!((least..least + (1 << 20)).contains(&used), "{share}");
     }
+    let exact = json(stage, &["pgvol", "df", "--exact", "--json"])?;
+    let freed = exact["shares"][1]["freed"].as_u64().context("freed")?;
+    ensure!(exact["shares"][1]["role"] == "wal" && freed >= 3 << 20, "{exact}");
+    ensure!(shares[1].get("freed").is_none(), "{usage}");
+    says(&engine.docker(&["pgvol", "df", "--exact"])?, &["BY DELETING"])?;
     let text = engine.docker(&["pgvol", "df"])?;
     says(
         &text,

@@ -15,6 +15,7 @@ use crate::app::{App, FORMATS};
 use crate::name::VolumeName;
 use crate::volume::catalog::Entry;
 use crate::volume::overview::{Glance, PoolGlance, on_host};
+use crate::volume::space::Closely;
 use crate::volume::status;
 
 /// Of which volume.
@@ -22,6 +23,14 @@ use crate::volume::status;
 struct Of {
     #[serde(default, deserialize_with = "null_as_default")]
     name: String,
+}
+
+/// `/Pgvol.DiskUsage`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Also what deleting would give back.
+    #[serde(default)]
+    pub exact: bool,
 }
 
 /// `/Pgvol.Inspect`: the Status of `docker volume inspect`, with the name.
@@ -63,14 +72,16 @@ async fn inspect(app: Arc<App>, request: Of) -> Result<Inspect, Refusal> {
 }
 
 /// Looks at every file, so it takes as long as that takes.
-async fn disk_usage(app: Arc<App>, _: Nothing) -> Result<DiskUsage, Refusal> {
+async fn disk_usage(app: Arc<App>, request: Usage) -> Result<DiskUsage, Refusal> {
     let service = app.service().await?;
-    let shares = service.role_space().await.into_iter().map(|space| Share {
+    let closely = if request.exact { Closely::Extents } else { Closely::Files };
+    let shares = service.role_space(closely).await.into_iter().map(|space| Share {
         volume: space.volume.to_string(),
         role: space.role.to_string(),
         pool: space.pool.to_string(),
         used: space.used,
         limit: space.limit,
+        freed: space.freed,
     });
     let shares = shares.collect();
     let pools = service.glance_at_pools().await?.into_iter().map(Pool::from).collect();

@@ -116,6 +116,9 @@ pub struct Share {
     /// Bytes that it may hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    /// Bytes that deleting the volume would give back, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed: Option<u64>,
 }
 
 /// A volume that is degraded.

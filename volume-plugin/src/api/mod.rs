@@ -5,7 +5,7 @@
 //! the state cannot be used or a retried request came without its body, a Get is not answered:
 //! the connection is closed, which dockerd takes for what it is.
 
-mod admin;
+pub mod admin;
 pub mod answers;
 pub mod change;
 pub mod pools;

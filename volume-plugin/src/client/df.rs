@@ -2,22 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use plugin_sdk::cli::{Failure, Nothing, Session, text};
+use plugin_sdk::cli::{Failure, Session, text};
 
+use crate::api::admin::Usage;
 use crate::api::answers::{DiskUsage, Pool, Share};
 
-/// Takes nothing.
+/// How closely to look.
 #[derive(Debug, clap::Args)]
-pub struct Df {}
+pub struct Df {
+    /// Show too what deleting each volume with its snapshots, or each snapshot, would give back
+    #[arg(long)]
+    exact: bool,
+}
 
 impl Df {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
-        let Self {} = self;
-        session.show(session.call("/Pgvol.DiskUsage", &Nothing {})?, render)
+        let Self { exact } = self;
+        let answer = session.call("/Pgvol.DiskUsage", &Usage { exact })?;
+        session.show(answer, |usage| render(usage, exact))
     }
 }
 
-fn render(usage: DiskUsage) -> String {
+fn render(usage: DiskUsage, exact: bool) -> String {
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), text::bytes);
     let mut held: BTreeMap<String, u64> = BTreeMap::new();
     for share in &usage.shares {
@@ -27,13 +33,14 @@ fn render(usage: DiskUsage) -> String {
         let of_volumes = text::bytes(held.get(&pool.name).copied().unwrap_or_default());
         [pool.name, size(pool.size), size(pool.used), size(pool.free), of_volumes]
     };
-    let share =
-        |share: Share| [share.volume, share.role, share.pool, size(share.used), size(share.limit)];
+    let share = |share: Share| {
+        let freed = if exact { size(share.freed) } else { String::new() };
+        [share.volume, share.role, share.pool, size(share.used), size(share.limit), freed]
+    };
     let pools = usage.pools.into_iter().map(pool).collect::<Vec<_>>();
-    let shares = text::table(
-        ["VOLUME", "ROLE", "POOL", "USED", "LIMIT"],
-        usage.shares.into_iter().map(share),
-    );
+    let freed = if exact { "BY DELETING" } else { "" };
+    let heads = ["VOLUME", "ROLE", "POOL", "USED", "LIMIT", freed];
+    let shares = text::table(heads, usage.shares.into_iter().map(share));
     let pools = text::table(["POOL", "SIZE", "USED", "FREE", "BY VOLUMES"], pools);
     format!("{shares}\n{pools}")
 }
@@ -50,6 +57,7 @@ mod tests {
             pool: pool.to_owned(),
             used,
             limit: (volume == "appdb").then_some(20 << 30),
+            freed: (volume == "appdb").then_some(2 << 20),
         };
         let pool = Pool {
             name: "default".to_owned(),
@@ -67,7 +75,7 @@ mod tests {
             pools: vec![pool],
         };
         assert_eq!(
-            render(usage),
+            render(usage.clone(), false),
             "VOLUME   ROLE   POOL      USED      LIMIT\n\
              appdb    data   default   3.0 MiB   20.0 GiB\n\
              b        data   default   1.0 MiB   -\n\
@@ -76,5 +84,8 @@ mod tests {
              POOL      SIZE      USED      FREE      BY VOLUMES\n\
              default   4.0 GiB   1.0 GiB   3.0 GiB   4.0 MiB\n"
         );
+        let exact = render(usage, true);
+        assert!(exact.contains("LIMIT      BY DELETING\n"), "{exact}");
+        assert!(exact.contains("3.0 MiB   20.0 GiB   2.0 MiB\n"), "{exact}");
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use plugin_sdk::durable;
 
+use super::space::Closely;
 use super::testing::{World, apart};
 use crate::scratch::Scratch;
 use crate::sys::planting::PLANTS;
@@ -86,7 +87,7 @@ async fn survives(layout: &'static str, place: &'static str) {
 
         let status = soon(&what, world.status("v")).await.unwrap();
         assert!(status["state"] == "ok" || status["state"] == "degraded", "{what}: {status}");
-        soon(&what, world.service.role_space()).await;
+        soon(&what, world.service.role_space(Closely::Extents)).await;
         soon(&what, world.unmount("v", "one")).await.unwrap();
         // It may be refused, but is answered.
         if soon(&what, world.mount("v", "two")).await.is_ok() {

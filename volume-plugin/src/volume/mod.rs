@@ -7,6 +7,7 @@ pub mod catalog;
 pub(crate) mod copies;
 mod elsewhere;
 pub mod error;
+mod freed;
 mod holders;
 #[cfg(test)]
 mod hostile_tests;

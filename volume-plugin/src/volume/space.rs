@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalog::Entry;
+use super::freed::Freed;
 use super::inspection::Effort;
 use super::service::Service;
 use super::size::Size;
@@ -28,12 +29,28 @@ pub struct RoleSpace {
     pub used: Option<u64>,
     /// Bytes that it may hold; none for as much as there is.
     pub limit: Option<u64>,
+    /// Bytes that deleting the volume would give back; none where nobody asked or that could not be
+    /// seen.
+    pub freed: Option<u64>,
+}
+
+/// How closely roles are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closely {
+    /// What files take.
+    Files,
+    /// Also who else has the same.
+    Extents,
 }
 
 impl Service {
     /// Every role of every volume whose record can be read.
-    pub async fn role_space(self: &Arc<Self>) -> Vec<RoleSpace> {
+    pub async fn role_space(self: &Arc<Self>, closely: Closely) -> Vec<RoleSpace> {
         let mut all = Vec::new();
+        let freed = match closely {
+            Closely::Files => Freed::new(),
+            Closely::Extents => self.freed().await,
+        };
         for (volume, entry) in self.catalog.all() {
             let Entry::Volume(record) = entry else { continue };
             let places = self.places(&record).0;
@@ -44,6 +61,7 @@ impl Service {
             all.extend(roles.into_iter().map(|(role, pool)| RoleSpace {
                 volume: volume.clone(),
                 used: seen.used.remove(&role),
+                freed: freed.get(&(volume.clone(), role.clone())).copied(),
                 limit: record.spec.sizes.of(&role).map(Size::bytes),
                 role,
                 pool,
@@ -56,6 +74,7 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{World, apart};
+    use super::Closely;
     use plugin_sdk::durable;
 
     #[test]
@@ -65,7 +84,7 @@ mod tests {
             world.create("v", &[("tablespaces", "t")]).await.unwrap();
             let file = world.dir.path().join("wal/v/wal/file");
             durable::write(&file, &vec![1; 1 << 20]).unwrap();
-            let space = world.service.role_space().await;
+            let space = world.service.role_space(Closely::Files).await;
             let shown = |at: usize| (space[at].role.to_string(), space[at].pool.to_string());
             assert_eq!(shown(0), ("data".to_owned(), "default".to_owned()));
             assert_eq!(shown(1), ("wal".to_owned(), "wal".to_owned()));
@@ -81,7 +100,7 @@ mod tests {
             let world = World::new();
             world.create("v", &[]).await.unwrap();
             std::fs::remove_dir_all(world.dir.path().join("wal/v")).unwrap();
-            let space = world.service.role_space().await;
+            let space = world.service.role_space(Closely::Files).await;
             assert!(space[0].used.is_some() && space[1].used.is_none(), "{space:?}");
         });
     }
