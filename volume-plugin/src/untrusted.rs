@@ -3,7 +3,7 @@
 //! what it makes of them is asserted, so that a panic is a finding.
 //!
 //! For the fuzz targets in `fuzz/` and for the short run over the same corpora in the tests. The
-//! `postmaster.pid` of a cluster is not among them: nothing reads more of it than that it is there.
+//! `postmaster.pid` of a cluster is not among them: all that is read of it is a path to compare with.
 
 use plugin_sdk::{record, wire};
 
@@ -12,6 +12,7 @@ use crate::name::{MountId, ShareName, VolumeName};
 use crate::pool::PoolName;
 use crate::postgres::control;
 use crate::volume::catalog::{self, Record};
+use crate::volume::copies;
 use crate::volume::mounts;
 use crate::volume::options::{self, RawOptions};
 use crate::volume::spec::Layout;
@@ -38,8 +39,10 @@ pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(name) = text.parse::<VolumeName>() {
         assert_eq!(name.to_string(), text);
-        // A volume, the sign and a snapshot.
         assert!(is_file_name(text) && text.len() <= 128 + 1 + 64);
+        if let Some(snapshot) = name.snapshot() {
+            assert_eq!(name.volume().at(&snapshot), name);
+        }
         assert!(ShareName::candidates(&name).take(3).all(|share| is_file_name(share.as_str())));
     }
     if let Ok(share) = text.parse::<ShareName>() {
@@ -65,6 +68,9 @@ pub fn options(bytes: &[u8]) {
         |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
     let raw: RawOptions = text.lines().filter_map(pair).collect();
     let pools = [PoolName::new(PoolName::DEFAULT), PoolName::new(PoolName::WAL)];
+    if let Ok(name) = "v@s".parse() {
+        drop((copies::snapshot(&name, &raw), copies::clone(&raw)));
+    }
     for layout in [Layout::Split, Layout::Pgdata] {
         let Ok(spec) = options::parse(&raw, &pools, layout) else { continue };
         assert_eq!(options::differences(&spec, &spec), "");

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::wire::Nothing;
 use super::with;
 use crate::app::App;
-use crate::volume::purge::{Shown, Which};
+use crate::volume::listing::Shown;
+use crate::volume::purge::Which;
 use crate::volume::trash::Target;
 
 /// `/Pgvol.Undelete`.

@@ -11,16 +11,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use plugin_sdk::{durable, record};
-use serde::{Deserialize, Serialize};
 
-use super::relocation::Moving;
-use super::spec::VolumeSpec;
 use super::trash::{self, Stage, Trashed};
 use crate::name::{ShareName, SnapshotName, VolumeName};
-use crate::snapshot::{Origin, Taken};
 use crate::sys::{Doing, SysError, step};
+
+pub use super::record::{Phase, Record};
 
 pub(crate) const KIND: &str = "pgvol-volume";
 
@@ -34,100 +31,6 @@ const ENDING: &str = ".record";
 /// Ending of the names of snapshots' records, in front of which is the share: a snapshot belongs to its
 /// volume's share, and goes where that goes.
 const SNAPSHOT: &str = ".snapshot";
-
-/// How far a volume has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Its shares are being made; to be undone if that ends early.
-    Creating,
-    /// It is whole.
-    Ready,
-}
-
-/// What is known of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Stored")]
-pub struct Record {
-    /// Its name; a record under another file name is not believed.
-    pub name: VolumeName,
-    /// How far it has come.
-    pub phase: Phase,
-    /// When it was created.
-    pub created: Timestamp,
-    /// What its share is called in each pool. No other record, in the trash or not, has the same.
-    pub share: ShareName,
-    /// What it consists of.
-    pub spec: VolumeSpec,
-    /// Directories below the root that live in the pool of the WAL, each under the same path there:
-    /// the `pg_wal` of clusters in the layout `pgdata`, which has no other roles.
-    pub wal_directories: Vec<String>,
-    /// A move of the WAL that is not finished.
-    pub moving: Option<Box<Moving>>,
-    /// How it was taken; of a snapshot that is whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub taken: Option<Box<Taken>>,
-    /// Where it comes from; of a clone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub origin: Option<Box<Origin>>,
-    /// Since when its schedule is in force, where that is not its creation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scheduled_since: Option<Timestamp>,
-}
-
-impl Record {
-    /// Whether it is a snapshot's.
-    pub fn is_snapshot(&self) -> bool {
-        self.share.snapshot().is_some()
-    }
-
-    /// Whether it is a snapshot that a schedule took.
-    pub fn is_scheduled(&self) -> bool {
-        self.taken.as_ref().is_some_and(|taken| taken.scheduled)
-    }
-
-    /// Whether it is a snapshot that is kept whatever happens.
-    pub fn is_protected(&self) -> bool {
-        self.taken.as_ref().is_some_and(|taken| taken.protected)
-    }
-}
-
-/// A record of any version.
-#[derive(Debug, Deserialize)]
-struct Stored {
-    name: VolumeName,
-    phase: Phase,
-    created: Timestamp,
-    /// None in version 1, which called the share like the volume.
-    share: Option<ShareName>,
-    spec: VolumeSpec,
-    /// Not before version 3, and neither is the next.
-    #[serde(default)]
-    wal_directories: Vec<String>,
-    moving: Option<Box<Moving>>,
-    #[serde(default)]
-    taken: Option<Box<Taken>>,
-    #[serde(default)]
-    origin: Option<Box<Origin>>,
-    scheduled_since: Option<Timestamp>,
-}
-
-impl From<Stored> for Record {
-    fn from(stored: Stored) -> Self {
-        Self {
-            share: stored.share.unwrap_or_else(|| stored.name.clone().into()),
-            name: stored.name,
-            phase: stored.phase,
-            created: stored.created,
-            spec: stored.spec,
-            wal_directories: stored.wal_directories,
-            moving: stored.moving,
-            taken: stored.taken,
-            origin: stored.origin,
-            scheduled_since: stored.scheduled_since,
-        }
-    }
-}
 
 /// What the catalog has under a name.
 #[derive(Debug, Clone)]
@@ -169,7 +72,7 @@ impl Tables {
     /// A share that a volume has is no longer in the trash: a process was killed between the two
     /// steps that take it out under another name.
     fn forget_restored(&mut self, directory: &Path) -> Result<(), SysError> {
-        for entry in self.volumes.values() {
+        for entry in self.volumes.values().chain(self.snapshots.values()) {
             let Entry::Volume(record) = entry else { continue };
             if let Some(over) = self.trash.remove(&record.share) {
                 let path = directory.join(trash::file_name(&record.share, over.stage));
@@ -191,7 +94,7 @@ impl Catalog {
             let found = found.doing(doing)?;
             let file = found.file_name();
             let Some(file) = file.to_str() else { continue };
-            if let Some(name) = file.strip_suffix(ENDING).and_then(|name| name.parse().ok()) {
+            if let Some(name) = file.strip_suffix(ENDING).and_then(parse_volume) {
                 let entry = read(&found.path(), |record| record.name == name);
                 let entry = entry.map_or_else(Entry::Unreadable, Entry::Volume);
                 tables.volumes.insert(name, entry);
@@ -412,6 +315,10 @@ fn named(entry: Entry, name: &VolumeName) -> Entry {
         Entry::Volume(record) => Entry::Volume(Record { name: name.clone(), ..record }),
         unreadable @ Entry::Unreadable(_) => unreadable,
     }
+}
+
+fn parse_volume(file: &str) -> Option<VolumeName> {
+    file.parse().ok().filter(|name: &VolumeName| name.snapshot().is_none())
 }
 
 fn parse_snapshot(file: &str) -> Option<ShareName> {

@@ -1,5 +1,7 @@
 //! Records on disk and in memory.
 
+use jiff::Timestamp;
+
 use super::*;
 use crate::pool::PoolName;
 use crate::volume::options;

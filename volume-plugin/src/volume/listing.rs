@@ -2,13 +2,19 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use super::catalog::{Entry, Phase, Record};
 use super::error::VolumeError;
 use super::inspection::RolePlace;
 use super::service::Service;
 use super::status::{Known, Status};
+use super::{trash, usage};
 use crate::name::VolumeName;
+use crate::sys::beneath::Dir;
 
 /// Which snapshots `docker volume ls` shows. All of them answer to their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +40,24 @@ impl FromStr for ListedSnapshots {
             _ => Err(ListedError),
         }
     }
+}
+
+/// How long measuring what is in the trash may take.
+const MEASURE: Duration = Duration::from_secs(2);
+
+/// A volume in the trash as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Names it alone.
+    pub id: String,
+    /// What it was called; none where its record cannot be read.
+    pub name: Option<VolumeName>,
+    /// When it was removed and when it goes by itself; none once it is being deleted.
+    pub time: Option<(Timestamp, Timestamp)>,
+    /// Bytes that it takes; none where that takes long to find out.
+    pub used: Option<u64>,
+    /// Why it cannot be had back, beside being deleted.
+    pub reason: Option<String>,
 }
 
 impl Service {
@@ -101,6 +125,44 @@ impl Service {
             .filter_map(|(pool, _)| Some(format!("pool {pool}: {}", self.upkeep.alarm(&pool)?)))
             .chain(self.upkeep.fullness(&record.name))
             .collect()
+    }
+
+    /// All that is in the trash, the last removed at the end.
+    pub async fn show_trash(self: Arc<Self>) -> Result<Vec<Shown>, VolumeError> {
+        let mut all = self.catalog.trash();
+        all.sort_by_key(|(_, trashed)| trashed.since());
+        let mut shown = Vec::new();
+        let deadline = Instant::now() + MEASURE;
+        for (share, trashed) in all {
+            let used = match &trashed.record {
+                Ok(record) => self.measure(record, deadline).await,
+                Err(_) => None,
+            };
+            shown.push(Shown {
+                id: trash::id(&share),
+                time: trashed.since().map(|since| (since, self.trash_time.end(since))),
+                name: trashed.record.as_ref().ok().map(|record| record.name.clone()),
+                used,
+                reason: trashed.record.err(),
+            });
+        }
+        Ok(shown)
+    }
+
+    async fn measure(self: &Arc<Self>, record: &Record, deadline: Instant) -> Option<u64> {
+        let shares = self.shares(record).await.ok()?;
+        let measured = self.blocking(move |_| {
+            let mut total = 0;
+            for path in shares.iter().filter_map(|share| share.find().ok()?) {
+                let used = Dir::open(&path).and_then(|dir| usage::used(&dir, deadline));
+                match used {
+                    Ok(Some(bytes)) => total += bytes,
+                    _ => return Ok(None),
+                }
+            }
+            Ok(Some(total))
+        });
+        measured.await.ok()?
     }
 }
 

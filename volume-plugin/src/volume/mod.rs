@@ -19,6 +19,7 @@ pub mod options;
 pub mod overview;
 mod places;
 pub mod purge;
+pub mod record;
 mod recovery;
 mod relocation;
 pub(crate) mod removal;

@@ -17,10 +17,8 @@ use super::error::VolumeError;
 use super::removal::{self, Kept};
 use super::service::Service;
 use super::trash::{self, Stage, Target, Trashed};
-use super::usage;
-use crate::name::{ShareName, VolumeName};
+use crate::name::ShareName;
 use crate::pool::{Description, PoolName, Space};
-use crate::sys::beneath::Dir;
 use crate::sys::step;
 use plugin_sdk::chain::chain;
 
@@ -36,9 +34,6 @@ const GIVEN_BACK: Duration = Duration::from_secs(3);
 
 /// A pool with a file system of its own is short of space with less than a tenth of it free, and less than this.
 const ENOUGH: u64 = 4 << 30;
-
-/// How long measuring what is in the trash may take.
-const MEASURE: Duration = Duration::from_secs(2);
 
 /// Keeps changes of the trash apart.
 #[derive(Debug, Default)]
@@ -67,21 +62,6 @@ pub enum Which {
     These(Vec<Target>),
     /// Everything.
     All,
-}
-
-/// A volume in the trash as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    /// Names it alone.
-    pub id: String,
-    /// What it was called; none where its record cannot be read.
-    pub name: Option<VolumeName>,
-    /// When it was removed and when it goes by itself; none once it is being deleted.
-    pub time: Option<(Timestamp, Timestamp)>,
-    /// Bytes that it takes; none where that takes long to find out.
-    pub used: Option<u64>,
-    /// Why it cannot be had back, beside being deleted.
-    pub reason: Option<String>,
 }
 
 /// What a round of purging leaves for the next.
@@ -227,28 +207,6 @@ impl Service {
         Ok(ids)
     }
 
-    /// All that is in the trash, the last removed at the end.
-    pub async fn show_trash(self: Arc<Self>) -> Result<Vec<Shown>, VolumeError> {
-        let mut all = self.catalog.trash();
-        all.sort_by_key(|(_, trashed)| trashed.since());
-        let mut shown = Vec::new();
-        let deadline = Instant::now() + MEASURE;
-        for (share, trashed) in all {
-            let used = match &trashed.record {
-                Ok(record) => self.measure(record, deadline).await,
-                Err(_) => None,
-            };
-            shown.push(Shown {
-                id: trash::id(&share),
-                time: trashed.since().map(|since| (since, self.trash_time.end(since))),
-                name: trashed.record.as_ref().ok().map(|record| record.name.clone()),
-                used,
-                reason: trashed.record.err(),
-            });
-        }
-        Ok(shown)
-    }
-
     fn is_over(&self, share: &ShareName, trashed: &Trashed, rounds: &mut Rounds) -> bool {
         let Stage::Kept { since } = trashed.stage else { return trashed.record.is_ok() };
         // Who meant to keep it for longer has mistyped it.
@@ -364,22 +322,6 @@ impl Service {
         let mut all = self.catalog.trash().into_iter();
         let (_, trashed) = all.find(|(found, _)| found == share)?;
         if trashed.stage == Stage::Purging { trashed.record.ok() } else { None }
-    }
-
-    async fn measure(self: &Arc<Self>, record: &Record, deadline: Instant) -> Option<u64> {
-        let shares = self.shares(record).await.ok()?;
-        let measured = self.blocking(move |_| {
-            let mut total = 0;
-            for path in shares.iter().filter_map(|share| share.find().ok()?) {
-                let used = Dir::open(&path).and_then(|dir| usage::used(&dir, deadline));
-                match used {
-                    Ok(Some(bytes)) => total += bytes,
-                    _ => return Ok(None),
-                }
-            }
-            Ok(Some(total))
-        });
-        measured.await.ok()?
     }
 
     async fn space(self: &Arc<Self>, pool: &PoolName) -> Option<Space> {
