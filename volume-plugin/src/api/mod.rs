@@ -9,6 +9,7 @@ pub mod admin;
 pub mod answers;
 pub mod change;
 pub mod pools;
+pub mod snapshots;
 pub mod trash;
 mod wire;
 
@@ -52,7 +53,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .call("/VolumeDriver.Capabilities", |_: Nothing| async {
             Ok(CapabilitiesResponse::local())
         });
-    let router = admin::routes(router, app);
+    let router = snapshots::routes(admin::routes(router, app), app);
     pools::routes(change::routes(trash::routes(router, app), app), app)
 }
 
@@ -146,6 +147,8 @@ pub(crate) fn read_all(body: &[u8]) {
     drop((parse::<CreateRequest>(body), parse::<NameRequest>(body), parse::<MountRequest>(body)));
     drop((parse::<Nothing>(body), parse::<change::Set>(body), parse::<change::Move>(body)));
     drop((parse::<trash::Undelete>(body), parse::<trash::Purge>(body)));
+    drop((parse::<snapshots::Make>(body), parse::<snapshots::Of>(body)));
+    drop((parse::<snapshots::Protect>(body), parse::<snapshots::Verify>(body)));
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A command is a file here: a struct of its arguments, whose `run` calls the plugin and shows the answer;
 //! a new one is one more file, variant and arm.
 
+mod clone;
 mod df;
 mod inspect;
 mod ls;
@@ -12,9 +13,11 @@ mod purge;
 mod release_reserve;
 mod resize;
 mod set;
+mod snapshot;
 mod status;
 mod trash;
 mod undelete;
+mod verify;
 
 use clap::Subcommand;
 use plugin_sdk::cli::{Commands, Failure, Identity, Nothing, Session};
@@ -43,6 +46,13 @@ pub enum Pgvol {
     ReleaseReserve(release_reserve::ReleaseReserve),
     /// Move the WAL of a volume that is not mounted to another pool
     Move(moving::Move),
+    /// Take, list, remove and protect snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshotting),
+    /// Make a volume with the content of another one or of a snapshot
+    Clone(clone::Clone),
+    /// Look at a snapshot again, more closely if asked
+    Verify(verify::Verify),
     /// List the volumes that were removed and can be had back
     Trash(trash::Trash),
     /// Take a removed volume out of the trash
@@ -69,6 +79,9 @@ impl Commands for Pgvol {
             Self::Resize(resize) => resize.run(session),
             Self::ReleaseReserve(release) => release.run(session),
             Self::Move(moving) => moving.run(session),
+            Self::Snapshot(snapshot) => snapshot.run(session),
+            Self::Clone(clone) => clone.run(session),
+            Self::Verify(verify) => verify.run(session),
             Self::Trash(trash) => trash.run(session),
             Self::Undelete(undelete) => undelete.run(session),
             Self::Purge(purge) => purge.run(session),

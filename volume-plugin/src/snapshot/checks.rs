@@ -65,7 +65,7 @@ pub(super) fn verify(of: &Record, shares: &[Share]) -> Result<Verified, CheckErr
     for found in clusters(of, &shares[0])? {
         let (_, control) = read_control(&found.dir)?;
         let mut note = |name: &str, found: String| {
-            verified.checks.push(Check { name: name.to_owned(), found });
+            verified.checks.push(Check { name: name.to_owned(), found, at: None });
         };
         note("control", format!("version {}, {}", control.version, control.state));
         version(&found.dir, &control)?;
@@ -152,6 +152,28 @@ pub(super) fn links(cluster: &Dir) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
     }
     links.sort();
     Ok(links)
+}
+
+/// The numbers of the cluster's tablespaces, each with its directory in the copy; none for one whose
+/// link was of a container that called the directory otherwise.
+pub(super) fn tablespace_homes(
+    shares: &[Share],
+    cluster: &Dir,
+    control: &Control,
+) -> Result<Vec<(u32, Option<Dir>)>, VolumeError> {
+    let directory = format!("PG_{}_{}", control.version, control.details.catalog_version);
+    let mut homes = Vec::new();
+    for (name, target) in links(cluster).doing(|| "look at tablespaces".to_owned())? {
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let last = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = Path::new("tablespaces").join(&last).join(&directory);
+        let mut home = None;
+        for share in shares {
+            home = home.or(share.open()?.open_dir(&path).ok());
+        }
+        homes.extend(number.map(|number| (number, home)));
+    }
+    Ok(homes)
 }
 
 /// The names of tablespaces' directories in the volume that hold `directory`.

@@ -53,6 +53,9 @@ pub struct Check {
     pub name: String,
     /// What it found.
     pub found: String,
+    /// When, where that was later than the copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// Where a clone comes from.

@@ -11,16 +11,19 @@
 
 mod capture;
 mod checks;
+mod checksum;
 mod cloning;
 mod facts;
 mod keeping;
 mod links;
+mod pages;
 pub mod retention;
 mod sanitise;
 pub mod schedule;
 mod taking;
 #[cfg(test)]
 mod tests;
+mod verifying;
 mod walcopy;
 
 use std::fmt;
@@ -34,6 +37,8 @@ pub(crate) use keeping::{Failure, History, Schedules};
 pub(crate) use taking::Cause;
 
 pub use facts::{Check, ClusterFacts, Disarmed, Origin, Taken};
+pub use taking::Listed;
+pub use verifying::Depth;
 
 /// How consistent a copy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

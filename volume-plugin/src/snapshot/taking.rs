@@ -85,6 +85,39 @@ impl Service {
         .await
     }
 
+    /// Keeps the snapshot `name` whatever happens, or no longer.
+    pub async fn protect(
+        self: Arc<Self>,
+        name: VolumeName,
+        protected: bool,
+    ) -> Result<(), VolumeError> {
+        let _turn = self.turn(&name).await;
+        let mut record = self.ready(&name)?;
+        let taken = record.taken.as_mut().ok_or(VolumeError::NoSnapshot(name))?;
+        taken.protected = protected;
+        self.blocking(move |service| Ok(service.catalog.put(record)?)).await
+    }
+
+    /// All snapshots that are whole, or those of one volume: their names, times and how they were taken.
+    pub fn taken_snapshots(&self, of: Option<&VolumeName>) -> Result<Vec<Listed>, VolumeError> {
+        if let Some(of) = of {
+            self.ready(of)?;
+        }
+        let meant = |name: &VolumeName| {
+            name.snapshot().is_some() && of.is_none_or(|of| name.volume() == of.volume())
+        };
+        let all = self.catalog.all().into_iter().filter(|(name, _)| meant(name));
+        Ok(all
+            .filter_map(|(name, entry)| match entry {
+                Entry::Unreadable(_) => Some(Listed { name, created: None, taken: None }),
+                Entry::Volume(record) => {
+                    let taken = Taken::clone(record.taken.as_ref()?);
+                    Some(Listed { name, created: Some(record.created), taken: Some(taken) })
+                }
+            })
+            .collect())
+    }
+
     /// The record of `name`, whose WAL is in one place; the caller has its turn.
     pub(super) async fn settled(
         self: &Arc<Self>,
@@ -154,6 +187,17 @@ impl Service {
         let job = Job { of, live, copy, kind, deadline, limit: LIMIT.as_secs() };
         job.run(wanted, user)
     }
+}
+
+/// A snapshot in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: VolumeName,
+    /// When it was taken; none where its record cannot be read, and neither is the next.
+    pub created: Option<Timestamp>,
+    /// How.
+    pub taken: Option<Taken>,
 }
 
 /// What is copied and to where: the same shares in the same order.

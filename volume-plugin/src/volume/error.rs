@@ -112,6 +112,9 @@ pub enum VolumeError {
         "snapshot {0} is protected: take that away by `docker pgvol snapshot protect --off {0}`"
     )]
     Protected(VolumeName),
+    /// It is a volume.
+    #[error("{0} is no snapshot")]
+    NoSnapshot(VolumeName),
     /// A snapshot whose volume is not there.
     #[error("snapshot {0} goes with its volume, which is not there: take that out of the trash")]
     Widowed(VolumeName),

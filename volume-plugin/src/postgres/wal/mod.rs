@@ -3,10 +3,12 @@
 //! What is here judges copies: nothing is replayed, and no record is understood beyond what says where
 //! the next one begins.
 
+mod images;
 #[cfg(test)]
 pub(crate) mod sample;
 mod segment;
 mod walk;
 
+pub use images::{Block, whole_blocks};
 pub use segment::{Segment, list};
-pub use walk::{WalError, Walk, belongs, walk};
+pub use walk::{WalError, Walk, belongs, walk, walk_with};

@@ -88,6 +88,15 @@ pub enum WalError {
 
 /// Reads all records in `directory` from the redo point of `control` on.
 pub fn walk(directory: &Dir, control: &Control) -> Result<Walk, WalError> {
+    walk_with(directory, control, &mut |_, _| {})
+}
+
+/// As [`walk`]; `visit` gets each record with the version of its pages.
+pub fn walk_with(
+    directory: &Dir,
+    control: &Control,
+    visit: &mut dyn FnMut(&[u8], u16),
+) -> Result<Walk, WalError> {
     let details = control.details;
     let size = details.wal_segment_size;
     let block = u64::from(details.wal_block_size);
@@ -110,6 +119,7 @@ pub fn walk(directory: &Dir, control: &Control) -> Result<Walk, WalError> {
     let mut walk = Walk { end: control.redo, records: 0 };
     let (mut at, mut before, mut seen) = (control.redo.0, None, false);
     while let Some(record) = pages.record(at, before)? {
+        visit(&record.bytes, pages.magic.unwrap_or_default());
         let kind = (record.manager, record.info & 0xf0);
         let is_checkpoint = matches!(kind, (XLOG, CHECKPOINT_SHUTDOWN | CHECKPOINT_ONLINE));
         seen |= record.start == control.checkpoint.0 && is_checkpoint;
@@ -158,6 +168,7 @@ struct Record {
     end: u64,
     info: u8,
     manager: u8,
+    bytes: Vec<u8>,
 }
 
 /// The files.
@@ -204,12 +215,8 @@ impl Pages<'_> {
             }
             match self.assemble(start, length)? {
                 Assembled::Whole { bytes, end } => {
-                    return Ok(checked(&bytes, before).map(|(info, manager)| Record {
-                        start,
-                        end,
-                        info,
-                        manager,
-                    }));
+                    let Some((info, manager)) = checked(&bytes, before) else { return Ok(None) };
+                    return Ok(Some(Record { start, end, info, manager, bytes }));
                 }
                 // The server crashed before the rest, and went on here.
                 Assembled::Abandoned { next } => start = next,

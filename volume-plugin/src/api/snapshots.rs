@@ -1,0 +1,149 @@
+//! The calls of `docker pgvol` on snapshots and clones.
+
+use std::sync::Arc;
+
+use plugin_sdk::router::{Refusal, Router};
+use plugin_sdk::wire::null_as_default;
+use serde::{Deserialize, Serialize};
+
+use super::change::Done;
+use super::with;
+use crate::app::App;
+use crate::name::VolumeName;
+use crate::snapshot::{Check, Depth, Listed, Taken};
+use crate::volume::options::RawOptions;
+
+/// `/Pgvol.Take` and `/Pgvol.Clone`: what `docker volume create` does, with an answer of our own.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Make {
+    /// The snapshot or clone.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub name: String,
+    /// As after `-o`.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub options: RawOptions,
+}
+
+/// `/Pgvol.Drop`, `/Pgvol.Snapshots`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Of {
+    /// A snapshot, or a volume.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub name: String,
+}
+
+/// `/Pgvol.Protect`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Protect {
+    /// The snapshot.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub name: String,
+    /// Whether it shall be kept whatever happens.
+    #[serde(default)]
+    pub protected: bool,
+}
+
+/// `/Pgvol.Verify`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Verify {
+    /// The snapshot.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub name: String,
+    /// Also every page.
+    #[serde(default)]
+    pub pages: bool,
+}
+
+/// What a verified snapshot passed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Passed {
+    /// The snapshot.
+    pub name: String,
+    /// The checks.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+}
+
+/// The snapshots of a volume, or of all.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Snapshots {
+    /// By name.
+    #[serde(default)]
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// A snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// `VOLUME@SNAPSHOT`.
+    pub name: String,
+    /// RFC 3339.
+    #[serde(default)]
+    pub created: Option<String>,
+    /// How it was taken; none where that is not known.
+    #[serde(default)]
+    pub taken: Option<Taken>,
+}
+
+/// `router` with these calls of `app`.
+pub(super) fn routes(router: Router, app: &Arc<App>) -> Router {
+    router
+        .call("/Pgvol.Make", with(app, make))
+        .call("/Pgvol.Drop", with(app, remove))
+        .call("/Pgvol.Protect", with(app, protect))
+        .call("/Pgvol.Verify", with(app, verify))
+        .call("/Pgvol.Snapshots", with(app, snapshots))
+}
+
+async fn make(app: Arc<App>, request: Make) -> Result<Done, Refusal> {
+    let name: VolumeName = request.name.parse()?;
+    let service = app.service().await?;
+    // Whoever asks by hand did not know that it is there.
+    if service.get(&name).await.is_some() {
+        return Err(Refusal::new(format!("{name} exists")));
+    }
+    service.create(name.clone(), request.options).await?;
+    Ok(Done { name: name.to_string() })
+}
+
+async fn remove(app: Arc<App>, request: Of) -> Result<Done, Refusal> {
+    let name: VolumeName = request.name.parse()?;
+    if name.snapshot().is_none() {
+        return Err(Refusal::new(format!(
+            "`{name}` is no snapshot: remove it by docker volume rm"
+        )));
+    }
+    let service = app.service().await?;
+    if service.get(&name).await.is_none() {
+        return Err(Refusal::new(format!("no such snapshot: {name}")));
+    }
+    service.remove(name.clone()).await?;
+    Ok(Done { name: name.to_string() })
+}
+
+async fn protect(app: Arc<App>, request: Protect) -> Result<Done, Refusal> {
+    let name: VolumeName = request.name.parse()?;
+    app.service().await?.protect(name.clone(), request.protected).await?;
+    Ok(Done { name: name.to_string() })
+}
+
+async fn verify(app: Arc<App>, request: Verify) -> Result<Passed, Refusal> {
+    let name: VolumeName = request.name.parse()?;
+    let depth = if request.pages { Depth::Pages } else { Depth::Checks };
+    let checks = app.service().await?.verify(name.clone(), depth).await?;
+    Ok(Passed { name: name.to_string(), checks })
+}
+
+async fn snapshots(app: Arc<App>, request: Of) -> Result<Snapshots, Refusal> {
+    let of = match request.name.as_str() {
+        "" => None,
+        name => Some(name.parse()?),
+    };
+    let all = app.service().await?.taken_snapshots(of.as_ref())?;
+    let shown = all.into_iter().map(|Listed { name, created, taken }| Snapshot {
+        name: name.to_string(),
+        created: created.map(|created| format!("{created:.0}")),
+        taken,
+    });
+    Ok(Snapshots { snapshots: shown.collect() })
+}

@@ -1,0 +1,138 @@
+//! `docker pgvol snapshot create|ls|rm|protect`.
+
+use clap::Subcommand;
+use plugin_sdk::cli::{Failure, Session, text};
+
+use crate::api::change::Done;
+use crate::api::snapshots::{Make, Of, Protect, Snapshot, Snapshots};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Snapshotting {
+    /// Take a snapshot
+    Create(Create),
+    /// List snapshots
+    Ls(Ls),
+    /// Remove snapshots
+    Rm(Rm),
+    /// Keep a snapshot, and its volume, whatever happens
+    Protect(Protecting),
+}
+
+/// Which, and how.
+#[derive(Debug, clap::Args)]
+pub struct Create {
+    /// What it shall be called: VOLUME@SNAPSHOT
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: String,
+    /// How consistent: auto, offline, atomic or ordered
+    #[arg(long, value_name = "LEVEL")]
+    consistency: Option<String>,
+}
+
+/// Whose.
+#[derive(Debug, clap::Args)]
+pub struct Ls {
+    /// Name of a volume; all without one
+    #[arg(value_name = "VOLUME")]
+    volume: Option<String>,
+}
+
+/// Which.
+#[derive(Debug, clap::Args)]
+pub struct Rm {
+    /// Names of snapshots
+    #[arg(value_name = "SNAPSHOT", required = true)]
+    snapshots: Vec<String>,
+}
+
+/// Which, and whether.
+#[derive(Debug, clap::Args)]
+pub struct Protecting {
+    /// Name of a snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: String,
+    /// No longer
+    #[arg(long)]
+    off: bool,
+}
+
+impl Snapshotting {
+    pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::Create(Create { snapshot: name, consistency }) => {
+                let mut make = Make { name, ..Make::default() };
+                make.options.insert("snapshot".to_owned(), "now".to_owned());
+                make.options.extend(consistency.map(|level| ("consistency".to_owned(), level)));
+                session.show(session.call("/Pgvol.Make", &make)?, done)
+            }
+            Self::Ls(Ls { volume }) => {
+                let of = Of { name: volume.unwrap_or_default() };
+                session.show(session.call("/Pgvol.Snapshots", &of)?, render)
+            }
+            Self::Rm(Rm { snapshots }) => snapshots.into_iter().try_for_each(|name| {
+                session.show(session.call("/Pgvol.Drop", &Of { name })?, done)
+            }),
+            Self::Protect(Protecting { snapshot: name, off }) => {
+                let asked = Protect { name, protected: !off };
+                session.show(session.call("/Pgvol.Protect", &asked)?, done)
+            }
+        }
+    }
+}
+
+pub(super) fn done(done: Done) -> String {
+    done.name + "\n"
+}
+
+fn render(list: Snapshots) -> String {
+    let row = |snapshot: Snapshot| {
+        let Snapshot { name, created, taken } = snapshot;
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let cluster = taken.as_ref().and_then(|taken| taken.clusters.first());
+        [
+            name,
+            or_dash(created),
+            or_dash(taken.as_ref().map(|taken| taken.consistency.to_string())),
+            or_dash(cluster.map(|cluster| cluster.redo.clone())),
+            or_dash(taken.as_ref().map(|taken| {
+                let names: Vec<_> = taken.checks.iter().map(|check| &*check.name).collect();
+                names.join(",")
+            })),
+            if taken.is_some_and(|taken| taken.protected) { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    text::table(
+        ["NAME", "CREATED", "CONSISTENCY", "REDO", "CHECKS", "PROTECTED"],
+        list.snapshots.into_iter().map(row),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Check, Level, Taken};
+
+    #[test]
+    fn a_snapshot_is_a_line_whatever_is_known_of_it() {
+        let check = Check { name: "wal".into(), found: "x".into(), at: None };
+        let taken = Taken {
+            consistency: Level::Ordered,
+            took_ms: 7,
+            retries: 0,
+            clusters: Vec::new(),
+            checks: vec![check],
+            protected: true,
+            scheduled: false,
+        };
+        let created = Some("2026-11-27T05:00:00Z".to_owned());
+        let known = Snapshot { name: "a@s".into(), created, taken: Some(taken) };
+        let unknown = Snapshot { name: "a@t".into(), created: None, taken: None };
+        assert_eq!(
+            render(Snapshots { snapshots: vec![known, unknown] }),
+            "NAME   CREATED                CONSISTENCY   REDO   CHECKS   PROTECTED\n\
+             a@s    2026-11-27T05:00:00Z   ordered       -      wal      yes\n\
+             a@t    -                      -             -      -        no\n"
+        );
+    }
+}
