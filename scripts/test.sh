@@ -15,7 +15,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root"
 
-suites=(spikes volume log client install conformance lifecycle swarm)
+suites=(spikes volume recovery log client install conformance lifecycle swarm)
 part=${1:-all} filter=${2:-}
 [ "$(id -u)" = 0 ] || die "please run it as root: the tests make namespaces, mounts and loop devices"
 # On a disk, not in /tmp, which may be a tmpfs: the engines' state lies here.
