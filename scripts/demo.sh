@@ -7,9 +7,12 @@
 # shellcheck source=scripts/plugin.sh
 . "${BASH_SOURCE[0]%/*}/plugin.sh"
 
-name=pgvol-quickstart # of the container, the volume and the image
+name=pgvol-quickstart # of the container, the volume and the image; the clone has an ending more
 
-sql() { docker exec "$name" psql -X -U postgres "$@"; }
+sql() { sql_on "$name" "$@"; }
+
+# sql_on CONTAINER ARGUMENTS...
+sql_on() { docker exec "$1" psql -X -U postgres "${@:2}"; }
 
 # bring_image: the official image, or where no registry answers its like. Sets $image.
 bring_image() {
@@ -61,7 +64,7 @@ clean_plugin() {
     fi
     [ -e "$state/own-$1-state" ] || return 0
     others=$(as_root find "/var/lib/$1/catalog" "/var/lib/$1/journals" -mindepth 1 -maxdepth 1 2>/dev/null |
-        grep -vFf "$state/containers" | grep -v "/catalog/${name}[.~]") || :
+        grep -vFf "$state/containers" | grep -v "/catalog/${name}\(-clone\)\?[.~@]") || :
     if [ -n "$others" ]; then
         say "/var/lib/$1 holds what is not quickstart's: it stays"
     else
@@ -74,18 +77,18 @@ start_postgres() {
     docker run -d --name "$name" --shm-size 256m --log-driver pglog --log-opt max-size=20m \
         -v "$name:/pg" -e PGDATA=/pg/data -e POSTGRES_INITDB_WALDIR=/pg/wal \
         -e POSTGRES_PASSWORD=quickstart "$image" >>"$state/containers"
-    wait_for_postgres
+    wait_for_postgres "$name"
 }
 
-# wait_for_postgres: over TCP, where the server that initialises the cluster does not listen.
+# wait_for_postgres CONTAINER: over TCP, where the server that initialises the cluster does not listen.
 wait_for_postgres() {
     local seconds
     for ((seconds = 0; seconds < 60; seconds++)); do
-        docker exec "$name" pg_isready -q -h 127.0.0.1 -U postgres && return
-        [ "$(docker inspect -f '{{.State.Running}}' "$name")" = true ] || break
+        docker exec "$1" pg_isready -q -h 127.0.0.1 -U postgres && return
+        [ "$(docker inspect -f '{{.State.Running}}' "$1")" = true ] || break
         sleep 1
     done
-    docker logs --tail 20 "$name" >&2 || :
+    docker logs --tail 20 "$1" >&2 || :
     die "PostgreSQL did not start; its last words are above"
 }
 
@@ -100,6 +103,30 @@ show_status() { docker volume inspect -f '{{json .Status}}' "$name" | jq -r 'to_
 
 show_logs() { docker logs --tail 4 "$name"; }
 
+# clone_under_load: a snapshot while clients write, a clone of it, and a second server on that. The clone
+# has all that was committed before, and balances that agree.
+clone_under_load() {
+    local before rows agree
+    docker exec -d "$name" pgbench -U postgres -n -c 4 -T 600 postgres
+    until [ "$(sql -At -c "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'pgbench'")" = t ]; do
+        sleep 0.2
+    done
+    before=$(sql -At -c 'SELECT count(*) FROM pgbench_history')
+    docker volume create -d pgvol -o snapshot=now "$name@first"
+    docker volume create -d pgvol -o from="$name@first" "$name-clone"
+    docker volume inspect -f '{{json .Status.snapshot}}' "$name@first" |
+        jq -r '"the snapshot is \(.consistency) and took \(.took_ms) ms; checks: \([.checks[].name] | join(", "))"'
+    docker run -d --name "$name-clone" -v "$name-clone:/pg" -e PGDATA=/pg/data "$image" >>"$state/containers"
+    wait_for_postgres "$name-clone"
+    rows=$(sql_on "$name-clone" -At -c 'SELECT count(*) FROM pgbench_history')
+    agree=$(sql_on "$name-clone" -At -c 'SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)')
+    [ "$rows" -ge "$before" ] || die "$before rows were committed before the snapshot, the clone has $rows"
+    [ "$agree" = t ] || die "balances and history of the clone do not agree"
+    sql -q -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbench'" >/dev/null
+    printf 'the clone has all %s rows from before the snapshot, and its balances agree\n' "$before"
+    printf 'the original went on, and has %s rows by now\n' "$(sql -At -c 'SELECT count(*) FROM pgbench_history')"
+}
+
 # fingerprint: what must be the same after the restart.
 fingerprint() {
     sql -At -c "SELECT 'accounts ' || count(*) || ', sum of balances ' || sum(abalance) FROM pgbench_accounts" \
@@ -110,16 +137,19 @@ restart_and_compare() {
     local before after
     before=$(fingerprint)
     docker restart "$name" >/dev/null
-    wait_for_postgres
+    wait_for_postgres "$name"
     after=$(fingerprint)
     [ "$before" = "$after" ] || die "the data is not what it was: before: $before; after: $after"
     printf 'the same as before the restart:\n%s\n' "$after"
 }
 
-# remove_demo: what an earlier run left; the anonymous volume of the image goes with the container, and
+# remove_demo: what an earlier run left; the snapshot goes with its volume; the anonymous volume of the image goes with the container, and
 # the volume goes past the trash.
 remove_demo() {
-    docker rm -f -v "$name" >/dev/null 2>&1 || :
-    if docker volume inspect "$name" >/dev/null 2>&1; then docker volume rm "$name" >/dev/null; fi
-    docker pgvol purge "$name" >/dev/null 2>&1 || :
+    local of
+    for of in "$name-clone" "$name"; do
+        docker rm -f -v "$of" >/dev/null 2>&1 || :
+        if docker volume inspect "$of" >/dev/null 2>&1; then docker volume rm "$of" >/dev/null; fi
+        docker pgvol purge "$of" >/dev/null 2>&1 || :
+    done
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Shows both plugins at work on a machine where nothing need be installed: brings an engine if none
 # answers, builds pgvol and pglog, installs them by install.sh, starts PostgreSQL on a pgvol volume with
-# its log in pglog, loads data, restarts it and checks that all is there. It can be run again at any time.
+# its log in pglog, loads data, takes a snapshot under load, starts a second server on a clone of it, restarts
+# the first, and checks that all is there. It can be run again at any time.
 #
 # usage: quickstart.sh            do all that
 #        quickstart.sh --clean    remove everything that it made and installed
@@ -48,6 +49,7 @@ step "A volume with a tablespace, and PostgreSQL on it" start_postgres
 step "Loading data with pgbench" load_data
 step "Status of the volume: docker volume inspect" show_status
 step "The end of its log: docker logs" show_logs
+step "A snapshot under load, and a second server on its clone" clone_under_load
 step "Restarting the server" restart_and_compare
 cat <<SUMMARY
 

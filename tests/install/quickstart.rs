@@ -32,7 +32,12 @@ fn quickstart(stage: &Stage) -> Result<()> {
         // It may be run again at any time.
         for _ in 0..2 {
             let said = run(engine, "")?;
-            for part in ["accounts 1000000", "the same as before the restart", "All of it works"] {
+            for part in [
+                "accounts 1000000",
+                "its balances agree",
+                "the same as before the restart",
+                "All of it works",
+            ] {
                 ensure!(said.contains(part), "no {part:?} in: {said}");
             }
         }
