@@ -37,7 +37,9 @@ sums=$(psql -XAtqc "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELEC
 [ "$sums" = t ] || { echo "the sums of balances differ"; exit 1; }
 pg_amcheck --all --install-missing --heapallindexed || { echo "pg_amcheck found damage"; exit 1; }
 pg_ctl -m fast -w stop >/dev/null
-if grep -E "ERROR|FATAL|PANIC|WARNING" /tmp/log; then exit 1; fi
+# Of a database whose directory went before its record did; every recovery says so.
+dropped="could not open directory \"base/|useless files may be left behind in old database directory"
+if grep -E "ERROR|FATAL|PANIC|WARNING" /tmp/log | grep -vE "$dropped"; then exit 1; fi
 '
 "#;
 
