@@ -66,9 +66,8 @@ impl Limits {
             return Ok(());
         };
         self.prepare()?;
-        if let Some(charge) = self.charge(path)? {
-            limit_to(path, Some(bound(limit, charge)))?;
-        }
+        let charge = self.charge(path)?.ok_or_else(|| PoolError::Missing(name.clone()))?;
+        limit_to(path, Some(bound(limit, charge)))?;
         self.told().insert(name.clone(), limit);
         Ok(())
     }

@@ -36,10 +36,10 @@ impl Service {
                 tracing::error!(pool = %pool, error = chain(&error), "a pool cannot be opened");
             }
         }
-        self.enforce_limits().await;
         if let Err(error) = self.guard_what_is_used().await {
             tracing::error!(error = chain(&error), "running servers are not guarded");
         }
+        self.enforce_limits().await;
         if let Err(error) = self.drop_views_without_ids().await {
             tracing::error!(error = chain(&error), "views that nobody asked for are left");
         }
