@@ -143,11 +143,11 @@ restart_and_compare() {
     printf 'the same as before the restart:\n%s\n' "$after"
 }
 
-# remove_demo: what an earlier run left; the snapshot goes with its volume; the anonymous volume of the image goes with the container, and
-# the volume goes past the trash.
+# remove_demo: what an earlier run left, past the trash. The snapshot would go with its volume, but Docker
+# would count it as one that uses the plugin; the anonymous volume of the image goes with the container.
 remove_demo() {
     local of
-    for of in "$name-clone" "$name"; do
+    for of in "$name-clone" "$name@first" "$name"; do
         docker rm -f -v "$of" >/dev/null 2>&1 || :
         if docker volume inspect "$of" >/dev/null 2>&1; then docker volume rm "$of" >/dev/null; fi
         docker pgvol purge "$of" >/dev/null 2>&1 || :
