@@ -189,7 +189,7 @@ fn removed(stage: &Stage) -> Result<()> {
     let shown = json(stage, &["pgvol", "inspect", "older", "--json"])?;
     ensure!(shown[0]["labels"] == value!({"a": "x=y", "c": ""}), "{shown}");
     let said = ends_with(stage, 1, "docker pgvol set older uid=70")?;
-    says(&said, &["`uid` cannot be changed", "access and label.KEY"])?;
+    says(&said, &["`uid` cannot be changed", "snapshot.keep and label.KEY"])?;
     for words in ["set older", "set older label.a", "purge", "purge --all older", "undelete"] {
         ends_with(stage, 2, &format!("docker pgvol {words}"))?;
     }
