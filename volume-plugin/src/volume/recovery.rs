@@ -4,14 +4,19 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::catalog::{Entry, Phase};
 use super::error::VolumeError;
+use super::mounts::MountIds;
 use super::service::Service;
 use super::spec::VolumeSpec;
 use crate::name::VolumeName;
 use crate::sys::{Doing, SysError, mountinfo};
 use plugin_sdk::chain::chain;
+
+/// How long after a start ids may be those of containers that are just starting.
+const STARTING: Duration = Duration::from_mins(1);
 
 impl Service {
     /// A view that is not there has no users: after a forced disable the engine unmounted it. One
@@ -30,6 +35,8 @@ impl Service {
     /// Opens every pool, then finishes what was interrupted. Nobody waits for it: an operation on
     /// such a volume does the same for itself.
     pub async fn recover(self: Arc<Self>) {
+        let noted: Vec<_> =
+            self.mounts.mounted().into_iter().map(|name| (self.mounts.of(&name), name)).collect();
         let pools: Vec<_> = self.pools.names().cloned().collect();
         for pool in pools {
             if let Err(error) = self.pools.get(&pool).await {
@@ -50,6 +57,42 @@ impl Service {
                 tracing::error!(volume = %name, error = chain(&error), "an interrupted operation stays unfinished");
             }
         }
+        let service = Arc::clone(&self);
+        tokio::spawn(async move {
+            tokio::time::sleep(STARTING).await;
+            service.drop_idle_ids(noted).await;
+        });
+    }
+
+    /// Drops ids of before this process that no container shows by now: its mount was answered and
+    /// nobody took the answer, for the process that gave it was killed. The engine does not know
+    /// of them, and so never unmounts.
+    pub(super) async fn drop_idle_ids(self: &Arc<Self>, noted: Vec<(MountIds, VolumeName)>) {
+        for (ids, name) in noted {
+            if let Err(error) = self.drop_idle(&name, ids).await {
+                tracing::error!(volume = %name, error = chain(&error), "mounts of nobody are left");
+            }
+        }
+    }
+
+    async fn drop_idle(
+        self: &Arc<Self>,
+        name: &VolumeName,
+        ids: MountIds,
+    ) -> Result<(), VolumeError> {
+        let _turn = self.turn(name).await;
+        let Some(Entry::Volume(record)) = self.catalog.get(name) else { return Ok(()) };
+        let shares = self.shares(&record).await?;
+        self.blocking(move |service| {
+            let name = &record.name;
+            if service.mounts.of(name) == ids && service.a_user(name, &shares)?.is_none() {
+                tracing::info!(volume = %name, "nobody came for the view");
+                service.mounts.clear(name)?;
+                service.views.drop(name)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Containers that were there before this process are guarded from here on; what has become
@@ -98,7 +141,7 @@ impl Service {
 
     /// A Mount that was killed before it could answer leaves a view without an id.
     async fn drop_views_without_ids(self: &Arc<Self>) -> Result<(), VolumeError> {
-        for name in self.blocking(|service| Ok(service.views.mounted()?)).await? {
+        for name in self.blocking(|service| Ok(service.views.present()?)).await? {
             let _turn = self.turn(&name).await;
             self.blocking(move |service| Ok(service.drop_idle_view(&name)?)).await?;
         }

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use plugin_sdk::durable;
 
 use super::*;
+use crate::scratch::Scratch;
 use crate::sys::mount;
 use crate::volume::purge::Which;
-use crate::volume::testing::{World, apart, name};
+use crate::volume::testing::{Neighbour, World, apart, name};
 use crate::volume::trash::Stage;
 
 #[test]
@@ -153,5 +154,49 @@ fn a_view_survives_the_plugin_and_is_made_again_when_it_is_gone() {
         assert!(view.join("wal").exists());
         world.unmount("v", "three").await.unwrap();
         assert!(!view.exists());
+    });
+}
+
+#[test]
+fn a_view_that_nobody_came_for_goes_with_its_ids() {
+    apart(|| async {
+        let world = World::new();
+        for volume in ["taken", "idle"] {
+            world.create(volume, &[]).await.unwrap();
+        }
+        let place = Scratch::new();
+        let (share, place) = (world.dir.path().join("default/taken"), place.path().to_owned());
+        let script = format!("mount --bind {} {}", share.display(), place.display());
+        // Before there is a view, which it would have too.
+        let _container = Neighbour::new("private", &script);
+        for volume in ["taken", "idle"] {
+            world.mount(volume, "one").await.unwrap();
+        }
+        let world = world.restarted();
+        let mounts = &world.service.mounts;
+        let noted: Vec<_> =
+            mounts.mounted().into_iter().map(|name| (mounts.of(&name), name)).collect();
+        assert_eq!(noted.len(), 2);
+        // One more since is somebody.
+        world.mount("idle", "two").await.unwrap();
+        world.service.drop_idle_ids(noted.clone()).await;
+        assert_eq!(mounts.mounted().len(), 2);
+        world.unmount("idle", "two").await.unwrap();
+        world.service.drop_idle_ids(noted).await;
+        assert_eq!(mounts.mounted(), [name("taken")]);
+        let views: Vec<_> = world.service.views.present().unwrap().into_iter().collect();
+        assert_eq!(views, [name("taken")]);
+    });
+}
+
+#[test]
+fn a_mount_point_without_a_view_goes_at_the_next_start() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        durable::create_dir(&world.dir.path().join("views/v"), 0o755).unwrap();
+        let world = world.restarted();
+        world.service.clone().recover().await;
+        assert!(!world.dir.path().join("views/v").exists());
     });
 }

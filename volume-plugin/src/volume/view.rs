@@ -104,6 +104,17 @@ impl Views {
         Ok(own_mounts()?.iter().filter_map(name).collect())
     }
 
+    /// The same, and those that have no more than a mount point there.
+    pub(super) fn present(&self) -> Result<BTreeSet<VolumeName>, SysError> {
+        let doing = || format!("look at {}", self.root.display());
+        let mut present = self.mounted()?;
+        for entry in fs::read_dir(&self.root).into_iter().flatten() {
+            let name = entry.doing(doing)?.file_name();
+            present.extend(name.to_str().and_then(|name| name.parse::<VolumeName>().ok()));
+        }
+        Ok(present)
+    }
+
     /// Makes the view unless it stands already, as after a crash of this plugin.
     pub(super) fn ensure(&self, volume: &VolumeName, plan: &ViewPlan) -> Result<PathBuf, SysError> {
         for _ in 0..ATTEMPTS {
