@@ -12,6 +12,7 @@
 #   SOURCE_DATE_EPOCH=0   the time that every file gets
 #   ARCH=arm64    for another architecture than this machine's: built in a Debian root (see cross.sh)
 #   PROFILE=dev   another cargo profile than release
+#   FEATURES=pgvol/failpoints   for tests, see CONTRIBUTING.md
 #   BIN_DIR=DIR   take pgvol and pglog from there and build nothing
 set -euo pipefail
 umask 022
@@ -38,6 +39,7 @@ build() {
         return
     fi
     [ "$profile" != release ] || flags=("${release_flags[@]}")
+    [ -z "${FEATURES:-}" ] || flags+=(--features "$FEATURES")
     (cd "$root" && cargo build --locked --profile "$profile" -p pgvol -p pglog "${flags[@]}" >&2)
     echo "$target/$(profile_directory "$profile")"
 }

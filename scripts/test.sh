@@ -6,8 +6,10 @@
 # usage: test.sh [all|style|unit]
 #        test.sh e2e|SUITE [FILTER]   the scenarios of all suites or of one of those below
 #        test.sh arm64 [FILTER]   the plugins packaged for arm64, run by qemu; not a part of "all"
+#        test.sh powercut [CUTS]  the power of a machine cut at random under load; not a part of "all"
 #   ENGINES="26.1 20.10:smoke 28.5:smoke"   versions of Docker that the scenarios run on, each with all
 #                 that applies to it or a selection of minutes; "all" is all of them whole
+#   SURVIVAL=all  not only kills at every step, but engine, machine and disk too
 #   PROFILE=dev   packages the plugins of another cargo profile than release
 #   E2E_CACHE     keeps Debian roots between runs (default: ~/.cache/pgvol-e2e)
 set -euo pipefail
@@ -15,7 +17,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root"
 
-suites=(spikes volume recovery log client install conformance lifecycle swarm)
+suites=(spikes volume recovery log client install conformance lifecycle swarm survival)
 part=${1:-all} filter=${2:-}
 [ "$(id -u)" = 0 ] || die "please run it as root: the tests make namespaces, mounts and loop devices"
 # On a disk, not in /tmp, which may be a tmpfs: the engines' state lies here.
@@ -68,14 +70,23 @@ style() {
 
 unit() {
     step cargo test --locked -p plugin-sdk -p pgvol -p pglog
-    step cargo test --locked -p plugin-sdk -p pgvol --features pgvol/failpoints failpoint
+    step cargo test --locked -p plugin-sdk -p pgvol --features pgvol/failpoints -- failpoint killed
     step cargo test --locked -p e2e --lib --bins --test tidy
 }
 
 e2e() {
-    export E2E_WORK=$work E2E_PLUGINS=$work/plugins
-    "$root/scripts/package.sh" "$E2E_PLUGINS"
+    export E2E_WORK=$work
     for name; do
+        if [ "$name" = survival ]; then
+            # What ships has no failpoints in it.
+            E2E_PLUGINS=$work/failpoints
+            [ -e "$E2E_PLUGINS" ] ||
+                FEATURES=pgvol/failpoints PROFILE=dev "$root/scripts/package.sh" "$E2E_PLUGINS"
+        else
+            E2E_PLUGINS=$work/plugins
+            [ -e "$E2E_PLUGINS" ] || "$root/scripts/package.sh" "$E2E_PLUGINS"
+        fi
+        export E2E_PLUGINS
         step cargo test --locked -p e2e --test "$name" -- ${filter:+"$filter"}
     done
 }
@@ -90,6 +101,8 @@ arm64() {
     step with_qemu cargo test --locked -p e2e --test arm64 -- ${filter:+"$filter"}
 }
 
+powercut() { step "$root/scripts/powercut.sh" "${filter:-20}"; }
+
 need_cargo
 need mmdebstrap mmdebstrap debian-archive-keyring
 for package in shellcheck jq; do need $package $package; done
@@ -99,10 +112,10 @@ need losetup mount
 need npm npm
 case $part in
     all) style; unit; e2e "${suites[@]}" ;;
-    style | unit | arm64) "$part" ;;
+    style | unit | arm64 | powercut) "$part" ;;
     e2e) e2e "${suites[@]}" ;;
     *)
-        [[ " ${suites[*]} " = *" $part "* ]] || die "unknown part $part: all, style, unit, arm64, e2e, ${suites[*]}"
+        [[ " ${suites[*]} " = *" $part "* ]] || die "unknown part $part: all, style, unit, arm64, powercut, e2e, ${suites[*]}"
         e2e "$part"
         ;;
 esac

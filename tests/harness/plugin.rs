@@ -91,10 +91,15 @@ impl Plugin {
         self.wait_listening()
     }
 
-    /// Kills its process by SIGKILL and waits for the next one, which need not listen yet.
-    pub fn kill_only(&self) -> Result<()> {
+    /// Waits until its process may be killed without being disabled for it.
+    pub fn settle(&self) {
         let since = self.last_start.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         thread::sleep(KILL_PAUSE.saturating_sub(since));
+    }
+
+    /// Kills its process by SIGKILL and waits for the next one, which need not listen yet.
+    pub fn kill_only(&self) -> Result<()> {
+        self.settle();
         let pid = self.pid()?;
         self.engine.shell(&format!("kill -KILL {pid}"))?;
         eventually(BACK_LIMIT, || {
@@ -150,7 +155,8 @@ impl Plugin {
         self.engine.docker(&["plugin", "inspect", "--format", "{{.Id}}", self.name])
     }
 
-    fn started(&self) {
+    /// Notes that its process is a new one.
+    pub fn started(&self) {
         *self.last_start.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }

@@ -1,0 +1,46 @@
+//! All that there is of the plugin's: compared word by word.
+
+use anyhow::Result;
+use harness::{Engine, Plugin};
+
+/// Lines that are the same whenever the same volumes are in the same state.
+const LOOK: &str = r#"cd /var/lib/pgvol
+for file in catalog/*; do
+    [ -e "$file" ] || continue
+    echo "$file" | sed -E 's/\.[0-9]+\.trashed$/.trashed/'
+    tail -n +2 "$file" | jq -cS 'del(.created)'
+done
+for file in mounts/*; do
+    [ ! -e "$file" ] || echo "$file $(tail -n +2 "$file" | jq -c '[.ids[]]')"
+done
+for pool in "$pool" wal; do
+    cd "$pool"
+    echo "pool ${pool##*/}"
+    find . -mindepth 1 -printf '%P %y %U:%G %m\n' | LC_ALL=C sort
+    find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0r md5sum
+    cd /var/lib/pgvol
+done
+awk '$5 ~ "/propagated-mount/" { sub(".*/propagated-mount/", "", $5); print "view", $5 }' /proc/1/mountinfo | sort
+(cd "/proc/$pid/root" && ls mnt/volumes pools/.staging)
+docker ps --format 'container {{.Names}}'
+docker volume ls -q -f driver=pgvol -f driver=pgvol:latest"#;
+
+/// Where the plugin has the image pool mounted, as a shell's assignment.
+pub(crate) fn variables(plugin: &Plugin) -> Result<String> {
+    let pid = plugin.pid()?;
+    Ok(format!("pid={pid} pool=/proc/{pid}/root/pools/default"))
+}
+
+/// What there is now.
+pub(crate) fn observe(engine: &Engine, plugin: &Plugin) -> Result<String> {
+    let seen = engine.shell(&format!("{}\n{LOOK}", variables(plugin)?))?;
+    Ok(format!("{seen}\nloop devices {}\n", engine.loop_devices()?.len()))
+}
+
+/// The first lines in which two of them differ.
+pub(crate) fn difference(expected: &str, found: &str) -> String {
+    let missing = expected.lines().filter(|line| !found.lines().any(|other| other == *line));
+    let added = found.lines().filter(|line| !expected.lines().any(|other| other == *line));
+    let missing = missing.map(|line| format!("- {line}\n"));
+    missing.chain(added.map(|line| format!("+ {line}\n"))).take(20).collect()
+}
