@@ -98,7 +98,8 @@ fn engine_killed(stage: &Stage, driver: &'static str) -> Result<()> {
     container.stop(STOP_LIMIT)
 }
 
-/// With live restore the container prints on without dockerd, then into another FIFO.
+/// With live restore the container prints on without dockerd, then into another FIFO. It holds its
+/// breath while dockerd is killed: what dockerd has read and not passed on is lost with any driver.
 fn live_restore(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     stage.driver("pglog")?;
@@ -106,7 +107,18 @@ fn live_restore(stage: &Stage) -> Result<()> {
     engine.start_daemon(RestartMode::LiveRestore)?;
     stage.plugin()?.wait_listening()?;
     let container = printing(stage, "pglog", "live", ENDLESS)?;
+    let pid = engine.docker(&["inspect", "--format={{.State.Pid}}", container.name()])?;
+    engine.shell(&format!("kill -STOP {pid}"))?;
+    let length = || Ok::<_, anyhow::Error>(container.logs(&[])?.stdout.len());
+    eventually(STOP_LIMIT, || {
+        let before = length()?;
+        thread::sleep(Duration::from_secs(1));
+        let now = length()?;
+        ensure!(now == before, "{now} bytes after {before}, although nothing is printed");
+        Ok(())
+    })?;
     engine.kill_daemon()?;
+    engine.shell(&format!("kill -CONT {pid}"))?;
     engine.start_daemon(RestartMode::LiveRestore)?;
     printer::check_to_the_end(stage.engine(), &container)?;
     drop(container);
