@@ -152,10 +152,12 @@ impl App {
             loop {
                 match self.service().await {
                     Ok(service) => {
+                        let noted = service.noted_ids();
                         Arc::clone(&service).recover().await;
                         let keep_pools = Arc::clone(&service).keep_pools();
                         let schedules = Arc::clone(&service).keep_schedules();
-                        tokio::join!(service.keep_trash(), keep_pools, schedules);
+                        let idle_ids = Arc::clone(&service).drop_idle_ids_later(noted);
+                        tokio::join!(service.keep_trash(), keep_pools, schedules, idle_ids);
                         return;
                     }
                     Err(error) => {

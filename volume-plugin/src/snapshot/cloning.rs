@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::capture::{clusters, read_control};
 use super::facts::Origin;
 use super::taking::Copies;
@@ -59,17 +57,10 @@ impl Service {
         };
         spec.sizes = Sizes { data, ..Sizes::default() };
         (spec.schedule, spec.keep) = (asked.schedule, asked.keep);
+        let share = self.catalog.free_share(&name);
         let record = Record {
-            phase: Phase::Creating,
-            created: Timestamp::now(),
-            share: self.catalog.free_share(&name),
-            spec,
             wal_directories: of.wal_directories.clone(),
-            moving: None,
-            taken: None,
-            origin: None,
-            scheduled_since: None,
-            name,
+            ..Record::creating(name, share, spec)
         };
         self.refuse_when_short(&record).await?;
         let (live, copy) = (self.shares(&of).await?, self.shares(&record).await?);

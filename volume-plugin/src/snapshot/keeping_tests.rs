@@ -1,6 +1,9 @@
 //! Schedules over hours, on plain directories.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
+use crate::volume::listing::ListedSnapshots;
 use crate::volume::testing::{World, apart, name};
 
 const HOURLY: &[(&str, &str)] = &[("snapshot.schedule", "@hourly"), ("snapshot.keep", "hourly=2")];
@@ -68,11 +71,17 @@ fn what_is_protected_mounted_or_cloned_stays() {
         let (mounted, cloned) = (world.called("v", 1), world.called("v", 2));
         world.mount(&mounted, "1").await.unwrap();
         world.create("c", &[("from", &cloned)]).await.unwrap();
-        for hours in 3..=6 {
+        world.pass(3).await;
+        let protected = world.called("v", 3);
+        let protect = |on| Arc::clone(&world.service).protect(name(&protected), on);
+        protect(true).await.unwrap();
+        for hours in 4..=6 {
             world.pass(hours).await;
         }
-        let kept = [mounted.clone(), cloned.clone(), world.called("v", 5), world.called("v", 6)];
+        let last = [world.called("v", 5), world.called("v", 6)];
+        let kept = [&[mounted.clone(), cloned.clone(), protected.clone()], &last[..]].concat();
         assert_eq!(world.pass(6).await, kept);
+        protect(false).await.unwrap();
         world.unmount(&mounted, "1").await.unwrap();
         world.remove("c").await.unwrap();
         assert_eq!(world.pass(7).await, [world.called("v", 6), world.called("v", 7)]);
@@ -134,5 +143,61 @@ fn a_failure_is_shown_and_tried_again() {
         let world = world.restarted();
         world.service.schedule_round(hour).await;
         assert_eq!(world.status("v").await.unwrap()["state"], "ok");
+    });
+}
+
+#[test]
+fn a_pool_that_fills_loses_the_oldest_that_a_schedule_took() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[("snapshot.schedule", "@hourly")]).await.unwrap();
+        world.create("v@asked", &[("snapshot", "now")]).await.unwrap();
+        for hours in 1..=3 {
+            world.pass(hours).await;
+        }
+        let called = |hours| world.called("v", hours);
+        Arc::clone(&world.service).protect(name(&called(1)), true).await.unwrap();
+        // Five shares are there; one too many, and only two of them may go.
+        world.default.roomy.store(4, Ordering::SeqCst);
+        world.purge_round().await;
+        world.purge_round().await;
+        assert_eq!(world.pass(3).await, ["v@asked".to_owned(), called(1), called(3)]);
+        world.default.roomy.store(1, Ordering::SeqCst);
+        for _ in 0..4 {
+            world.purge_round().await;
+        }
+        assert_eq!(world.pass(3).await.len(), 2, "what may not go went");
+    });
+}
+
+#[test]
+fn all_are_listed_where_that_is_set() {
+    apart(|| async {
+        let mut world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        world.pass(1).await;
+        let scheduled = name(&world.called("v", 1));
+        let listed =
+            |world: &World| world.service.list().into_iter().any(|(name, _)| name == scheduled);
+        assert!(!listed(&world));
+        Arc::get_mut(&mut world.service).unwrap().listed = ListedSnapshots::All;
+        assert!(listed(&world));
+    });
+}
+
+#[test]
+fn neither_a_snapshot_nor_a_clone_has_the_schedule_of_its_origin() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        world.create("v@s", &[("snapshot", "now")]).await.unwrap();
+        world.create("c", &[("from", "v@s")]).await.unwrap();
+        for volume in ["v@s", "c"] {
+            assert_eq!(world.status(volume).await.unwrap().get("schedule"), None, "{volume}");
+        }
+        let set = [("snapshot.schedule".to_owned(), "@daily".to_owned())].into();
+        let error = Arc::clone(&world.service).change(name("v@s"), set, Vec::new()).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("a snapshot has no option `snapshot.schedule`"), "{error}");
     });
 }

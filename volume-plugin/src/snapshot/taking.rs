@@ -17,6 +17,7 @@ use crate::volume::options::RawOptions;
 use crate::volume::service::{Service, refuse_orphans};
 use crate::volume::share::Share;
 use crate::volume::size::Sizes;
+use crate::volume::spec::Access;
 
 /// How long a copy may take: Docker waits a little longer for the answer.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
@@ -58,20 +59,14 @@ impl Service {
         let of = self.settled(&name.volume()).await?;
         let mut spec = of.spec.clone();
         spec.labels = asked.labels;
-        spec.access = crate::volume::spec::Access::Guarded;
+        spec.access = Access::Guarded;
         spec.sizes = Sizes::default();
         (spec.schedule, spec.keep) = (None, None);
+        let share = self.catalog.free_share(&name);
         let record = Record {
-            phase: Phase::Creating,
             created,
-            share: self.catalog.free_share(&name),
-            spec,
             wal_directories: of.wal_directories.clone(),
-            moving: None,
-            taken: None,
-            origin: None,
-            scheduled_since: None,
-            name,
+            ..Record::creating(name, share, spec)
         };
         self.refuse_when_short(&record).await?;
         let (live, copy) = (self.shares(&of).await?, self.shares(&record).await?);

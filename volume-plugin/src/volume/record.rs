@@ -49,6 +49,22 @@ pub struct Record {
 }
 
 impl Record {
+    /// That of a volume which is made from now on, with nothing of another's.
+    pub fn creating(name: VolumeName, share: ShareName, spec: VolumeSpec) -> Self {
+        Self {
+            name,
+            phase: Phase::Creating,
+            created: Timestamp::now(),
+            share,
+            spec,
+            wal_directories: Vec::new(),
+            moving: None,
+            taken: None,
+            origin: None,
+            scheduled_since: None,
+        }
+    }
+
     /// Whether it is a snapshot's.
     pub fn is_snapshot(&self) -> bool {
         self.share.snapshot().is_some()

@@ -35,8 +35,6 @@ impl Service {
     /// Opens every pool, then finishes what was interrupted. Nobody waits for it: an operation on
     /// such a volume does the same for itself.
     pub async fn recover(self: Arc<Self>) {
-        let noted: Vec<_> =
-            self.mounts.mounted().into_iter().map(|name| (self.mounts.of(&name), name)).collect();
         let pools: Vec<_> = self.pools.names().cloned().collect();
         for pool in pools {
             if let Err(error) = self.pools.get(&pool).await {
@@ -57,11 +55,17 @@ impl Service {
                 tracing::error!(volume = %name, error = chain(&error), "an interrupted operation stays unfinished");
             }
         }
-        let service = Arc::clone(&self);
-        tokio::spawn(async move {
-            tokio::time::sleep(STARTING).await;
-            service.drop_idle_ids(noted).await;
-        });
+    }
+
+    /// The ids of before this process, as long as nobody was served by it.
+    pub(crate) fn noted_ids(&self) -> Vec<(MountIds, VolumeName)> {
+        self.mounts.mounted().into_iter().map(|name| (self.mounts.of(&name), name)).collect()
+    }
+
+    /// As [`Self::drop_idle_ids`], once whatever was starting has started.
+    pub(crate) async fn drop_idle_ids_later(self: Arc<Self>, noted: Vec<(MountIds, VolumeName)>) {
+        tokio::time::sleep(STARTING).await;
+        self.drop_idle_ids(noted).await;
     }
 
     /// Drops ids of before this process that no container shows by now: its mount was answered and

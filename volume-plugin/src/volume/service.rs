@@ -69,7 +69,7 @@ pub struct Service {
     pub(super) purger: Purger,
     pub(super) upkeep: Upkeep,
     pub(crate) schedules: Schedules,
-    pub(super) listed: ListedSnapshots,
+    pub(crate) listed: ListedSnapshots,
     turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -136,18 +136,7 @@ impl Service {
         }
         self.refuse_bad_settings()?;
         let share = self.catalog.free_share(&name);
-        let record = Record {
-            name,
-            phase: Phase::Creating,
-            created: Timestamp::now(),
-            share,
-            spec,
-            wal_directories: Vec::new(),
-            moving: None,
-            taken: None,
-            origin: None,
-            scheduled_since: None,
-        };
+        let record = Record::creating(name, share, spec);
         loop {
             let shares = self.shares(&record).await?;
             let record = record.clone();
