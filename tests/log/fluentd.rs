@@ -9,20 +9,14 @@ use harness::{Container, Scenario, Stage, eventually, npm_package, numbered};
 use plugin_sdk::durable;
 use serde_json::Value;
 
+use crate::certificates::CERTIFICATES;
+
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// A directory of the host with the server's program, its files and what it was sent.
 const PEER: &str = "/var/lib/fluentd";
 
 const PROGRAM: &str = include_str!("fluentd_server.js");
-
-/// A certificate for `localhost` and the one that vouches for it.
-const CERTIFICATES: &str = r"
-openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=ca -days 2 -keyout ca.key -out ca.pem
-openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request
-echo subjectAltName=DNS:localhost >extensions
-openssl x509 -req -in request -CA ca.pem -CAkey ca.key -days 2 -extfile extensions -out cert.pem
-";
 
 const MODES: [&str; 4] = ["message", "forward", "packed", "compressed"];
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use harness::{Engine, Suite};
 
+mod certificates;
 mod crashes;
 mod files;
 mod fluentd;

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 use harness::{Container, Scenario, Stage, eventually, numbered};
 use plugin_sdk::durable;
 
+use crate::certificates::CERTIFICATES;
+
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// A directory of the host with rsyslog's configuration, its socket and what it was sent.
@@ -30,14 +32,6 @@ input(type="imtcp" address="127.0.0.1" port="6514"
 input(type="imuxsock" Socket="/peer/log" UseSysTimeStamp="off" RateLimit.Interval="0")
 action(type="omfile" file="/peer/out" template="fields")
 "#;
-
-/// A certificate for `localhost` and the one that vouches for it.
-const CERTIFICATES: &str = r"
-openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=ca -days 2 -keyout ca.key -out ca.pem
-openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request
-echo subjectAltName=DNS:localhost >extensions
-openssl x509 -req -in request -CA ca.pem -CAkey ca.key -days 2 -extfile extensions -out cert.pem
-";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     const DEAD: &[&str] = &["a sink does not deliver"];
