@@ -179,12 +179,7 @@ impl Service {
 
     /// Volumes that have a schedule.
     fn scheduled(&self) -> Vec<Record> {
-        let volumes = self.catalog.all().into_iter();
-        let records = volumes.filter_map(|(_, entry)| match entry {
-            Entry::Volume(record) if record.phase == Phase::Ready => Some(record),
-            _ => None,
-        });
-        records.filter(|record| !record.is_snapshot() && record.spec.schedule.is_some()).collect()
+        self.catalog.records(|record| record.spec.schedule.is_some())
     }
 
     /// The time after which the next snapshot is due.
@@ -224,16 +219,8 @@ impl Service {
     /// Removes the oldest scheduled snapshot that takes space in `pool` and may go, since the pool fills
     /// and nothing is left in the trash.
     pub(crate) async fn drop_oldest_scheduled(self: &Arc<Self>, pool: &PoolName) {
-        let mut scheduled: Vec<_> = self
-            .catalog
-            .all()
-            .into_iter()
-            .filter_map(|(_, entry)| match entry {
-                Entry::Volume(record) if record.is_scheduled() => Some(record),
-                _ => None,
-            })
-            .filter(|record| record.phase == Phase::Ready && lives_in(record, pool))
-            .collect();
+        let meant = |record: &Record| record.is_scheduled() && lives_in(record, pool);
+        let mut scheduled = self.catalog.records(meant);
         scheduled.sort_by_key(|record| record.created);
         for record in scheduled {
             match self.drop_scheduled(&record).await {
@@ -254,13 +241,11 @@ impl Service {
         self: &Arc<Self>,
         snapshot: &Record,
     ) -> Result<bool, VolumeError> {
-        let is_origin = |(_, entry): (VolumeName, Entry)| match entry {
-            Entry::Volume(record) => record.origin.is_some_and(|of| of.from == snapshot.name),
-            Entry::Unreadable(_) => false,
-        };
+        let is_clone =
+            |record: &Record| record.origin.as_ref().is_some_and(|of| of.from == snapshot.name);
         if snapshot.is_protected()
             || !self.mounts.of(&snapshot.name).is_empty()
-            || self.catalog.all().into_iter().any(is_origin)
+            || !self.catalog.records(is_clone).is_empty()
         {
             return Ok(false);
         }

@@ -135,6 +135,28 @@ impl Catalog {
         all
     }
 
+    /// The records of those volumes and snapshots that are whole and `meant`, by name.
+    pub fn records(&self, meant: impl Fn(&Record) -> bool) -> Vec<Record> {
+        let is_meant = |entry: &Entry| match entry {
+            Entry::Volume(record) => record.phase == Phase::Ready && meant(record),
+            Entry::Unreadable(_) => false,
+        };
+        let tables = self.tables();
+        let mut found = Vec::new();
+        for (name, entry) in &tables.volumes {
+            let of = share_of(name, entry);
+            let snapshots =
+                tables.snapshots_of(&of).map(|(snapshot, entry)| (name.at(&snapshot), entry));
+            let all = std::iter::once((name.clone(), entry)).chain(snapshots);
+            for (name, entry) in all.filter(|(_, entry)| is_meant(entry)) {
+                if let Entry::Volume(record) = entry {
+                    found.push(Record { name, ..record.clone() });
+                }
+            }
+        }
+        found
+    }
+
     /// The snapshots of the volume with this share, wherever it is, as they are called.
     pub fn snapshots(&self, of: &ShareName) -> Vec<(SnapshotName, Entry)> {
         let tables = self.tables();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use plugin_sdk::chain::chain;
 
-use super::catalog::{Entry, Phase, Record};
+use super::catalog::Record;
 use super::error::VolumeError;
 use super::options::OptionError;
 use super::service::Service;
@@ -119,13 +119,8 @@ impl Service {
 
     /// The volumes that have a size.
     fn limited(&self) -> Vec<(VolumeName, Record)> {
-        let limited = |(name, entry)| match entry {
-            Entry::Volume(record) if record.phase == Phase::Ready => {
-                record.spec.sizes.data.map(|_| (name, record))
-            }
-            _ => None,
-        };
-        self.catalog.all().into_iter().filter_map(limited).collect()
+        let records = self.catalog.records(|record| record.spec.sizes.data.is_some());
+        records.into_iter().map(|record| (record.name.clone(), record)).collect()
     }
 }
 
