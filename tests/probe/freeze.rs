@@ -1,19 +1,29 @@
 //! Stopping all processes that use a directory, for a moment, and letting them go.
+//!
+//! By ptrace, and not by SIGSTOP: the kernel itself lets a tracee go when its tracer's thread ends,
+//! however that ends, and what somebody else had stopped stays so. After SIGSTOP somebody has to
+//! send SIGCONT when the plugin is killed, and a child that waits for that may be killed before it
+//! has: the runtime kills what is in the plugin's control group.
+//!
+//! No stop is ever waited for by wait(2), which would take with it the signal that a process was
+//! about to get.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::procfs::{self, Mount};
-use crate::sys::{self, Process};
+use crate::sys;
 use crate::text;
-use crate::watchdog::Watchdog;
 
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -101,70 +111,77 @@ pub(crate) fn find(arguments: &Value) -> Result<Value> {
 
 /// Stops all that use `directory`, for `millis` or, without that, until the plugin is killed.
 pub(crate) fn hold(arguments: &Value) -> Result<Value> {
-    let mut watchdog = Watchdog::start()?;
+    let finder = Finder::new(arguments)?;
+    let millis = arguments["millis"].as_u64();
+    let (tell, told) = mpsc::channel();
+    let tracer = thread::spawn(move || {
+        tell.send(stop(finder)).ok();
+        match millis {
+            Some(millis) => thread::sleep(Duration::from_millis(millis)),
+            None => loop {
+                thread::park();
+            },
+        }
+    });
+    let answer = told.recv().context("the tracer has ended")??;
+    if millis.is_some() {
+        tracer.join().ok().context("the tracer panicked")?;
+    }
+    Ok(answer)
+}
+
+/// Stops all there are for as long as the thread lives that this runs on.
+fn stop(mut finder: Finder) -> Result<Value> {
     let begun = Instant::now();
-    let mut finder = Finder::new(arguments)?;
-    let mut seen = BTreeSet::new();
-    let mut stopped = Vec::new();
+    let mut threads = BTreeSet::new();
+    let mut pids;
     let mut rounds = 0;
     loop {
-        let new: Vec<_> = finder.find()?.into_iter().filter(|pid| seen.insert(*pid)).collect();
+        pids = finder.find()?;
         rounds += 1;
+        let all = pids.iter().flat_map(|pid| procfs::threads(*pid));
+        let new: Vec<_> = all.filter(|thread| !threads.contains(thread)).collect();
         if new.is_empty() {
             break;
         }
-        // What somebody else stopped stays as it is.
-        let runs =
-            |pid: &i32| procfs::thread_states(*pid).is_ok_and(|states| !states.contains(&'T'));
-        let new: Vec<_> = new
-            .into_iter()
-            .filter(runs)
-            .filter_map(|pid| Some((pid, Process::open(pid).ok()?)))
-            .collect();
-        watchdog.hold(new.iter().map(|(pid, _)| *pid))?;
-        for (_, process) in &new {
-            // One that has ended meanwhile is as good as stopped.
-            process.signal(Signal::SIGSTOP).ok();
+        for thread in new {
+            trace(thread)?;
+            threads.insert(thread);
         }
-        stopped.extend(new);
     }
     let signalled = micros(begun);
-    let all = wait_stopped(&stopped);
-    let until_stopped = micros(begun);
-    let answer = |thawed: Option<u64>| {
-        json!({
-            "pids": stopped.iter().map(|(pid, _)| pid).collect::<Vec<_>>(),
-            "rounds": rounds,
-            "all": all,
-            "micros_to_signal": signalled,
-            "micros_to_stop": until_stopped,
-            "micros_to_thaw": thawed,
-        })
-    };
-    let Some(millis) = arguments["millis"].as_u64() else {
-        let answer = answer(None);
-        std::mem::forget(watchdog);
-        return Ok(answer);
-    };
-    thread::sleep(Duration::from_millis(millis));
-    let begun = Instant::now();
-    for (_, process) in &stopped {
-        // One that was killed meanwhile needs nothing.
-        process.signal(Signal::SIGCONT).ok();
-    }
-    let thawed = micros(begun);
-    watchdog.dismiss()?;
-    Ok(answer(Some(thawed)))
+    let all = wait_stopped(&pids);
+    Ok(json!({
+        "pids": pids,
+        "rounds": rounds,
+        "all": all,
+        "micros_to_signal": signalled,
+        "micros_to_stop": micros(begun),
+    }))
 }
 
-/// Waits until no thread of these runs any more; a signal is sent sooner than it acts.
-fn wait_stopped(processes: &[(i32, Process)]) -> bool {
+/// Makes a thread a tracee of this one, and stops it.
+fn trace(thread: i32) -> Result<()> {
+    let target = Pid::from_raw(thread);
+    let seized = ptrace::seize(target, ptrace::Options::empty());
+    match seized.and_then(|()| ptrace::interrupt(target)) {
+        // One that has ended meanwhile is as good as stopped.
+        Err(Errno::EPERM) if procfs::state(thread).is_none_or(|state| "ZX".contains(state)) => {
+            Ok(())
+        }
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("trace {thread}")),
+    }
+}
+
+/// Waits until no thread of these runs any more: they are told to stop before they do.
+fn wait_stopped(pids: &[i32]) -> bool {
     let begun = Instant::now();
-    let still = |(pid, _): &&(i32, Process)| {
-        procfs::thread_states(*pid)
-            .is_ok_and(|states| states.iter().any(|state| !matches!(state, 'T' | 't' | 'Z' | 'X')))
+    let still = |pid: &&i32| {
+        let states = procfs::threads(**pid).into_iter().filter_map(procfs::state);
+        states.into_iter().any(|state| !"TtZX".contains(state))
     };
-    while processes.iter().find(still).is_some() {
+    while pids.iter().find(still).is_some() {
         if begun.elapsed() > STOP_LIMIT {
             return false;
         }

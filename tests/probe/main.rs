@@ -4,8 +4,6 @@
 //! own privileges, and does single things on request: `POST /Probe.Run {"name": .., "args": {..}}`
 //! on the plugin's socket. It also answers as a volume and a log driver, just far enough to be
 //! given real volumes and real streams. It judges nothing: the `spikes` suite does.
-//!
-//! `probe watchdog` is the child that lets stopped processes go when the plugin is killed.
 #![expect(clippy::disallowed_methods, reason = "what the probe writes need not survive a crash")]
 
 mod docker;
@@ -17,7 +15,6 @@ mod pool;
 mod procfs;
 mod stream;
 mod sys;
-mod watchdog;
 
 use std::path::Path;
 
@@ -32,8 +29,7 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("serve"), Some(socket)) => serve(&socket),
-        (Some("watchdog"), None) => watchdog::run(),
-        _ => bail!("usage: probe serve SOCKET | probe watchdog"),
+        _ => bail!("usage: probe serve SOCKET"),
     }
 }
 

@@ -35,16 +35,17 @@ pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// The state letters of all threads of a process, such as `T` for stopped.
-pub(crate) fn thread_states(pid: i32) -> io::Result<Vec<char>> {
-    let mut states = Vec::new();
-    for thread in fs::read_dir(of(pid, "task"))?.flatten() {
-        // A thread that ended meanwhile has no state to tell.
-        let Ok(stat) = fs::read_to_string(thread.path().join("stat")) else { continue };
-        // The name, in parentheses, may hold anything.
-        states.extend(stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()));
-    }
-    Ok(states)
+/// The threads of a process; none of one that has ended.
+pub(crate) fn threads(pid: i32) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir(of(pid, "task")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The state letter of a thread, such as `t` for stopped by its tracer; none of one that has ended.
+pub(crate) fn state(thread: i32) -> Option<char> {
+    let stat = fs::read_to_string(of(thread, "stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
 }
 
 /// One line of a mountinfo file.

@@ -10,8 +10,7 @@ use std::path::Path;
 
 use nix::Result;
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_long, c_uint};
-use nix::sys::signal::Signal;
+use nix::libc::{self, c_long, c_uint};
 
 fn c_path(path: &Path) -> Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
@@ -86,28 +85,6 @@ pub(crate) fn mount_id(path: &Path) -> Result<u64> {
     };
     Errno::result(result)?;
     Ok(found.stx_mnt_id)
-}
-
-/// A process, held by descriptor: its number may be given to another once it has ended.
-#[derive(Debug)]
-pub(crate) struct Process(OwnedFd);
-
-impl Process {
-    /// Takes hold of a process.
-    pub(crate) fn open(pid: i32) -> Result<Self> {
-        // SAFETY: takes two integers.
-        owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map(Self)
-    }
-
-    /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let no_info = std::ptr::null::<libc::siginfo_t>();
-        let fd = self.0.as_raw_fd();
-        // SAFETY: a null info is allowed and means that of kill(2).
-        let result =
-            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as c_int, no_info, 0) };
-        Errno::result(result).map(drop)
-    }
 }
 
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;

@@ -1,4 +1,5 @@
-//! Stopping all processes that use a volume, and what lets them go when the plugin cannot.
+//! Stopping all processes that use a volume, and that the kernel lets them go when the plugin is
+//! killed.
 
 use std::time::Duration;
 
@@ -20,9 +21,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// The engine's processes that are stopped.
+/// The engine's processes that are stopped, by a signal or by a tracer.
 fn stopped(stage: &Stage) -> Result<Vec<u64>> {
-    let pids = stage.engine().shell("ps -e -o pid=,stat= | awk '$2 ~ /^T/ {print $1}'")?;
+    let pids = stage.engine().shell("ps -e -o pid=,stat= | awk '$2 ~ /^[Tt]/ {print $1}'")?;
     Ok(pids.lines().map(str::parse).collect::<Result<_, _>>()?)
 }
 
