@@ -18,7 +18,9 @@ mod table;
 mod world;
 
 /// Scenarios install the plugins themselves; the engine is that of the suite.
-const SUITE: Suite = Suite { plugin: "pgvol", settings: &[], images, smoke: &["engine_killed"] };
+const SUITE: Suite = Suite { plugin: "pgvol", settings: &[], images, smoke: SMOKE };
+
+const SMOKE: &[&str] = &["engine_killed", "nothing_is_in_use_at_the_end"];
 
 fn images(engine: &Engine) -> Result<()> {
     engine.add_scripts()?;

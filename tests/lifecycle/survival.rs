@@ -60,6 +60,8 @@ impl Standing {
     /// The one that there is, if it is of this engine and mode; else another.
     fn of(stage: &Stage, mode: RestartMode, former: Option<Self>) -> Result<Self> {
         let engine = stage.engine();
+        // One of an engine before this has ended with it.
+        let former = former.filter(|former| Arc::ptr_eq(&former.world.engine, engine));
         let former_mode = former.as_ref().map_or(RestartMode::Plain, |former| former.mode);
         match former {
             Some(former) if former.mode == mode => return Ok(former),
