@@ -9,6 +9,7 @@
 #        test.sh powercut [CUTS]  the power of a machine cut at random under load; not a part of "all"
 #   ENGINES="26.1 20.10:smoke 28.5:smoke"   versions of Docker that the scenarios run on, each with all
 #                 that applies to it or a selection of minutes; "all" is all of them whole
+#   RECOVERY_TRIALS=300   snapshots that "recovery" takes, clones and searches (default: 40), at all levels
 #   SURVIVAL=all  not only kills at every step, but engine, machine and disk too
 #   PROFILE=dev   packages the plugins of another cargo profile than release
 #   E2E_CACHE     keeps Debian roots between runs (default: ~/.cache/pgvol-e2e)

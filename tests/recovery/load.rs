@@ -48,10 +48,20 @@ const BUSY: &[&str] = &["max_wal_size=96MB", "min_wal_size=32MB"];
 /// reach the files soon.
 const CALM: &[&str] = &["max_wal_size=4GB", "checkpoint_timeout=1h", "shared_buffers=2MB"];
 
-/// How often checkpoints are.
+/// As [`BUSY`], with less WAL than any copy but one of a single instant can be recovered by.
+const BARE: &[&str] = &[
+    "max_wal_size=96MB",
+    "min_wal_size=32MB",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "full_page_writes=off",
+];
+
+/// How often checkpoints are, and what is in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
     Busy,
+    Bare,
     Calm,
 }
 
@@ -67,6 +77,7 @@ impl Load {
         let pg = Pg::start(engine, "server", &[&whole[..], &checksums[..]].concat())?;
         let settings = match pace {
             Pace::Busy => BUSY,
+            Pace::Bare => BARE,
             Pace::Calm => CALM,
         };
         for setting in settings {
@@ -109,7 +120,7 @@ impl Load {
 
 fn clients(engine: &Arc<Engine>, pace: Pace) -> Result<Vec<LineStream>> {
     let exec = ["exec", "--user", "postgres", "server"];
-    let churn = if pace == Pace::Busy { CHURN } else { "sleep 3600" };
+    let churn = if pace == Pace::Calm { "sleep 3600" } else { CHURN };
     let churn = engine.stream(&[&exec[..], &["bash", "-uc", churn]].concat())?;
     let bench = ["pgbench", "--no-vacuum", "-c", "4", "-T", "36000"];
     let bench = engine.stream(&[&exec[..], &bench].concat())?;

@@ -24,9 +24,10 @@ const SUITE: Suite = Suite {
 
 /// How many trials there are without the variable, and of each twenty how many are of which level.
 const TRIALS: usize = 40;
-const ORDERED: usize = 11;
-const ATOMIC: usize = 6;
-const OFFLINE: usize = 3;
+const ORDERED: usize = 9;
+const ATOMIC: usize = 5;
+const OFFLINE: usize = 2;
+const BARRIER: usize = 4;
 
 fn trials() -> Result<usize> {
     match env::var("RECOVERY_TRIALS") {
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
         }),
         Scenario::new("clones_of_offline_snapshots_recover", |stage| {
             trial::run(stage, Level::Offline, trials()? * OFFLINE / 20)
+        }),
+        Scenario::new("clones_of_barrier_snapshots_recover", |stage| {
+            trial::run(stage, Level::Barrier, trials()? * BARRIER / 20)
         }),
         Scenario::new("wal_from_before_the_data_fails_by_name", fault::run)
             .tolerating(&["Pgvol.Verify"]),

@@ -20,6 +20,8 @@ pub(crate) enum Level {
     Atomic,
     /// After a clean stop or a kill.
     Offline,
+    /// As ordered, of a server that has no other way.
+    Barrier,
 }
 
 /// What a clone has to stand, by itself and beside nothing; says how many seconds it took to answer.
@@ -47,6 +49,7 @@ if grep -E "ERROR|FATAL|PANIC|WARNING" /tmp/log | grep -vE "$dropped"; then exit
 #[derive(Debug, Default)]
 struct Tally {
     took: Vec<u64>,
+    stalls: Vec<u64>,
     answered: Vec<u64>,
     retries: u64,
     retried: usize,
@@ -57,10 +60,11 @@ pub(crate) fn run(stage: &Stage, level: Level, count: usize) -> Result<()> {
     let engine = stage.engine();
     stage.plugin()?;
     let options: &[&str] = match level {
-        Level::Ordered | Level::Offline => &["tablespace.far.pool=wal"],
+        Level::Ordered | Level::Offline | Level::Barrier => &["tablespace.far.pool=wal"],
         Level::Atomic => &["wal.pool=default"],
     };
-    let mut load = Load::start(engine, options, Pace::Busy)?;
+    let pace = if level == Level::Barrier { Pace::Bare } else { Pace::Busy };
+    let mut load = Load::start(engine, options, pace)?;
     let mut tally = Tally::default();
     for number in 1..=count {
         load.pg.psql(&format!("INSERT INTO ticks VALUES ({number})"))?;
@@ -84,6 +88,7 @@ pub(crate) fn run(stage: &Stage, level: Level, count: usize) -> Result<()> {
             Level::Atomic => "atomic",
             Level::Offline if number % 2 == 0 => "offline",
             Level::Offline => "offline-unclean",
+            Level::Barrier => "barrier",
         };
         ensure!(reached == expected, "{reached} instead of {expected}: {status:#}");
         let clone = Volume::create(engine, "pgvol", "copy", &[&format!("from={snapshot}")])?;
@@ -125,6 +130,7 @@ impl Tally {
     fn add(&mut self, status: &Value, said: &str) -> Result<()> {
         let number = |name: &str| status["snapshot"][name].as_u64().context("a number");
         self.took.push(number("took_ms")?);
+        self.stalls.extend(status["snapshot"]["stall_ms"].as_u64());
         let retries = number("retries")?;
         self.retries += retries;
         self.retried += usize::from(retries > 0);
@@ -136,9 +142,10 @@ impl Tally {
     #[expect(clippy::print_stderr, reason = "the figures are what the run is for")]
     fn print(mut self, level: Level, count: usize) {
         eprintln!(
-            "{level:?}: {count} of {count} clones recovered; snapshots took {}, {} of them begun \
-             anew, {} times in all; clones answered after {}",
+            "{level:?}: {count} of {count} clones recovered; snapshots took {}, with stalls of {}, \
+             {} of them begun anew, {} times in all; clones answered after {}",
             shown(&mut self.took),
+            shown(&mut self.stalls),
             self.retried,
             self.retries,
             shown(&mut self.answered),

@@ -17,6 +17,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("snapshot_under_load_and_its_clone", under_load),
         Scenario::new("snapshots_are_volumes", are_volumes).tolerating(REFUSED),
         Scenario::new("snapshot_levels", levels).tolerating(REFUSED),
+        Scenario::new("snapshot_at_a_barrier", at_a_barrier).tolerating(REFUSED),
         Scenario::new("snapshots_by_schedule", by_schedule),
         Scenario::new("clone_elsewhere_and_beside", elsewhere),
         Scenario::new("clone_of_a_server_on_subpaths", on_subpaths)
@@ -92,6 +93,15 @@ fn under_load(stage: &Stage) -> Result<()> {
     writer.advance(300)?;
     let shown = status(engine, "db@first")?;
     ensure!(shown["snapshot"]["consistency"] == "ordered", "{shown:#}");
+    ensure!(shown["snapshot"]["checkpoint"]["took_ms"].is_u64(), "{shown:#}");
+    // Whoever has to give a password gets no checkpoint, but a snapshot.
+    pg.container().shell("sed -i '1i local all all scram-sha-256' /pg/data/pg_hba.conf")?;
+    pg.container().shell("kill -HUP 1")?;
+    take(engine, "db@second", &[])?;
+    let shown = status(engine, "db@second")?;
+    let why = shown["snapshot"]["checkpoint"]["not_made"].as_str().unwrap_or_default();
+    ensure!(why.contains("it asks for a password"), "{shown:#}");
+    pg.container().shell("sed -i 1d /pg/data/pg_hba.conf; kill -HUP 1")?;
     let copy = clone(engine, "copy", "db@first")?;
     let clone = server_at(engine, "clone", "copy", "/pg")?;
     clone.check_numbers(before)?;
@@ -183,6 +193,61 @@ fn levels(stage: &Stage) -> Result<()> {
     drop(pg);
     copy.remove()?;
     one.remove()
+}
+
+/// Everything is stopped for a moment and goes on; of a server that no other way is for, too.
+fn at_a_barrier(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    let original = volume(engine, stage.driver("pgvol")?)?;
+    let pg = server(engine, &[])?;
+    for setting in ["wal_level = minimal", "max_wal_senders = 0", "full_page_writes = off"] {
+        pg.psql(&format!("ALTER SYSTEM SET {setting}"))?;
+    }
+    pg.restart()?;
+    pg.psql("CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'")?;
+    let mut writer = pg.writer()?;
+    writer.advance(200)?;
+    // Of which there is no WAL at this level.
+    pg.psql("CREATE TABLE bare TABLESPACE fast AS SELECT generate_series(1, 100000) AS n")?;
+    let before = pg.psql("SELECT max(n) FROM numbers")?.parse()?;
+    take(engine, "db@auto", &[])?;
+    ensure!(consistency(engine, "db@auto")? == "barrier");
+    take(engine, "db@asked", &["consistency=barrier"])?;
+    let shown = status(engine, "db@asked")?;
+    ensure!(shown["snapshot"]["checkpoint"]["took_ms"].is_u64(), "{shown:#}");
+    ensure!(shown["snapshot"]["stall_ms"].as_u64().is_some_and(|ms| ms < 2000), "{shown:#}");
+    writer.advance(200)?;
+    for snapshot in ["db@auto", "db@asked"] {
+        let copy = clone(engine, "copy", snapshot)?;
+        let clone = server_at(engine, "clone", "copy", "/pg")?;
+        clone.check_numbers(before)?;
+        ensure!(clone.psql("SELECT count(*), sum(n) FROM bare")? == "100000|5000050000");
+        drop(clone);
+        copy.remove()?;
+    }
+    // Whoever has it on the host itself cannot be stopped.
+    engine.shell(
+        "there=$(awk '$5 ~ \"/propagated-mount/db$\" { print $5; exit }' /proc/1/mountinfo)
+        mkdir -p /mnt/there; mount --bind \"$there\" /mnt/there",
+    )?;
+    let said = engine.refused(&[
+        "volume",
+        "create",
+        "-d",
+        "pgvol",
+        "-o",
+        "snapshot=now",
+        "-o",
+        "consistency=barrier",
+        "db@no",
+    ]);
+    engine.shell("umount /mnt/there")?;
+    let said = said?;
+    ensure!(said.contains("`barrier`") && said.contains("which is in no container"), "{said}");
+    let last = writer.finish()?;
+    pg.check_numbers(last)?;
+    drop(pg);
+    original.remove()
 }
 
 /// A clone's links are right at another place, and never lead to the original's files.

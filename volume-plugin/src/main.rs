@@ -1,5 +1,5 @@
 //! pgvol: settings, listen, recover, serve, drain. Called by any other word than dockerd's it is the
-//! client, `docker pgvol`.
+//! client, `docker pgvol`, or a child of its own.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,6 +9,7 @@ use anyhow::Context;
 use pgvol::api;
 use pgvol::app::{App, FORMATS, Paths};
 use pgvol::client::Pgvol;
+use pgvol::postgres::checkpoint;
 use pgvol::settings::Settings;
 use plugin_sdk::server::Server;
 use plugin_sdk::{cli, record, shutdown, sys, telemetry};
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
     }
     if arguments == ["formats"] {
         return ExitCode::from(u8::from(record::print(&FORMATS).is_err()));
+    }
+    if arguments.first().is_some_and(|word| word == checkpoint::WORD) {
+        return checkpoint::child(&arguments[1..]);
     }
     cli::main::<Pgvol>(arguments)
 }

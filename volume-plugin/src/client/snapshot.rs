@@ -25,7 +25,7 @@ pub struct Create {
     /// What it shall be called: VOLUME@SNAPSHOT
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
-    /// How consistent: auto, offline, atomic or ordered
+    /// How consistent: auto, offline, atomic, ordered or barrier
     #[arg(long, value_name = "LEVEL")]
     consistency: Option<String>,
 }
@@ -94,6 +94,7 @@ fn render(list: Snapshots) -> String {
             name,
             or_dash(created),
             or_dash(taken.as_ref().map(|taken| taken.consistency.to_string())),
+            or_dash(taken.as_ref().and_then(|taken| Some(format!("{} ms", taken.stall_ms?)))),
             or_dash(cluster.map(|cluster| cluster.redo.clone())),
             or_dash(taken.as_ref().map(|taken| {
                 let names: Vec<_> = taken.checks.iter().map(|check| &*check.name).collect();
@@ -103,7 +104,7 @@ fn render(list: Snapshots) -> String {
         ]
     };
     text::table(
-        ["NAME", "CREATED", "CONSISTENCY", "REDO", "CHECKS", "PROTECTED"],
+        ["NAME", "CREATED", "CONSISTENCY", "STALL", "REDO", "CHECKS", "PROTECTED"],
         list.snapshots.into_iter().map(row),
     )
 }
@@ -117,9 +118,11 @@ mod tests {
     fn a_snapshot_is_a_line_whatever_is_known_of_it() {
         let check = Check { name: "wal".into(), found: "x".into(), at: None };
         let taken = Taken {
-            consistency: Level::Ordered,
+            consistency: Level::Barrier,
             took_ms: 7,
             retries: 0,
+            stall_ms: Some(3),
+            checkpoint: None,
             clusters: Vec::new(),
             checks: vec![check],
             protected: true,
@@ -130,9 +133,9 @@ mod tests {
         let unknown = Snapshot { name: "a@t".into(), created: None, taken: None };
         assert_eq!(
             render(Snapshots { snapshots: vec![known, unknown] }),
-            "NAME   CREATED                CONSISTENCY   REDO   CHECKS   PROTECTED\n\
-             a@s    2026-11-27T05:00:00Z   ordered       -      wal      yes\n\
-             a@t    -                      -             -      -        no\n"
+            "NAME   CREATED                CONSISTENCY   STALL   REDO   CHECKS   PROTECTED\n\
+             a@s    2026-11-27T05:00:00Z   barrier       3 ms    -      wal      yes\n\
+             a@t    -                      -             -       -      -        no\n"
         );
     }
 }

@@ -20,12 +20,18 @@ const STEP: u64 = 8 << 20;
 /// What of a tree is left out, by its path below the tree's root.
 pub type Except<'a> = dyn Fn(&Path) -> bool + 'a;
 
-/// Copies what is in `source`, but for what is `except`ed, into the directory `target`, which may have
-/// directories that `source` has too, but none of its files. It gets the owner and the mode of `source`, durably. `TimedOut` when that is not done at `deadline`.
-pub fn tree(source: &Dir, target: &Dir, except: &Except, deadline: Instant) -> io::Result<()> {
-    Copier { except, deadline }.directory(source, target, Path::new(""), DEEPEST)?;
+/// Copies what is in `source` into the empty directory `target`, durably. It gets the owner and the mode
+/// of `source`. `TimedOut` when that is not done at `deadline`.
+pub fn tree(source: &Dir, target: &Dir, deadline: Instant) -> io::Result<()> {
+    files(source, target, &|_| false, deadline)?;
     // One flush is quicker than one for each of many files.
     target.sync_all()
+}
+
+/// As [`tree`], not durably, but for what is `except`ed; `target` may have directories that `source`
+/// has too, but none of its files.
+pub fn files(source: &Dir, target: &Dir, except: &Except, deadline: Instant) -> io::Result<()> {
+    Copier { except, deadline }.directory(source, target, Path::new(""), DEEPEST)
 }
 
 /// Copies the regular file `name` of `source` to the new file `new` of `target`, with owner and mode.
@@ -160,7 +166,7 @@ mod tests {
         symlink("/etc/passwd", at("source/link")).unwrap();
         two.source.set_owner(999, 998, 0o711).unwrap();
         let except = |path: &Path| path == Path::new("left-out");
-        tree(&two.source, &two.target, &except, soon()).unwrap();
+        files(&two.source, &two.target, &except, soon()).unwrap();
         assert_eq!(fs::read(at("target/a/b/file")).unwrap(), vec![7; 3 << 20]);
         let file = fs::metadata(at("target/a/b/file")).unwrap();
         assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (70, 71, 0o600));
@@ -176,7 +182,7 @@ mod tests {
         let two = two();
         let socket = two.temporary.path().join("source/socket");
         let _listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
-        tree(&two.source, &two.target, &|_| false, soon()).unwrap();
+        tree(&two.source, &two.target, soon()).unwrap();
         assert!(two.target.metadata(Path::new("socket")).is_err());
     }
 
@@ -188,9 +194,9 @@ mod tests {
             path.push("d");
         }
         durable::create_dir(&path, 0o700).unwrap();
-        let error = tree(&two.source, &two.target, &|_| false, soon()).unwrap_err();
+        let error = tree(&two.source, &two.target, soon()).unwrap_err();
         assert!(error.to_string().contains("too deep"), "{error}");
-        let late = tree(&two.source, &two.target, &|_| false, Instant::now()).unwrap_err();
+        let late = tree(&two.source, &two.target, Instant::now()).unwrap_err();
         assert_eq!(late.kind(), ErrorKind::TimedOut);
     }
 }

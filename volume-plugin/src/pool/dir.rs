@@ -60,7 +60,7 @@ impl Pool for DirPool {
         }
         durable::create_dir(&target, 0o700).doing(|| format!("make {}", target.display()))?;
         let copied = Dir::open(&source)
-            .and_then(|source| copy::tree(&source, &Dir::open(&target)?, &|_| false, deadline));
+            .and_then(|source| copy::tree(&source, &Dir::open(&target)?, deadline));
         match copied {
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 Err(PoolError::TimeOut(of.clone()))

@@ -1,5 +1,6 @@
 //! What the plugin knows of PostgreSQL.
 
+pub mod checkpoint;
 pub mod cluster;
 pub mod control;
 pub mod server;

@@ -2,22 +2,22 @@
 //! quicker, and tells how consistent it is.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checks::{self, CheckError, Verified};
-use super::walcopy::{WalCopy, like};
-use super::{Consistency, Level, SnapshotError, Taken};
-use crate::pool::{Capture, Captured, copy};
+use super::{Checkpoint, Consistency, Level, SnapshotError, Taken};
+use crate::pool::{Capture, Captured};
+use crate::postgres::checkpoint;
 use crate::postgres::cluster::{self, Found};
 use crate::postgres::control::{self, Control, Lsn};
-use crate::postgres::{server, wal};
+use crate::postgres::server::{self, Server};
+use crate::postgres::wal;
 use crate::sys::beneath::Dir;
 use crate::sys::file::FileId;
-use crate::sys::{Doing, SysError, step};
+use crate::sys::{Doing, SysError};
 use crate::volume::catalog::Record;
+use crate::volume::elsewhere::User;
 use crate::volume::error::VolumeError;
 use crate::volume::share::{Share, in_pool};
 use crate::volume::spec::{Layout, Role};
@@ -26,7 +26,6 @@ use crate::volume::spec::{Layout, Role};
 const MOST_TRIES: u32 = 60;
 
 /// A copy to be taken; both have the same shares in the same order, the root's first.
-#[derive(Debug)]
 pub(super) struct Job<'a> {
     /// Of what is copied.
     pub(super) of: &'a Record,
@@ -36,15 +35,18 @@ pub(super) struct Job<'a> {
     pub(super) deadline: Instant,
     /// How many seconds that is from the beginning.
     pub(super) limit: u64,
+    /// Who has the volume mounted.
+    pub(super) users: &'a dyn Fn() -> Result<Vec<User>, VolumeError>,
 }
 
 /// What was seen of the volume before.
-struct Live {
-    clusters: Vec<Found>,
+pub(super) struct Live {
+    pub(super) clusters: Vec<Found>,
     controls: Vec<Control>,
-    servers: Vec<u32>,
+    /// Of the clusters.
+    pub(super) servers: Vec<Server>,
     /// Where the WAL of the one cluster is; none where there is not one cluster.
-    wal: Option<Place>,
+    pub(super) wal: Option<Place>,
 }
 
 /// A directory of a share.
@@ -55,15 +57,15 @@ pub(super) struct Place {
 }
 
 impl Job<'_> {
-    /// Takes the copy; `user` is somebody who has the volume mounted. After an error part of the copy may
-    /// be there.
-    pub(super) fn run(&self, wanted: Consistency, user: Option<u32>) -> Result<Taken, VolumeError> {
-        let begun = Instant::now();
-        let live = self.look()?;
+    /// Takes the copy. After an error part of it may be there.
+    pub(super) fn run(&self, wanted: Consistency) -> Result<Taken, VolumeError> {
+        let mut live = self.look()?;
         let refused = |why: String| SnapshotError::Level { wanted, why };
         if matches!(wanted, Consistency::Auto | Consistency::Offline) {
+            let user = (self.users)()?.first().map(|user| user.pid);
             let why = match live.rest(user) {
                 Ok(level) => {
+                    let begun = Instant::now();
                     let taken = self.once(&live).and_then(|()| self.checked());
                     if self.is_still_at_rest(&live)? {
                         return Self::taken(level, 0, begun, taken);
@@ -77,21 +79,63 @@ impl Job<'_> {
                 return Err(refused(why).into());
             }
         }
-        if let Some(why) = self.no_hot_copy(&live, wanted)? {
-            return Err(refused(why).into());
+        let why = self.no_hot_copy(&live, wanted)?;
+        if let (Some(why), false) =
+            (&why, matches!(wanted, Consistency::Auto | Consistency::Barrier))
+        {
+            return Err(refused(why.clone()).into());
         }
-        self.hot(&live, wanted, begun)
+        let checkpoint = live.checkpoint();
+        if checkpoint.is_some() {
+            live = self.look()?;
+        }
+        let taken = self.in_use(&live, wanted, why)?;
+        Ok(Taken { checkpoint, ..taken })
+    }
+
+    /// Copies a volume that is in use; `why` there is no other way than to stop everybody.
+    fn in_use(
+        &self,
+        live: &Live,
+        wanted: Consistency,
+        why: Option<String>,
+    ) -> Result<Taken, VolumeError> {
+        let begun = Instant::now();
+        let refused = |why: String| SnapshotError::Level { wanted, why }.into();
+        if wanted == Consistency::Barrier {
+            return self.at_barrier(live, begun)?.map_err(refused);
+        }
+        let why = match why {
+            Some(why) => why,
+            None => match self.hot(live, wanted, begun) {
+                Err(VolumeError::Snapshot(SnapshotError::Wal { tries, source }))
+                    if wanted == Consistency::Auto && Instant::now() < self.deadline =>
+                {
+                    self.discard()?;
+                    format!("the WAL was gone, tried {tries} times: {source}")
+                }
+                other => return other,
+            },
+        };
+        tracing::info!(volume = %self.of.name, why, "all that have it mounted are stopped");
+        let taken = self.at_barrier(live, begun)?;
+        taken.map_err(|stopping| refused(format!("{why}, and {stopping}")))
     }
 
     fn hot(&self, live: &Live, wanted: Consistency, begun: Instant) -> Result<Taken, VolumeError> {
         let mut tries = 0;
+        // Else nothing would be left for the barrier.
+        let enough = match wanted {
+            Consistency::Auto => begun + self.deadline.saturating_duration_since(begun) / 2,
+            _ => self.deadline,
+        };
         loop {
             let taken = self.once(live).and_then(|()| self.checked());
             match taken {
                 Ok(Err(CheckError::Wal(source))) => {
                     tries += 1;
                     tracing::debug!(error = %source, tries, "the server was quicker");
-                    if tries >= MOST_TRIES || Instant::now() >= self.deadline {
+                    if tries >= MOST_TRIES || Instant::now() >= enough {
                         return Err(SnapshotError::Wal { tries, source }.into());
                     }
                     self.discard()?;
@@ -158,113 +202,8 @@ impl Job<'_> {
         Ok(same && now.servers.is_empty())
     }
 
-    /// One copy, in the order that the module speaks of.
-    fn once(&self, live: &Live) -> Result<(), VolumeError> {
-        let by_files = |place: &&Place| self.live[place.share].capture() == Capture::FileByFile;
-        let wal = live.wal.as_ref().filter(by_files);
-        let control = match self.live[0].capture() {
-            Capture::AtOnce => {
-                self.live[0].snapshot(&self.copy[0], self.kind, self.deadline)?;
-                step("snapshot.data-captured")?;
-                None
-            }
-            Capture::FileByFile => {
-                self.copy[0].create_bare()?;
-                self.control_first(live)?
-            }
-        };
-        let control = match (control, wal) {
-            (None, Some(_)) => {
-                let found = clusters(self.of, &self.copy[0])?;
-                found.first().map(|found| read_control(&found.dir)).transpose()?.map(|(_, it)| it)
-            }
-            (control, _) => control,
-        };
-        let mut held = None;
-        if let (Some(place), Some(control)) = (wal, &control) {
-            if place.share != 0 {
-                self.copy[place.share].create_bare()?;
-            }
-            let doing = || "hold on to the WAL".to_owned();
-            let (live, copy) = (self.live[place.share].open()?, self.copy[place.share].open()?);
-            held = Some(WalCopy::begin(&live, copy, &place.path, control).doing(doing)?);
-        }
-        step("snapshot.wal-held")?;
-        self.others(live, wal)?;
-        if let Some(held) = held {
-            self.timed(held.finish(self.deadline), "copy the WAL")?;
-        }
-        Ok(step("snapshot.wal-captured")?)
-    }
-
-    /// Everything but the data of a pool that captures at once, and the WAL of one that does not.
-    fn others(&self, live: &Live, wal: Option<&Place>) -> Result<(), VolumeError> {
-        let last = live.wal.as_ref().map_or(0, |place| place.share);
-        if self.live[0].capture() == Capture::FileByFile {
-            let data = self.of.data();
-            self.files(0, wal, &data, &|path| live.is_control(path))?;
-            if !data.as_os_str().is_empty() {
-                self.files(0, wal, Path::new(""), &|path| path == data)?;
-            }
-        }
-        let mut order: Vec<_> = (1..self.live.len()).collect();
-        order.sort_by_key(|&share| share == last);
-        for share in order {
-            match self.live[share].capture() {
-                Capture::AtOnce => {
-                    self.live[share].snapshot(&self.copy[share], self.kind, self.deadline)?;
-                }
-                Capture::FileByFile => {
-                    if wal.is_none_or(|place| place.share != share) {
-                        self.copy[share].create_bare()?;
-                    }
-                    self.files(share, wal, Path::new(""), &|_| false)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The files below `top` of a share, but for the WAL and what is `except`ed by its path below `top`.
-    fn files(
-        &self,
-        share: usize,
-        wal: Option<&Place>,
-        top: &Path,
-        except: &dyn Fn(&Path) -> bool,
-    ) -> Result<(), VolumeError> {
-        let (live, copy) = (self.live[share].open()?, self.copy[share].open()?);
-        let here = wal.filter(|place| place.share == share);
-        let except =
-            |path: &Path| except(path) || here.is_some_and(|place| top.join(path) == place.path);
-        let copied = like(&live, &copy, top).and_then(|copy| {
-            let live = if top.as_os_str().is_empty() { live } else { live.open_dir(top)? };
-            copy::tree(&live, &copy, &except, self.deadline)
-        });
-        self.timed(copied, "copy files")
-    }
-
-    /// The control file, before anything else of a cluster that is copied file by file.
-    fn control_first(&self, live: &Live) -> Result<Option<Control>, VolumeError> {
-        let [found] = &live.clusters[..] else { return Ok(None) };
-        let (bytes, control) = read_control(&found.dir)?;
-        let global = self.of.data().join(&found.path).join("global");
-        let (live, copy) = (self.live[0].open()?, self.copy[0].open()?);
-        let write = || {
-            let global = like(&live, &copy, &global)?;
-            let name = Path::new("pg_control");
-            let found = found.dir.metadata(Path::new(control::PATH))?;
-            let mut file = global.make_file(name, 0o600)?;
-            file.write_all(&bytes)?;
-            fchown(&file, Some(found.uid()), Some(found.gid()))?;
-            file.sync_all()
-        };
-        write().doing(|| "copy the control file".to_owned())?;
-        Ok(Some(control))
-    }
-
     /// The copy looked at; what it lacks is no error yet.
-    fn checked(&self) -> Result<Result<Verified, CheckError>, VolumeError> {
+    pub(super) fn checked(&self) -> Result<Result<Verified, CheckError>, VolumeError> {
         match checks::verify(self.of, self.copy) {
             Ok(verified) => Ok(Ok(verified)),
             Err(CheckError::Volume(error)) => Err(*error),
@@ -272,27 +211,29 @@ impl Job<'_> {
         }
     }
 
-    fn taken(
+    pub(super) fn taken(
         consistency: Level,
         retries: u32,
         begun: Instant,
         checked: Result<Result<Verified, CheckError>, VolumeError>,
     ) -> Result<Taken, VolumeError> {
         let Verified { clusters, checks } = checked?.map_err(|error| error.told(retries + 1))?;
-        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took_ms = millis(begun.elapsed());
         Ok(Taken {
             consistency,
             took_ms,
             retries,
             clusters,
             checks,
+            stall_ms: None,
+            checkpoint: None,
             protected: false,
             scheduled: false,
         })
     }
 
     /// Deletes what a try has left.
-    fn discard(&self) -> Result<(), VolumeError> {
+    pub(super) fn discard(&self) -> Result<(), VolumeError> {
         self.copy.iter().rev().try_for_each(Share::delete)
     }
 
@@ -310,21 +251,33 @@ impl Job<'_> {
         }
         Ok(true)
     }
-
-    fn timed(&self, done: std::io::Result<()>, what: &str) -> Result<(), VolumeError> {
-        match done {
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                Err(SnapshotError::TimeOut(self.limit).into())
-            }
-            other => Ok(other.doing(|| what.to_owned())?),
-        }
-    }
 }
 
 impl Live {
+    /// Has the servers make checkpoints, if they can be asked, so that there is less to recover.
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        if self.servers.is_empty() {
+            return None;
+        }
+        let begun = Instant::now();
+        for found in &self.clusters {
+            let id = found.dir.metadata(Path::new(".")).map(|metadata| FileId::of(&metadata));
+            let here: Vec<_> = self
+                .servers
+                .iter()
+                .filter(|it| id.as_ref().is_ok_and(|id| it.data == *id))
+                .collect();
+            let Some(first) = server::first(&here) else { continue };
+            if let Err(error) = checkpoint::make(&first.process, &found.dir) {
+                return Some(Checkpoint::NotMade(error.to_string()));
+            }
+        }
+        Some(Checkpoint::TookMs(millis(begun.elapsed())))
+    }
+
     /// The level at which nobody serves the volume, or who does.
     fn rest(&self, user: Option<u32>) -> Result<Level, String> {
-        if let Some(pid) = self.servers.first() {
+        if let Some(pid) = self.servers.first().map(|server| server.process.pid()) {
             return Err(format!("a server runs on it, process {pid}"));
         }
         if self.controls.iter().all(Control::is_shut_down) {
@@ -344,7 +297,7 @@ impl Live {
     }
 
     /// Whether this, below the data's directory, is the control file that was copied first.
-    fn is_control(&self, path: &Path) -> bool {
+    pub(super) fn is_control(&self, path: &Path) -> bool {
         let of = |found: &Found| found.path.join(control::PATH) == path;
         // Only the control file of a single cluster was copied first.
         self.clusters.len() == 1 && self.clusters.iter().any(of)
@@ -399,13 +352,16 @@ pub(super) fn wal_place(
 }
 
 /// The processes of servers that work in one of these directories.
-fn servers(clusters: &[FileId]) -> Result<Vec<u32>, SysError> {
+fn servers(clusters: &[FileId]) -> Result<Vec<Server>, SysError> {
     if clusters.is_empty() {
         return Ok(Vec::new());
     }
     let all = server::all().doing(|| "look for servers".to_owned())?;
-    let here = all.iter().filter(|server| clusters.contains(&server.data));
-    Ok(here.map(|server| server.process.pid()).collect())
+    Ok(all.into_iter().filter(|server| clusters.contains(&server.data)).collect())
+}
+
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// As Status shows it.

@@ -15,6 +15,13 @@ pub struct Taken {
     pub took_ms: u64,
     /// How often it had to be begun anew, since the server was quicker.
     pub retries: u32,
+    /// For how long those who have the volume were stopped for it, in milliseconds; none where they were
+    /// not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_ms: Option<u64>,
+    /// Whether servers made a checkpoint before; none where none ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Checkpoint>,
     /// The clusters in it.
     pub clusters: Vec<ClusterFacts>,
     /// What was looked at, and passed.
@@ -25,6 +32,16 @@ pub struct Taken {
     /// Whether the volume's schedule took it, and its retention may remove it.
     #[serde(default)]
     pub scheduled: bool,
+}
+
+/// Whether a checkpoint was made before a copy, which then has less to recover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checkpoint {
+    /// It took so many milliseconds.
+    TookMs(u64),
+    /// It was not, and why.
+    NotMade(String),
 }
 
 /// A cluster of a copy.

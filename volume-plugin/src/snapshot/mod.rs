@@ -9,10 +9,12 @@
 //! Both are made as volumes are: a record that says so first, the shares, the record that all is there
 //! last.
 
+mod barrier;
 mod capture;
 mod checks;
 mod checksum;
 mod cloning;
+mod copying;
 mod facts;
 mod keeping;
 mod links;
@@ -20,6 +22,7 @@ mod pages;
 pub mod retention;
 mod sanitise;
 pub mod schedule;
+mod stopping;
 mod taking;
 #[cfg(test)]
 mod tests;
@@ -36,7 +39,7 @@ use crate::postgres::wal::WalError;
 pub(crate) use keeping::{Failure, History, Schedules};
 pub(crate) use taking::Cause;
 
-pub use facts::{Check, ClusterFacts, Disarmed, Origin, Taken};
+pub use facts::{Check, Checkpoint, ClusterFacts, Disarmed, Origin, Taken};
 pub use taking::Listed;
 pub use verifying::Depth;
 
@@ -52,6 +55,8 @@ pub enum Level {
     Atomic,
     /// The data at one instant or after its control file, tablespaces of other pools, WAL last.
     Ordered,
+    /// Everything while all that may write was stopped.
+    Barrier,
 }
 
 impl fmt::Display for Level {
@@ -61,6 +66,7 @@ impl fmt::Display for Level {
             Self::OfflineUnclean => "offline-unclean",
             Self::Atomic => "atomic",
             Self::Ordered => "ordered",
+            Self::Barrier => "barrier",
         })
     }
 }
@@ -77,6 +83,8 @@ pub enum Consistency {
     Atomic,
     /// In order.
     Ordered,
+    /// With all stopped that may write.
+    Barrier,
 }
 
 impl fmt::Display for Consistency {
@@ -86,6 +94,7 @@ impl fmt::Display for Consistency {
             Self::Offline => "offline",
             Self::Atomic => "atomic",
             Self::Ordered => "ordered",
+            Self::Barrier => "barrier",
         })
     }
 }

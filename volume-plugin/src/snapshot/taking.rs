@@ -178,9 +178,9 @@ impl Service {
             }
             return Ok(Taken::clone(taken));
         }
-        let user = self.a_user(&of.name, live)?.map(|user| user.pid);
-        let job = Job { of, live, copy, kind, deadline, limit: LIMIT.as_secs() };
-        job.run(wanted, user)
+        let users = || self.users(&of.name, live);
+        let job = Job { of, live, copy, kind, deadline, limit: LIMIT.as_secs(), users: &users };
+        job.run(wanted)
     }
 }
 

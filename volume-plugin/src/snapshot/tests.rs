@@ -1,15 +1,21 @@
 //! Snapshots and clones on plain directories, with clusters made up of files.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use plugin_sdk::durable;
 use serde_json::Value;
 
+use super::barrier::Barrier;
+use super::walcopy::WalCopy;
 use crate::postgres::control::Lsn;
 use crate::postgres::wal::sample::{IDENTIFIER, SIZE, Sample};
+use crate::sys::beneath::Dir;
+use crate::sys::process::Process;
 use crate::volume::error::VolumeError;
-use crate::volume::testing::{World, apart};
+use crate::volume::testing::{Neighbour, World, apart};
 
 const TAKE: &[(&str, &str)] = &[("snapshot", "now")];
 
@@ -295,7 +301,7 @@ fn a_mounted_snapshot_keeps_its_volume() {
         world.mount("v@s", "1").await.unwrap();
         let view = world.service.path(&"v@s".parse().unwrap()).unwrap().unwrap();
         let script = format!("mount --bind {} /mnt", view.display());
-        let user = crate::volume::testing::Neighbour::new("private", &script);
+        let user = Neighbour::new("private", &script);
         let error = world.remove("v").await.unwrap_err();
         assert!(matches!(error, VolumeError::Snapshots { .. }), "{error}");
         let said = error.to_string();
@@ -304,6 +310,92 @@ fn a_mounted_snapshot_keeps_its_volume() {
         drop(user);
         world.unmount("v@s", "1").await.unwrap();
         world.remove("v").await.unwrap();
+    });
+}
+
+/// Somebody in a namespace of its own who has `v` mounted.
+async fn user_of_v(world: &World) -> Neighbour {
+    let view = world.mount("v", "1").await.unwrap();
+    Neighbour::new("private", &format!("mount --bind {} /mnt", view.display()))
+}
+
+#[test]
+fn all_who_have_the_volume_are_stopped_for_a_barrier() {
+    apart(|| async {
+        let world = World::with_cluster(6).await;
+        let _user = user_of_v(&world).await;
+        world.create("v@s", &[("snapshot", "now"), ("consistency", "barrier")]).await.unwrap();
+        let status = world.status("v@s").await.unwrap();
+        assert_eq!(status["snapshot"]["consistency"], "barrier");
+        assert!(status["snapshot"]["stall_ms"].as_u64().unwrap() < 2000, "{status}");
+        assert_eq!(checks(&status), ["control", "wal", "tablespaces"]);
+        let names = |snapshot: &str| {
+            let wal = fs::read_dir(world.file(&format!("wal/{snapshot}/wal"))).unwrap();
+            let mut names: Vec<_> = wal.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        world.create("v@t", &[("snapshot", "now"), ("consistency", "ordered")]).await.unwrap();
+        assert_eq!(names("v@s"), names("v@t"));
+    });
+}
+
+#[test]
+fn a_barrier_is_what_is_left_without_full_page_writes() {
+    apart(|| async {
+        let world = World::with_cluster(6).await;
+        let path = world.file("default/v/data/global/pg_control");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[56] = 0;
+        let checksum = crc32c::crc32c(&bytes[..288]);
+        bytes[288..292].copy_from_slice(&checksum.to_le_bytes());
+        durable::write(&path, &bytes).unwrap();
+        let user = user_of_v(&world).await;
+        let said = world.refused("v@s", &[("snapshot", "now"), ("consistency", "ordered")]).await;
+        assert!(said.contains("`ordered` cannot be had") && said.contains("full_page_writes=off"));
+        world.create("v@s", TAKE).await.unwrap();
+        assert_eq!(world.status("v@s").await.unwrap()["snapshot"]["consistency"], "barrier");
+        // A debugger keeps it from that.
+        let home = Process::open(user.0.id()).unwrap().namespaces().unwrap();
+        let debugger = Barrier::stop([home.mount].into()).unwrap();
+        let said = world.refused("v@t", TAKE).await;
+        for part in ["full_page_writes=off, and process ", " is being traced by process "] {
+            assert!(said.contains(part), "{said}");
+        }
+        drop(debugger.release());
+        assert_eq!(names(&world), ["v", "v@s"]);
+    });
+}
+
+#[test]
+fn wal_that_is_closed_has_nothing_of_later() {
+    apart(|| async {
+        let world = World::with_cluster(6).await;
+        let wal = world.file("wal/v/wal");
+        let (last, ahead) = ("000000010000000000000004", "000000010000000000000005");
+        // One that is to be written next still is another one.
+        let bytes = fs::read(wal.join(last)).unwrap();
+        durable::write(&wal.join(ahead), &bytes).unwrap();
+        let cluster = Dir::open(&world.file("default/v/data")).unwrap();
+        let control = crate::postgres::control::read_whole(&cluster).unwrap().1;
+        durable::create_dir(&world.file("wal/copy"), 0o700).unwrap();
+        let open = |path: &str| Dir::open(&world.file(path)).unwrap();
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let place = Path::new("wal");
+        let mut held = WalCopy::begin(&open("wal/v"), open("wal/copy"), place, control).unwrap();
+        held.close(deadline).unwrap();
+        for (name, at) in [(last, SIZE / 2), (ahead, 8)] {
+            let file = fs::File::options().write(true).open(wal.join(name)).unwrap();
+            file.write_all_at(&[0xff; 100], at.into()).unwrap();
+        }
+        fs::copy(wal.join(last), wal.join("000000010000000000000006")).unwrap();
+        held.finish(deadline).unwrap();
+        assert_eq!(fs::read(world.file("wal/copy/wal").join(last)).unwrap(), bytes);
+        let names = fs::read_dir(world.file("wal/copy/wal")).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["000000010000000000000003", last]);
+        assert_eq!(fs::read_dir(world.file("wal/copy")).unwrap().count(), 1);
     });
 }
 

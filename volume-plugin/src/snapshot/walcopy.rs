@@ -4,9 +4,12 @@
 //! takes old segments under new names and overwrites them only when their turn comes, so that what has
 //! a second name stays what it is for longer than its own name. Copied it is afterwards, when everything
 //! else is, the newest segment first: each is then complete if a later one has been begun.
+//!
+//! Where the server is stopped, nothing of what it writes later may be in the copy: then only what has
+//! been begun by now is held, and the newest of it, the one that is still being written, is copied before
+//! the server goes on.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
@@ -22,28 +25,39 @@ const LINKS: &str = ".links";
 
 /// A copy under way.
 #[derive(Debug)]
-pub(super) struct WalCopy<'a> {
-    control: &'a Control,
+pub(super) struct WalCopy {
+    control: Control,
     live: Dir,
     share: Dir,
     target: Dir,
     links: Dir,
     linked: BTreeSet<Segment>,
+    reach: Reach,
 }
 
-impl<'a> WalCopy<'a> {
+/// How far the copy goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// As far as there is WAL when it is copied.
+    Open,
+    /// As far as there was when the server was stopped.
+    Closed,
+}
+
+impl WalCopy {
     /// Holds on to what is in the directory `place` of the share `live` from the redo point of `control`
     /// on, for a copy in the share at `share`.
     pub(super) fn begin(
         live: &Dir,
         share: Dir,
         place: &Path,
-        control: &'a Control,
+        control: Control,
     ) -> io::Result<Self> {
         let target = like(live, &share, place)?;
         let live = live.open_dir(place)?;
         let links = share.make_dir(LINKS)?;
-        let mut copy = Self { control, live, share, target, links, linked: BTreeSet::new() };
+        let (linked, reach) = (BTreeSet::new(), Reach::Open);
+        let mut copy = Self { control, live, share, target, links, linked, reach };
         copy.hold()?;
         Ok(copy)
     }
@@ -69,31 +83,51 @@ impl<'a> WalCopy<'a> {
         Ok(())
     }
 
-    /// Copies what there is by now, durably.
-    pub(super) fn finish(mut self, deadline: Instant) -> io::Result<()> {
-        self.hold()?;
-        let size = self.control.details.wal_segment_size;
-        for segment in self.linked.iter().rev() {
-            let name = segment.file_name(size);
-            // What is yet to be written still is another one, or empty.
-            if wal::belongs(&self.links.open_file(&name)?, *segment, self.control)? {
-                copy::one(&self.links, &name, &self.target, &name, deadline)?.sync_all()?;
+    /// Ends the copy with what has been written by now; the server is stopped.
+    pub(super) fn close(&mut self, deadline: Instant) -> io::Result<()> {
+        while let Some(segment) = self.linked.pop_last() {
+            if self.copy(segment, deadline)? {
+                break;
             }
-            self.links.remove_file(&name)?;
+        }
+        self.reach = Reach::Closed;
+        Ok(())
+    }
+
+    /// Copies what there is by now, or was when it was closed; not durably.
+    pub(super) fn finish(mut self, deadline: Instant) -> io::Result<()> {
+        let size = self.control.details.wal_segment_size;
+        if self.reach == Reach::Open {
+            self.hold()?;
+        }
+        while let Some(segment) = self.linked.pop_last() {
+            self.copy(segment, deadline)?;
         }
         for history in wal::list(&self.live, size, u64::MAX)?.1 {
             match copy::one(&self.live, &history, &self.target, &history, deadline) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                other => other.and_then(|file: File| file.sync_all())?,
+                other => drop(other?),
             }
         }
-        self.share.remove_dir(Path::new(LINKS))?;
-        self.target.sync()?;
-        self.share.sync()
+        self.share.remove_dir(Path::new(LINKS))
     }
 }
 
-/// The directory `path` of `share`, made with those above it as they are in `live`.
+impl WalCopy {
+    /// Copies the segment and lets its second name go; tells whether it has been begun: what is yet to
+    /// be written still is another one, or empty.
+    fn copy(&self, segment: Segment, deadline: Instant) -> io::Result<bool> {
+        let name = segment.file_name(self.control.details.wal_segment_size);
+        let begun = wal::belongs(&self.links.open_file(&name)?, segment, &self.control)?;
+        if begun {
+            copy::one(&self.links, &name, &self.target, &name, deadline)?;
+        }
+        self.links.remove_file(&name)?;
+        Ok(begun)
+    }
+}
+
+/// The directory `path` of `share`, made with those above it as they are in `live`; not durably.
 pub(super) fn like(live: &Dir, share: &Dir, path: &Path) -> io::Result<Dir> {
     let mut dir = share.open_dir(Path::new("."))?;
     let mut so_far = std::path::PathBuf::new();
@@ -103,7 +137,6 @@ pub(super) fn like(live: &Dir, share: &Dir, path: &Path) -> io::Result<Dir> {
         let found = live.metadata(&so_far)?;
         let made = dir.ensure_dir(name.to_str().ok_or(ErrorKind::InvalidFilename)?)?;
         made.set_owner(found.uid(), found.gid(), found.mode() & 0o7777)?;
-        dir.sync()?;
         dir = made;
     }
     Ok(dir)

@@ -19,6 +19,7 @@ pub(crate) mod planting;
 pub mod process;
 pub mod quota;
 pub mod tool;
+pub mod trace;
 pub mod tree;
 
 use std::io;

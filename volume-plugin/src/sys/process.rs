@@ -4,10 +4,13 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::file::FileId;
 
@@ -53,6 +56,12 @@ impl Process {
         Ok(Namespaces { mount: inode("ns/mnt")?, pid: inode("ns/pid")? })
     }
 
+    /// The numbers of its threads, its own among them.
+    pub fn threads(&self) -> io::Result<Vec<u32>> {
+        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        Ok(fs::read_dir(self.path("task"))?.flatten().filter_map(number).collect())
+    }
+
     /// Its name: that of its program, cut to 15 bytes, unless it has changed it.
     pub fn name(&self) -> io::Result<String> {
         let name = fs::read(self.path("comm"))?;
@@ -91,6 +100,22 @@ impl Process {
         Ok(container_in(&fs::read_to_string(self.path("cgroup"))?))
     }
 
+    /// The directory `path` as this process sees it, to be looked at: links in it lead to where they
+    /// lead there.
+    pub fn open_in_its_root(&self, path: &Path) -> io::Result<File> {
+        let root = File::open(self.path("root"))?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        Ok(openat2(&root, path, OpenHow::new().flags(flags).resolve(resolve)).map(File::from)?)
+    }
+
+    /// The environment that it was started with, at most so many bytes of it.
+    pub fn environment(&self, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.path("environ"))?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// A number out of `stat`, counted from the state, which is 0.
     fn stat_field<T: std::str::FromStr>(&self, index: usize) -> io::Result<T> {
         let stat = fs::read(self.path("stat"))?;
@@ -103,6 +128,14 @@ impl Process {
     fn path(&self, what: &str) -> String {
         format!("/proc/self/fd/{}/{what}", self.directory.as_raw_fd())
     }
+}
+
+/// Makes this process one of another user, for good.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    Ok(setresuid(uid, uid, uid)?)
 }
 
 /// The last 64 hexadecimal digits in a row: Docker names control groups `ID` or `docker-ID.scope`.
@@ -134,6 +167,12 @@ mod tests {
         let age = i64::try_from(now.as_secs()).unwrap() - own.started().unwrap();
         assert!((-2..36_000).contains(&age), "{age}");
         assert!(Process::all().unwrap().any(|process| process.pid() == own.pid()));
+        assert!(
+            own.open_in_its_root(Path::new("/proc/../dev")).unwrap().metadata().unwrap().is_dir()
+        );
+        assert!(own.open_in_its_root(Path::new("/no/where")).is_err());
+        assert_eq!(own.environment(5).unwrap().len(), 5);
+        assert!(own.threads().unwrap().contains(&own.pid()));
     }
 
     #[test]

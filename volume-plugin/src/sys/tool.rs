@@ -1,10 +1,13 @@
 //! Outside programs, each with a limit on its time.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use super::beneath::handle_path;
 
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(5);
@@ -12,7 +15,31 @@ const POLL: Duration = Duration::from_millis(5);
 /// Runs `program` and waits for its success, at most `limit`; then it is killed.
 pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S], limit: Duration) -> io::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "this is where tools get their time limit")]
-    let mut child = Command::new(program)
+    let command = Command::new(program);
+    bounded(command, program, arguments, limit)
+}
+
+/// As [`run`], with `directory` for its own.
+pub fn run_in<S: AsRef<OsStr>>(
+    directory: &File,
+    program: &str,
+    arguments: &[S],
+    limit: Duration,
+) -> io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "this is where tools get their time limit")]
+    let mut command = Command::new(program);
+    // Looked up by the child, which has the same descriptor.
+    command.current_dir(handle_path(directory));
+    bounded(command, program, arguments, limit)
+}
+
+fn bounded<S: AsRef<OsStr>>(
+    mut command: Command,
+    program: &str,
+    arguments: &[S],
+    limit: Duration,
+) -> io::Result<()> {
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -66,6 +93,14 @@ mod tests {
     #[test]
     fn success_is_success() {
         run("true", &[""; 0], LONG).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_where_it_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let handle = File::open(dir.path()).unwrap();
+        run_in(&handle, "sh", &["-c", "touch here"], LONG).unwrap();
+        assert!(dir.path().join("here").exists());
     }
 
     #[test]

@@ -76,11 +76,11 @@ fn parse_consistency(value: &str) -> Result<Consistency, OptionError> {
         "offline" => Consistency::Offline,
         "atomic" => Consistency::Atomic,
         "ordered" => Consistency::Ordered,
-        "barrier" | "backup" => {
-            return Err(OptionError::NotBuilt(format!("consistency={value}")));
-        }
+        "barrier" => Consistency::Barrier,
+        "backup" => return Err(OptionError::NotBuilt(format!("consistency={value}"))),
         _ => {
-            return Err(bad("consistency", value, "allowed are auto, offline, atomic and ordered"));
+            let allowed = "allowed are auto, offline, atomic, ordered and barrier";
+            return Err(bad("consistency", value, allowed));
         }
     })
 }
@@ -144,11 +144,11 @@ mod tests {
         for (options, said) in [
             (&[][..], "there is no snapshot v@s"),
             (&[("snapshot", "later")], "`later` is not allowed: allowed is now"),
-            (&[("snapshot", "now"), ("consistency", "best")], "auto, offline, atomic and ordered"),
             (
-                &[("snapshot", "now"), ("consistency", "barrier")],
-                "consistency=barrier` is not built",
+                &[("snapshot", "now"), ("consistency", "best")],
+                "auto, offline, atomic, ordered and barrier",
             ),
+            (&[("snapshot", "now"), ("consistency", "backup")], "consistency=backup` is not built"),
             (&[("snapshot", "now"), ("uid", "1")], "`uid`"),
             (&[("snapshot", "now"), ("from", "x")], "`from`"),
         ] {

@@ -45,11 +45,20 @@ impl Service {
         name: &VolumeName,
         shares: &[Share],
     ) -> Result<Option<User>, VolumeError> {
+        Ok(self.users(name, shares)?.into_iter().next())
+    }
+
+    /// One for each mount by which somebody shows one of `shares` other than as a copy of the view.
+    pub(crate) fn users(
+        &self,
+        name: &VolumeName,
+        shares: &[Share],
+    ) -> Result<Vec<User>, VolumeError> {
         let own = mountinfo::own().doing(|| "read what is mounted".to_owned())?;
         let mut places = Vec::new();
         for share in shares {
             places.extend(share.find()?.and_then(|path| mountinfo::place(&own, &path)));
         }
-        Ok(self.views.users(name, &places)?.into_iter().next())
+        Ok(self.views.users(name, &places)?)
     }
 }

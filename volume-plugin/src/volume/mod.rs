@@ -5,7 +5,7 @@
 
 pub mod catalog;
 pub(crate) mod copies;
-mod elsewhere;
+pub(crate) mod elsewhere;
 pub mod error;
 mod freed;
 mod holders;

@@ -1,0 +1,135 @@
+//! CHECKPOINT on a running server, without credentials: a child of this program becomes the server's own
+//! user and talks to it over its socket, which is what `trust` and `peer` ask for. Whatever keeps it
+//! from that is an answer and no error. (A library for this would bring forty crates for a start-up
+//! message and one word of SQL.)
+
+mod talk;
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::sys::beneath::Dir;
+use crate::sys::process::{self, Process};
+use crate::sys::tool;
+
+/// The word by which this program is called as the child.
+pub const WORD: &str = "checkpoint";
+
+/// How long it may take.
+pub const LIMIT: Duration = Duration::from_secs(4);
+
+/// Longest `postmaster.pid` and environment that are read.
+const LONGEST: u64 = 128 << 10;
+
+/// Who a server takes for its administrator where its environment names nobody.
+const ADMINISTRATOR: &str = "postgres";
+
+/// Has the server of the cluster in `cluster`, whose first process is `server`, make a checkpoint; the
+/// error says why it did not.
+pub fn make(server: &Process, cluster: &Dir) -> io::Result<()> {
+    let mut file = String::new();
+    let pid_file = cluster.open_file(Path::new("postmaster.pid"))?;
+    pid_file.take(LONGEST).read_to_string(&mut file)?;
+    let (directory, socket) = socket(&file).ok_or_else(|| other("it listens on no socket"))?;
+    let directory = server.open_in_its_root(&directory)?;
+    let environment = server.environment(LONGEST)?;
+    let role = role(&environment).unwrap_or_else(|| ADMINISTRATOR.to_owned());
+    // A server works only for the owner of its directory.
+    let owner = cluster.metadata(Path::new("."))?;
+    if owner.uid() == 0 {
+        return Err(other("its files belong to root"));
+    }
+    let (uid, gid) = (owner.uid().to_string(), owner.gid().to_string());
+    let arguments = [WORD, &uid, &gid, &role, &socket];
+    tool::run_in(&directory, "/proc/self/exe", &arguments, LIMIT)
+}
+
+/// What the child does: `UID GID ROLE SOCKET`, with the directory of the socket as its own.
+pub fn child(arguments: &[OsString]) -> ExitCode {
+    let told = act(arguments).or_else(|error| writeln!(io::stderr(), "{error}").and(Err(error)));
+    ExitCode::from(u8::from(told.is_err()))
+}
+
+fn act(arguments: &[OsString]) -> io::Result<()> {
+    let words: Option<Vec<_>> = arguments.iter().map(|word| word.to_str()).collect();
+    let Some([uid, gid, role, socket]) = words.as_deref() else {
+        return Err(other("UID GID ROLE SOCKET"));
+    };
+    let number = |word: &str| word.parse().map_err(io::Error::other);
+    process::become_user(number(uid)?, number(gid)?)?;
+    talk::checkpoint(Path::new(socket), role, LIMIT)
+}
+
+/// Directory and name of the socket that a server has, by its `postmaster.pid`.
+fn socket(pid_file: &str) -> Option<(PathBuf, String)> {
+    let mut lines = pid_file.lines().skip(3);
+    let port: u16 = lines.next()?.trim().parse().ok()?;
+    let directory = PathBuf::from(lines.next()?);
+    directory.is_absolute().then(|| (directory, format!(".s.PGSQL.{port}")))
+}
+
+/// The role that the official image makes the administrator.
+fn role(environment: &[u8]) -> Option<String> {
+    let mut variables = environment.split(|&byte| byte == 0);
+    let role = variables.find_map(|variable| variable.strip_prefix(b"POSTGRES_USER="))?;
+    let role = std::str::from_utf8(role).ok()?;
+    (!role.is_empty()).then(|| role.to_owned())
+}
+
+fn other(why: &'static str) -> io::Error {
+    io::Error::other(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_found_by_the_pid_file() {
+        let file = "1\n/pg/data\n1700000000\n5433\n/var/run/postgresql\n*\n  1 2\nready\n";
+        let found = socket(file).unwrap();
+        assert_eq!(found, ("/var/run/postgresql".into(), ".s.PGSQL.5433".to_owned()));
+        for none in ["", "1\n/d\n17\n5432\n", "1\n/d\n17\n5432\n\n*\n", "1\n/d\n17\nx\n/run\n"] {
+            assert_eq!(socket(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn the_administrator_is_whom_the_image_was_told() {
+        assert_eq!(role(b"A=1\0POSTGRES_USER=boss\0B=2\0").as_deref(), Some("boss"));
+        for none in [&b""[..], b"POSTGRES_USER=\0", b"POSTGRES_USERS=x\0", b"POSTGRES_USER=\xff\0"]
+        {
+            assert_eq!(role(none), None);
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_said() {
+        let own = Process::open(std::process::id()).unwrap();
+        let cluster = tempfile::tempdir().unwrap();
+        let dir = Dir::open(cluster.path()).unwrap();
+        let said = || make(&own, &dir).unwrap_err().to_string();
+        assert!(said().contains("No such file"), "{}", said());
+        let write = |text: &str| {
+            plugin_sdk::durable::write(&cluster.path().join("postmaster.pid"), text.as_bytes())
+        };
+        write("1\n/d\n17\n5432\n\n").unwrap();
+        assert_eq!(said(), "it listens on no socket");
+        write("1\n/d\n17\n5432\n/no/where\n").unwrap();
+        assert!(said().contains("No such file"), "{}", said());
+        write("1\n/d\n17\n5432\n/tmp\n").unwrap();
+        assert_eq!(said(), "its files belong to root");
+    }
+
+    #[test]
+    fn the_child_refuses_what_it_does_not_understand() {
+        for words in [&["1"][..], &["x", "1", "postgres", "s"], &["1", "x", "postgres", "s"]] {
+            let words: Vec<_> = words.iter().map(OsString::from).collect();
+            assert!(act(&words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! All that may write to a volume, stopped at one instant: every thread of every process in the mount
+//! namespaces that have the volume, whether or not it has files of it open, so that none can come to it
+//! from there meanwhile and a look at all processes is short.
+//!
+//! They are let go when the thread that stopped them ends, by the kernel itself, whatever ends it; see
+//! [`crate::sys::trace`]. It ends by itself once [`LIMIT`] is over.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::sys::process::Process;
+use crate::sys::trace::{self, Told};
+
+/// How long processes are stopped at most.
+pub(super) const LIMIT: Duration = Duration::from_secs(2);
+
+/// How long they may take to stop: one that waits for a disk stops when the disk has answered.
+const STOPPING: Duration = Duration::from_millis(500);
+
+/// Processes that are stopped.
+#[derive(Debug)]
+pub(super) struct Barrier {
+    release: Sender<()>,
+    tracer: JoinHandle<Held>,
+    begun: Instant,
+}
+
+/// Whether they were stopped until they were let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    ToTheEnd,
+    TooShort,
+}
+
+/// Why not all could be stopped.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BarrierError {
+    /// A debugger has it.
+    #[error("process {pid} is being traced by process {tracer}")]
+    Traced { pid: u32, tracer: u32 },
+    /// It waits for something.
+    #[error("process {pid} did not stop within {} ms", STOPPING.as_millis())]
+    Runs { pid: u32 },
+    /// They were let go too early.
+    #[error("capturing took longer than the {} s for which processes are stopped", LIMIT.as_secs())]
+    TooLong,
+    /// The system refused.
+    #[error("stop process {pid}: {source}")]
+    Process { pid: u32, source: io::Error },
+    /// The system refused.
+    #[error("look at all processes: {0}")]
+    Processes(#[source] io::Error),
+    /// A fault of ours.
+    #[error("the thread that stops processes has ended")]
+    Ended,
+}
+
+impl Barrier {
+    /// Stops all processes in these mount namespaces; on an error none of them is.
+    pub(super) fn stop(namespaces: BTreeSet<u64>) -> Result<Self, BarrierError> {
+        let begun = Instant::now();
+        let (tell, told) = mpsc::sync_channel(1);
+        let (release, released) = mpsc::channel();
+        let tracer = thread::Builder::new().name("barrier".to_owned());
+        let tracer = tracer
+            .spawn(move || hold(&namespaces, begun, &tell, &released))
+            .map_err(BarrierError::Processes)?;
+        match told.recv() {
+            Ok(Ok(())) => Ok(Self { release, tracer, begun }),
+            Ok(Err(error)) => {
+                drop(tracer.join());
+                Err(error)
+            }
+            Err(_) => Err(BarrierError::Ended),
+        }
+    }
+
+    /// When they go on by themselves.
+    pub(super) fn deadline(&self) -> Instant {
+        self.begun + LIMIT
+    }
+
+    /// Lets them go and tells how long they were stopped.
+    pub(super) fn release(self) -> Result<Duration, BarrierError> {
+        self.release.send(()).ok();
+        let held = self.tracer.join().map_err(|_| BarrierError::Ended)?;
+        if held == Held::ToTheEnd { Ok(self.begun.elapsed()) } else { Err(BarrierError::TooLong) }
+    }
+}
+
+/// What the tracer does; its end lets all go.
+fn hold(
+    namespaces: &BTreeSet<u64>,
+    begun: Instant,
+    tell: &SyncSender<Result<(), BarrierError>>,
+    released: &Receiver<()>,
+) -> Held {
+    let stopped = stop_all(namespaces, begun + STOPPING);
+    let failed = stopped.is_err();
+    if tell.send(stopped).is_err() || failed {
+        return Held::TooShort;
+    }
+    match released.recv_timeout((begun + LIMIT).saturating_duration_since(Instant::now())) {
+        Ok(()) => Held::ToTheEnd,
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Held::TooShort,
+    }
+}
+
+/// Stops whoever is there, again and again until nobody new is: each look begins when all that are
+/// known have stopped, so that what they had just started is seen.
+fn stop_all(namespaces: &BTreeSet<u64>, deadline: Instant) -> Result<(), BarrierError> {
+    let mut known = BTreeSet::new();
+    loop {
+        let mut new = Vec::new();
+        for process in Process::all().map_err(BarrierError::Processes)? {
+            // What ends meanwhile has no namespace, and no threads.
+            let Ok(home) = process.namespaces() else { continue };
+            if namespaces.contains(&home.mount) {
+                let threads = process.threads().unwrap_or_default();
+                let pid = process.pid();
+                new.extend(threads.into_iter().filter(|it| known.insert(*it)).map(|it| (pid, it)));
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        for &(pid, thread) in &new {
+            match trace::stop(thread) {
+                Ok(Told::Stops | Told::Ended) => {}
+                Ok(Told::Traced(tracer)) => return Err(BarrierError::Traced { pid, tracer }),
+                Err(source) => return Err(BarrierError::Process { pid, source }),
+            }
+        }
+        for (pid, thread) in new {
+            while !trace::is_stopped(thread) {
+                if Instant::now() >= deadline {
+                    return Err(BarrierError::Runs { pid });
+                }
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "barrier_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! A copy of a volume's shares while nobody writes: who has to be stopped for it, and for how long.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::barrier::{Barrier, BarrierError};
+use super::capture::{Job, Live, millis};
+use super::{Level, SnapshotError, Taken};
+use crate::sys::process::Process;
+use crate::sys::{Doing, step};
+use crate::volume::error::VolumeError;
+
+/// How often all are stopped, where one of them did not stop in time or somebody new came.
+const MOST_STOPS: u32 = 3;
+
+impl Job<'_> {
+    /// A copy of all at one instant, at which nobody writes; or why there is none.
+    pub(super) fn at_barrier(
+        &self,
+        live: &Live,
+        begun: Instant,
+    ) -> Result<Result<Taken, String>, VolumeError> {
+        let mut tries = 0;
+        loop {
+            let outcome = match self.writers(live)? {
+                Err(why) => return Ok(Err(why)),
+                Ok(writers) => match self.stopped(live, writers.clone())? {
+                    Ok(_) if self.writers(live)? != Ok(writers) => {
+                        Err("somebody mounted it meanwhile".to_owned())
+                    }
+                    Ok(stall) => Ok(stall),
+                    Err(error @ (BarrierError::Runs { .. } | BarrierError::TooLong)) => {
+                        Err(error.to_string())
+                    }
+                    Err(error) => return Ok(Err(error.to_string())),
+                },
+            };
+            match outcome {
+                Ok(stall) => {
+                    let taken = Self::taken(Level::Barrier, tries, begun, self.checked())?;
+                    return Ok(Ok(Taken { stall_ms: Some(millis(stall)), ..taken }));
+                }
+                Err(why) => {
+                    tries += 1;
+                    tracing::debug!(why, tries, "not all were stopped");
+                    self.discard()?;
+                    if tries >= MOST_STOPS || Instant::now() >= self.deadline {
+                        return Ok(Err(why));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Captures all while they are stopped, and tells how long they were.
+    fn stopped(
+        &self,
+        live: &Live,
+        writers: BTreeSet<u64>,
+    ) -> Result<Result<Duration, BarrierError>, VolumeError> {
+        self.prepare()?;
+        // What is on the disk already is captured sooner.
+        for share in self.live {
+            share.open()?.sync_all().doing(|| format!("sync {}", share.name))?;
+        }
+        let barrier = match Barrier::stop(writers) {
+            Ok(barrier) => barrier,
+            Err(error) => return Ok(Err(error)),
+        };
+        let deadline = barrier.deadline().min(self.deadline);
+        let captured = step("snapshot.stopped").map_err(VolumeError::from).and_then(|()| {
+            let mut held = self.capture(live, deadline)?;
+            if let Some(held) = &mut held {
+                held.close(deadline).doing(|| "copy the last of the WAL".to_owned())?;
+            }
+            Ok(held)
+        });
+        let stall = match barrier.release() {
+            Ok(stall) => stall,
+            Err(error) => return Ok(Err(error)),
+        };
+        match captured {
+            Err(VolumeError::Snapshot(SnapshotError::TimeOut(_))) => Ok(Err(BarrierError::TooLong)),
+            captured => self.complete(captured?).map(|()| Ok(stall)),
+        }
+    }
+
+    /// The mount namespaces that have the volume; or why what is in one of them cannot be stopped.
+    fn writers(&self, live: &Live) -> Result<Result<BTreeSet<u64>, String>, VolumeError> {
+        let home = |pid: u32| Process::open(pid).and_then(|process| process.namespaces());
+        // The engine's and the plugin's own; what may not be looked at may not be stopped either.
+        let spared = [1, std::process::id()].map(|pid| home(pid).ok().map(|home| home.mount));
+        let users = (self.users)()?.into_iter().map(|user| user.pid);
+        let mut writers = BTreeSet::new();
+        for pid in users.chain(live.servers.iter().map(|server| server.process.pid())) {
+            // One that has ended writes nothing.
+            let Ok(home) = home(pid) else { continue };
+            if spared.contains(&Some(home.mount)) {
+                return Ok(Err(format!("process {pid}, which is in no container, has it")));
+            }
+            writers.insert(home.mount);
+        }
+        Ok(Ok(writers))
+    }
+}
