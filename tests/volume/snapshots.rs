@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::{Engine, Pg, Scenario, Stage, Volume, eventually};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::postgres::{SUBPATHS, server, volume};
 
@@ -18,6 +18,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("snapshots_are_volumes", are_volumes).tolerating(REFUSED),
         Scenario::new("snapshot_levels", levels).tolerating(REFUSED),
         Scenario::new("snapshot_at_a_barrier", at_a_barrier).tolerating(REFUSED),
+        Scenario::new("volume_restored_in_place", restored).tolerating(&["Pgvol.Restore"]),
         Scenario::new("snapshots_by_schedule", by_schedule),
         Scenario::new("clone_elsewhere_and_beside", elsewhere),
         Scenario::new("clone_of_a_server_on_subpaths", on_subpaths)
@@ -247,6 +248,37 @@ fn at_a_barrier(stage: &Stage) -> Result<()> {
     let last = writer.finish()?;
     pg.check_numbers(last)?;
     drop(pg);
+    original.remove()
+}
+
+/// A volume gets the content of its snapshot, and what it was before can be had, too.
+fn restored(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    let plugin = stage.plugin()?;
+    let original = volume(engine, stage.driver("pgvol")?)?;
+    let pg = server(engine, &[])?;
+    pg.psql("CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'")?;
+    pg.psql("CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS n")?;
+    take(engine, "db@s", &[])?;
+    pg.psql("DROP TABLE t; CREATE TABLE later AS SELECT 7 AS n")?;
+    let restore = json!({"name": "db@s", "keep": "kept"}).to_string();
+    let (_, said) = plugin.call("/Pgvol.Restore", &restore)?;
+    ensure!(said.to_string().contains("in use"), "{said}");
+    engine.docker(&["stop", "server"])?;
+    let (_, said) = plugin.call("/Pgvol.Restore", &restore)?;
+    ensure!(said["kept"] == "db@kept", "{said}");
+    plugin.kill()?;
+    engine.docker(&["start", "server"])?;
+    pg.wait_ready()?;
+    ensure!(pg.psql("SELECT count(*), sum(n) FROM t")? == "1000|500500");
+    ensure!(pg.psql("SELECT to_regclass('later') IS NULL")? == "t");
+    pg.psql("UPDATE t SET n = n + 1")?;
+    ensure!(consistency(engine, "db@kept")? == "offline");
+    let copy = clone(engine, "copy", "db@kept")?;
+    let clone = server_at(engine, "clone", "copy", "/pg")?;
+    ensure!(clone.psql("SELECT n FROM later")? == "7");
+    drop((clone, pg));
+    copy.remove()?;
     original.remove()
 }
 

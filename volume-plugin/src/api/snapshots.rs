@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use plugin_sdk::router::{Refusal, Router};
 use plugin_sdk::wire::null_as_default;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,27 @@ pub struct Protect {
     /// Whether it shall be kept whatever happens.
     #[serde(default)]
     pub protected: bool,
+}
+
+/// `/Pgvol.Restore`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Restore {
+    /// The snapshot, whose volume is meant.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub name: String,
+    /// What the snapshot of the state before is called, without its volume; empty: by the time.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub keep: String,
+}
+
+/// What was restored.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Restored {
+    /// The volume.
+    pub name: String,
+    /// The snapshot of what it was before.
+    #[serde(default)]
+    pub kept: String,
 }
 
 /// `/Pgvol.Verify`.
@@ -91,6 +113,7 @@ pub(super) fn routes(router: Router, app: &Arc<App>) -> Router {
         .call("/Pgvol.Make", with(app, make))
         .call("/Pgvol.Drop", with(app, remove))
         .call("/Pgvol.Protect", with(app, protect))
+        .call("/Pgvol.Restore", with(app, restore))
         .call("/Pgvol.Verify", with(app, verify))
         .call("/Pgvol.Snapshots", with(app, snapshots))
 }
@@ -125,6 +148,20 @@ async fn protect(app: Arc<App>, request: Protect) -> Result<Done, Refusal> {
     let name: VolumeName = request.name.parse()?;
     app.service().await?.protect(name.clone(), request.protected).await?;
     Ok(Done { name: name.to_string() })
+}
+
+async fn restore(app: Arc<App>, request: Restore) -> Result<Restored, Refusal> {
+    let name: VolumeName = request.name.parse()?;
+    let volume = name.volume();
+    let keep = match request.keep {
+        empty if empty.is_empty() => {
+            Timestamp::now().strftime("before-restore-%Y%m%dT%H%M%SZ").to_string()
+        }
+        keep => keep,
+    };
+    let keep: VolumeName = format!("{volume}@{keep}").parse()?;
+    app.service().await?.restore(name, keep.clone()).await?;
+    Ok(Restored { name: volume.to_string(), kept: keep.to_string() })
 }
 
 async fn verify(app: Arc<App>, request: Verify) -> Result<Passed, Refusal> {

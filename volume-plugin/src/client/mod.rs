@@ -12,6 +12,7 @@ mod pool;
 mod purge;
 mod release_reserve;
 mod resize;
+mod restore;
 mod set;
 mod snapshot;
 mod status;
@@ -51,6 +52,8 @@ pub enum Pgvol {
     Snapshot(snapshot::Snapshotting),
     /// Make a volume with the content of another one or of a snapshot
     Clone(clone::Clone),
+    /// Give a volume that is not mounted the content of one of its snapshots
+    Restore(restore::Restore),
     /// Look at a snapshot again, more closely if asked
     Verify(verify::Verify),
     /// List the volumes that were removed and can be had back
@@ -81,6 +84,7 @@ impl Commands for Pgvol {
             Self::Move(moving) => moving.run(session),
             Self::Snapshot(snapshot) => snapshot.run(session),
             Self::Clone(clone) => clone.run(session),
+            Self::Restore(restore) => restore.run(session),
             Self::Verify(verify) => verify.run(session),
             Self::Trash(trash) => trash.run(session),
             Self::Undelete(undelete) => undelete.run(session),

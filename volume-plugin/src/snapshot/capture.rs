@@ -5,7 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use plugin_sdk::chain::chain;
+
 use super::checks::{self, CheckError, Verified};
+use super::facts::Check;
 use super::{Checkpoint, Consistency, Level, SnapshotError, Taken};
 use crate::pool::{Capture, Captured};
 use crate::postgres::checkpoint;
@@ -91,6 +94,26 @@ impl Job<'_> {
         }
         let taken = self.in_use(&live, wanted, why)?;
         Ok(Taken { checkpoint, ..taken })
+    }
+
+    /// How the volume itself is, which nobody serves; or who does. Whatever is wrong with it is no error:
+    /// that may be why it is looked at.
+    pub(super) fn as_it_is(&self) -> Result<Taken, String> {
+        let begun = Instant::now();
+        let wrong = |error: &VolumeError| {
+            let found = format!("does not pass: {}", chain(error));
+            let check = Check { name: "state".to_owned(), found, at: None };
+            Verified { clusters: Vec::new(), checks: vec![check] }
+        };
+        let (level, verified) = match self.look() {
+            Err(error) => (Level::OfflineUnclean, wrong(&error)),
+            Ok(live) => {
+                let level = live.rest(None)?;
+                let verified = checks::verify(self.of, self.live);
+                (level, verified.unwrap_or_else(|error| wrong(&error.told(1))))
+            }
+        };
+        Self::taken(level, 0, begun, Ok(Ok(verified))).map_err(|error| chain(&error))
     }
 
     /// Copies a volume that is in use; `why` there is no other way than to stop everybody.

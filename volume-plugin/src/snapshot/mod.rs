@@ -19,6 +19,7 @@ mod facts;
 mod keeping;
 mod links;
 mod pages;
+mod restoring;
 pub mod retention;
 mod sanitise;
 pub mod schedule;
@@ -40,6 +41,7 @@ pub(crate) use keeping::{Failure, History, Schedules};
 pub(crate) use taking::Cause;
 
 pub use facts::{Check, Checkpoint, ClusterFacts, Disarmed, Origin, Taken};
+pub use restoring::Restoring;
 pub use taking::Listed;
 pub use verifying::Depth;
 

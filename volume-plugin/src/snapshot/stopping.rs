@@ -29,9 +29,7 @@ impl Job<'_> {
                         Err("somebody mounted it meanwhile".to_owned())
                     }
                     Ok(stall) => Ok(stall),
-                    Err(error @ (BarrierError::Runs { .. } | BarrierError::TooLong)) => {
-                        Err(error.to_string())
-                    }
+                    Err(error @ BarrierError::Runs { .. }) => Err(error.to_string()),
                     Err(error) => return Ok(Err(error.to_string())),
                 },
             };

@@ -113,12 +113,12 @@ impl Service {
             .collect())
     }
 
-    /// The record of `name`, whose WAL is in one place; the caller has its turn.
+    /// The record of `name`, of which no move and no restore is unfinished; the caller has its turn.
     pub(super) async fn settled(
         self: &Arc<Self>,
         name: &VolumeName,
     ) -> Result<Record, VolumeError> {
-        let record = self.ready(name)?;
+        let record = self.settle_restore(self.ready(name)?).await?;
         if record.moving.is_none() {
             return Ok(record);
         }

@@ -17,7 +17,7 @@ use crate::sys::process::Process;
 use crate::volume::error::VolumeError;
 use crate::volume::testing::{Neighbour, World, apart};
 
-const TAKE: &[(&str, &str)] = &[("snapshot", "now")];
+pub(super) const TAKE: &[(&str, &str)] = &[("snapshot", "now")];
 
 /// The bytes of a control file that says this.
 fn control(state: u32, redo: Lsn, checkpoint: Lsn) -> Vec<u8> {
@@ -63,28 +63,28 @@ impl World {
         durable::create_dir(&home.join("PG_17_202406281/5"), 0o700).unwrap();
     }
 
-    async fn with_cluster(state: u32) -> Self {
+    pub(super) async fn with_cluster(state: u32) -> Self {
         let world = Self::new();
         world.create("v", &[("tablespaces", "fast")]).await.unwrap();
         world.make_cluster("v", state);
         world
     }
 
-    fn file(&self, path: &str) -> PathBuf {
+    pub(super) fn file(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
 
     /// What a refused create says.
-    async fn refused(&self, name: &str, options: &[(&str, &str)]) -> String {
+    pub(super) async fn refused(&self, name: &str, options: &[(&str, &str)]) -> String {
         plugin_sdk::chain::chain(&self.create(name, options).await.unwrap_err())
     }
 }
 
-fn names(world: &World) -> Vec<String> {
+pub(super) fn names(world: &World) -> Vec<String> {
     world.service.list().into_iter().map(|(name, _)| name.to_string()).collect()
 }
 
-fn checks(status: &Value) -> Vec<&str> {
+pub(super) fn checks(status: &Value) -> Vec<&str> {
     let checks = status["snapshot"]["checks"].as_array().unwrap();
     checks.iter().map(|check| check["name"].as_str().unwrap()).collect()
 }
@@ -314,7 +314,7 @@ fn a_mounted_snapshot_keeps_its_volume() {
 }
 
 /// Somebody in a namespace of its own who has `v` mounted.
-async fn user_of_v(world: &World) -> Neighbour {
+pub(super) async fn user_of_v(world: &World) -> Neighbour {
     let view = world.mount("v", "1").await.unwrap();
     Neighbour::new("private", &format!("mount --bind {} /mnt", view.display()))
 }

@@ -22,7 +22,8 @@ pub use super::record::{Phase, Record};
 pub(crate) const KIND: &str = "pgvol-volume";
 
 /// 2: the name of the share, which need not be the volume's. 3: the layout `pgdata`, moves and sizes.
-/// 4: snapshots and clones. 5: snapshots of the level `barrier`.
+/// 4: snapshots and clones. 5: snapshots of the level `barrier`,
+/// restores.
 pub(crate) const VERSION: u32 = 5;
 
 /// Ending of the names of volumes' records; anything else in the directory is the trash's, or none.
@@ -181,12 +182,14 @@ impl Catalog {
     pub fn free_share(&self, name: &VolumeName) -> ShareName {
         let tables = self.tables();
         let taken = |share: &ShareName| {
-            let of = |entry: &Entry| matches!(entry, Entry::Volume(has) if has.share == *share);
+            let of = |entry: &Entry| matches!(entry, Entry::Volume(has) if has.has_share(share));
+            let trashed = |it: &Trashed| it.record.as_ref().is_ok_and(|has| has.has_share(share));
             let snapshot_of =
                 |found: &ShareName| found.snapshot().is_some_and(|(of, _)| of == *share);
             tables.trash.keys().any(|found| found == share || snapshot_of(found))
                 || tables.snapshots.keys().any(|found| found == share || snapshot_of(found))
-                || tables.volumes.values().any(of)
+                || tables.volumes.values().chain(tables.snapshots.values()).any(of)
+                || tables.trash.values().any(trashed)
         };
         let snapshot = name.snapshot().and_then(|snapshot| {
             Some(tables.share_of(&name.volume())?.snapshot_candidates(&snapshot))

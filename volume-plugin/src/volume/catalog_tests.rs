@@ -19,6 +19,8 @@ fn record(name: &str, phase: Phase, label: &str) -> Record {
         spec: options::parse(&raw, &pools, Layout::Split).unwrap(),
         wal_directories: Vec::new(),
         moving: None,
+        restoring: None,
+        content: None,
         taken: None,
         origin: None,
         scheduled_since: None,

@@ -72,6 +72,14 @@ pub enum VolumeError {
         /// Why.
         reason: String,
     },
+    /// It stays as it is.
+    #[error("volume {name} cannot be restored: {reason}")]
+    Unrestored {
+        /// The volume.
+        name: VolumeName,
+        /// Why.
+        reason: String,
+    },
     /// Nothing of that name was removed, or it is being deleted.
     #[error("the trash has no {0}, or it is being deleted already")]
     NotInTrash(Target),

@@ -26,7 +26,7 @@ impl Service {
     }
 
     /// A volume that somebody has mounted is neither removed nor purged.
-    pub(super) fn refuse_if_used(
+    pub(crate) fn refuse_if_used(
         &self,
         name: &VolumeName,
         shares: &[Share],
@@ -37,6 +37,19 @@ impl Service {
                 Err(VolumeError::InUse { name: name.clone(), pid: user.pid, point: user.point })
             }
         }
+    }
+
+    /// Takes the view away that nobody has, with its ids: the files of the volume will be others.
+    pub(crate) fn put_away(&self, name: &VolumeName) -> Result<(), VolumeError> {
+        self.views.drop(name)?;
+        self.mounts.clear(name)?;
+        Ok(())
+    }
+
+    /// Forgets what is known of the files of the volume, which are others now.
+    pub(crate) fn forget_files(&self, name: &VolumeName) {
+        self.guard.forget(name);
+        self.inspector.forget(name);
     }
 
     /// Somebody who shows one of `shares` other than as a copy of the view of `name`.

@@ -93,7 +93,7 @@ impl Service {
         for (name, record) in self.limited() {
             let Some(size) = record.spec.sizes.data else { continue };
             let Some(pool) = self.pools.open_already(&record.spec.pool) else { continue };
-            let share = record.share.clone();
+            let share = record.content().clone();
             let charge = self.blocking(move |_| Ok(pool.charge(&share).ok().flatten())).await;
             let Ok(Some(Charge { charged, limit: Some(limit), .. })) = charge else { continue };
             let left = limit.saturating_sub(charged);

@@ -109,7 +109,7 @@ impl Service {
         let mut trouble = None;
         for (role, pool_name, path) in record.places() {
             if let Some(pool) = self.pools.open_already(&pool_name) {
-                let share = record.share.clone();
+                let share = record.content().clone();
                 places.push(RolePlace { role, share, pool_name, path, pool });
             } else if let Some(reason) = self.pools.trouble(&pool_name) {
                 trouble.get_or_insert_with(|| format!("pool {pool_name}: {reason}"));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::relocation::Moving;
 use super::spec::VolumeSpec;
 use crate::name::{ShareName, VolumeName};
-use crate::snapshot::{Origin, Taken};
+use crate::snapshot::{Origin, Restoring, Taken};
 
 /// How far a volume has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +28,13 @@ pub struct Record {
     pub phase: Phase,
     /// When it was created.
     pub created: Timestamp,
-    /// What its share is called in each pool. No other record, in the trash or not, has the same.
+    /// What its share is called in each pool, unless `content` says otherwise. No other record, in the
+    /// trash or not, has the same; its snapshots are found by it.
     pub share: ShareName,
+    /// What its share is called in each pool since it was restored, and that of a snapshot of what was
+    /// before a restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<ShareName>,
     /// What it consists of.
     pub spec: VolumeSpec,
     /// Directories below the root that live in the pool of the WAL, each under the same path there:
@@ -37,6 +42,9 @@ pub struct Record {
     pub wal_directories: Vec<String>,
     /// A move of the WAL that is not finished.
     pub moving: Option<Box<Moving>>,
+    /// A restore that is not finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<Box<Restoring>>,
     /// How it was taken; of a snapshot that is whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken: Option<Box<Taken>>,
@@ -56,13 +64,29 @@ impl Record {
             phase: Phase::Creating,
             created: Timestamp::now(),
             share,
+            content: None,
             spec,
             wal_directories: Vec::new(),
             moving: None,
+            restoring: None,
             taken: None,
             origin: None,
             scheduled_since: None,
         }
+    }
+
+    /// What its share is called in each pool.
+    pub fn content(&self) -> &ShareName {
+        self.content.as_ref().unwrap_or(&self.share)
+    }
+
+    /// Whether it has a share called `share`, or is about to.
+    pub fn has_share(&self, share: &ShareName) -> bool {
+        let others = match self.restoring.as_deref() {
+            Some(Restoring::Copying(other) | Restoring::Keeping(other)) => other.has_share(share),
+            None => false,
+        };
+        others || self.share == *share || self.content() == share
     }
 
     /// Whether it is a snapshot's.
@@ -94,6 +118,9 @@ struct Stored {
     #[serde(default)]
     wal_directories: Vec<String>,
     moving: Option<Box<Moving>>,
+    /// Not before version 5, and neither is `content`.
+    restoring: Option<Box<Restoring>>,
+    content: Option<ShareName>,
     #[serde(default)]
     taken: Option<Box<Taken>>,
     #[serde(default)]
@@ -111,6 +138,8 @@ impl From<Stored> for Record {
             spec: stored.spec,
             wal_directories: stored.wal_directories,
             moving: stored.moving,
+            restoring: stored.restoring,
+            content: stored.content,
             taken: stored.taken,
             origin: stored.origin,
             scheduled_since: stored.scheduled_since,

@@ -137,7 +137,7 @@ impl Service {
         match self.catalog.get(name)? {
             Entry::Volume(record) if record.phase == Phase::Ready => {
                 let pool = self.pools.open_already(&record.spec.pool)?;
-                Some((pool.locate(&record.share).ok()?, record.spec))
+                Some((pool.locate(record.content()).ok()?, record.spec))
             }
             _ => None,
         }
@@ -165,13 +165,22 @@ impl Service {
                 let shares = self.shares(&record).await?;
                 self.blocking(move |service| service.settle(record, &shares).map(drop)).await
             }
+            Some(Entry::Volume(record)) if record.restoring.is_some() => {
+                tracing::info!(volume = %name, "finishing or undoing a restore");
+                self.settle_restore(record).await.map(drop)
+            }
             _ => Ok(()),
         }
     }
 }
 
 fn is_interrupted(entry: &Entry) -> bool {
-    matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating || record.moving.is_some())
+    match entry {
+        Entry::Unreadable(_) => false,
+        Entry::Volume(record) => {
+            record.phase == Phase::Creating || record.moving.is_some() || record.restoring.is_some()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -116,8 +116,7 @@ impl Service {
                 return Ok(());
             }
             // The idle view shows what is where now.
-            service.views.drop(&name)?;
-            service.mounts.clear(&name)?;
+            service.put_away(&name)?;
             let moving = Moving::begin(directories, &from, &to);
             service.relocate(record, moving, &shares, None).map(drop)
         })

@@ -44,6 +44,7 @@ impl Service {
         fate: Fate,
     ) -> Result<(), VolumeError> {
         let _turn = self.turn(&name).await;
+        self.settle_restore_of(&name).await?;
         match self.catalog.get(&name) {
             None => Ok(()),
             Some(Entry::Unreadable(reason)) => Err(VolumeError::Unreadable { name, reason }),

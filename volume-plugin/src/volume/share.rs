@@ -29,7 +29,7 @@ pub(crate) struct Share {
 pub(crate) async fn of(record: &Record, pools: &PoolRegistry) -> Result<Vec<Share>, VolumeError> {
     let mut shares = Vec::new();
     for (pool_name, directories) in record.shares() {
-        let name = record.share.clone();
+        let name = record.content().clone();
         let limit = if shares.is_empty() { record.spec.sizes.limit() } else { None };
         match pools.get(&pool_name).await {
             Ok(pool) => shares.push(Share { name, pool_name, pool, directories, limit }),

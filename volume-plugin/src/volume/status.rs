@@ -244,6 +244,8 @@ mod tests {
             spec: options::parse(&raw.into(), &pools, Layout::Split).unwrap(),
             wal_directories: Vec::new(),
             moving: None,
+            restoring: None,
+            content: None,
             taken: None,
             origin: None,
             scheduled_since: None,
