@@ -25,7 +25,7 @@ const SUITE: Suite = Suite {
     plugin: "pgvol",
     settings: &["POOL_SIZE=1G"],
     images,
-    smoke: &["unmount.noted killed"],
+    smoke: &["unmount: unmount.noted killed"],
 };
 
 /// What a plugin that dies leaves in the log.
@@ -55,11 +55,11 @@ fn main() -> ExitCode {
                 let table = table.clone();
                 let play = move |stage: &Stage| {
                     let outcome = play::play(stage, operation, step, event)?;
-                    table.add(step, event, outcome);
+                    table.add(operation, step, event, outcome);
                     Ok(())
                 };
-                scenarios
-                    .push(Scenario::new(format!("{step} {event}"), play).tolerating(TOLERATED));
+                let name = format!("{}: {step} {event}", operation.name);
+                scenarios.push(Scenario::new(name, play).tolerating(TOLERATED));
             }
         }
     }

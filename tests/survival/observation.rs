@@ -8,7 +8,7 @@ const LOOK: &str = r#"cd /var/lib/pgvol
 for file in catalog/*; do
     [ -e "$file" ] || continue
     echo "$file" | sed -E 's/\.[0-9]+\.trashed$/.trashed/'
-    tail -n +2 "$file" | jq -cS 'del(.created)'
+    tail -n +2 "$file" | jq -cS 'del(.created, .origin.at, .taken.took_ms, .taken.stall_ms)'
 done
 for file in mounts/*; do
     [ ! -e "$file" ] || echo "$file $(tail -n +2 "$file" | jq -c '[.ids[]]')"
@@ -22,7 +22,10 @@ for pool in "$pool" wal; do
 done
 awk '$5 ~ "/propagated-mount/" { sub(".*/propagated-mount/", "", $5); print "view", $5 }' /proc/1/mountinfo | sort
 (cd "/proc/$pid/root" && ls mnt/volumes pools/.staging)
-docker ps --format 'container {{.Names}}'
+docker ps --format '{{.Names}}' | while read -r name; do
+    id=$(docker inspect -f '{{.State.Pid}}' "$name")
+    echo "container $name $(sed 's/.*) //; s/ .*//' "/proc/$id/stat")"
+done
 docker volume ls -q -f driver=pgvol -f driver=pgvol:latest"#;
 
 /// Where the plugin has the image pool mounted, as a shell's assignment.

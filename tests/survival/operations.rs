@@ -27,6 +27,33 @@ const REMOVED: &str = "docker volume create -d pgvol -o tablespaces=t main
     mkdir $pool/main/data/below; echo precious >$pool/main/data/below/file
     docker volume rm main";
 
+/// The same with somebody who has it.
+const USED: &str = "docker volume create -d pgvol -o tablespaces=t main
+    echo precious >$pool/main/data/file; echo precious >/var/lib/pgvol/wal/main/wal/file
+    docker run -d --name user -v main:/pg base sleep infinity";
+
+/// The first of them with a snapshot.
+const SNAPSHOTTED: &str = "docker volume create -d pgvol -o tablespaces=t main
+    echo precious >$pool/main/data/file; echo precious >/var/lib/pgvol/wal/main/wal/file
+    docker pgvol snapshot create main@s";
+
+/// The same, with other files since.
+const CHANGED: &str = "docker volume create -d pgvol -o tablespaces=t main
+    echo precious >$pool/main/data/file; echo precious >/var/lib/pgvol/wal/main/wal/file
+    docker pgvol snapshot create main@s
+    echo later >$pool/main/data/file; echo later >/var/lib/pgvol/wal/main/wal/file";
+
+/// The steps of a copy; those before the last take place before it is there.
+const COPYING: &[&str] = &[
+    "snapshot.recorded",
+    "snapshot.data-captured",
+    "snapshot.wal-held",
+    "snapshot.wal-captured",
+    "snapshot.whole",
+    "snapshot.ready",
+];
+const COPIED: &[&str] = COPYING.split_at(5).0;
+
 /// All operations.
 pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
@@ -89,5 +116,47 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             "move.done",
         ],
         writes: &["move.noted", "move.file-copied", "move.copied"],
+    },
+    Operation {
+        name: "snapshot",
+        prepare: FILLED,
+        act: &["pgvol", "snapshot", "create", "main@s"],
+        steps: COPYING,
+        writes: COPIED,
+    },
+    Operation {
+        name: "snapshot at a barrier",
+        prepare: USED,
+        act: &["pgvol", "snapshot", "create", "--consistency=barrier", "main@s"],
+        steps: &["snapshot.stopped", "snapshot.data-captured", "snapshot.wal-held"],
+        writes: &["snapshot.stopped", "snapshot.data-captured", "snapshot.wal-held"],
+    },
+    Operation {
+        name: "clone",
+        prepare: FILLED,
+        act: &["pgvol", "clone", "main", "copy"],
+        steps: COPYING,
+        writes: COPIED,
+    },
+    Operation {
+        name: "restore",
+        prepare: CHANGED,
+        act: &["pgvol", "restore", "--keep-as=kept", "main@s"],
+        steps: &[
+            "restore.recorded",
+            "restore.share-made",
+            "restore.copied",
+            "restore.committed",
+            "restore.kept",
+            "restore.done",
+        ],
+        writes: &["restore.recorded", "restore.share-made", "restore.copied"],
+    },
+    Operation {
+        name: "remove of a snapshot",
+        prepare: SNAPSHOTTED,
+        act: &["pgvol", "snapshot", "rm", "main@s"],
+        steps: &["remove.view-gone", "remove.ids-gone", "remove.in-trash"],
+        writes: &["remove.view-gone", "remove.ids-gone"],
     },
 ];

@@ -154,7 +154,7 @@ fn settled(engine: &Arc<Engine>, plugin: &Plugin) -> Result<String> {
 fn clear(engine: &Arc<Engine>, plugin: &Plugin, base: &str) -> Result<()> {
     engine.shell(
         "docker rm -f user >/dev/null 2>&1 || :
-        for name in main back; do ! docker volume inspect $name || docker volume rm $name; done
+        for name in main back copy; do ! docker volume inspect $name || docker volume rm $name; done
         docker pgvol purge --all",
     )?;
     eventually(LIMIT, || {

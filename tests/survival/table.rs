@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 
-use crate::operations::OPERATIONS;
+use crate::operations::{OPERATIONS, Operation};
 use crate::play::{Event, Outcome};
 
 const README: &str = include_str!("../../README.md");
@@ -16,9 +16,9 @@ pub(crate) struct Table(Arc<Mutex<BTreeMap<(String, String), Outcome>>>);
 
 impl Table {
     /// Adds one that has passed.
-    pub(crate) fn add(&self, step: &str, event: Event, outcome: Outcome) {
+    pub(crate) fn add(&self, operation: &Operation, step: &str, event: Event, outcome: Outcome) {
         let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.insert((step.to_owned(), event.to_string()), outcome);
+        rows.insert((row(operation, step), event.to_string()), outcome);
     }
 
     /// Prints it.
@@ -33,7 +33,7 @@ impl Table {
         for operation in OPERATIONS {
             for step in operation.steps {
                 let cell = |event: Event| {
-                    let outcome = found.get(&((*step).to_owned(), event.to_string()));
+                    let outcome = found.get(&(row(operation, step), event.to_string()));
                     match outcome {
                         Some(Outcome::AsBefore) => " as before |",
                         Some(Outcome::AsAsked) => " as asked |",
@@ -42,17 +42,22 @@ impl Table {
                     }
                 };
                 let cells = Event::ALL.map(cell).concat();
-                println!("| {} | `{step}` |{cells}", operation.name);
+                println!("{}{cells}", row(operation, step));
             }
         }
     }
+}
+
+/// How the row of a step begins: several operations may have one of the same name.
+fn row(operation: &Operation, step: &str) -> String {
+    format!("| {} | `{step}` |", operation.name)
 }
 
 /// README's table has a row for each step.
 pub(crate) fn in_readme() -> Result<()> {
     for operation in OPERATIONS {
         for step in operation.steps {
-            let row = format!("| {} | `{step}` |", operation.name);
+            let row = row(operation, step);
             ensure!(README.contains(&row), "README has no row {row}");
         }
     }
