@@ -20,12 +20,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 /// `install.sh` with a docker command that does `before` and `after` the real one. Gives whether it
 /// succeeded and what it said.
 fn with_docker(engine: &Engine, before: &str, after: &str) -> Result<(bool, String)> {
+    // No shell can trap what was ignored when it began, as it is for whoever runs these tests in the
+    // background.
     let script = format!(
         "mkdir -p /tmp/instead
         cat >/tmp/instead/docker <<'SCRIPT'\n#!/bin/bash\n{before}\n/usr/bin/docker \"$@\"; status=$?\n{after}\nexit $status\nSCRIPT
         chmod +x /tmp/instead/docker
         status=0
-        PATH=/tmp/instead:$PATH PACKAGES=/var/lib/two /opt/scripts/install.sh || status=$?
+        PATH=/tmp/instead:$PATH PACKAGES=/var/lib/two env --default-signal=INT,HUP /opt/scripts/install.sh || status=$?
         rm -r /tmp/instead
         exit $status"
     );
