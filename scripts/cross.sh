@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Building for another architecture than this machine's, in a Debian root that has a compiler and a
-# linker of this one, libraries and btrfs tools of the other, and qemu to run them. To be sourced.
+# linker of this one, libraries and file system tools of the other, and qemu to run them. To be sourced.
 # Needs root. What was tried is arm64 on amd64.
 
 # shellcheck source=scripts/lib.sh
@@ -35,7 +35,7 @@ cross_root() {
     [ "$(id -u)" = 0 ] || die "please run it as root: what is for $1 is built in a Debian root"
     need mmdebstrap mmdebstrap debian-archive-keyring
     need unshare util-linux
-    packages=cargo-web,rustc-web,libstd-rust-web-dev:$1,gcc-${triplet//_/-},libc6-dev:$1,btrfs-progs:$1,qemu-user
+    packages=cargo-web,rustc-web,libstd-rust-web-dev:$1,gcc-${triplet//_/-},libc6-dev:$1,btrfs-progs:$1,xfsprogs:$1,qemu-user
     key=$(echo "$cross_suite $(host_architecture) $packages" | sha256sum)
     sysroot=$cache/${key:0:16}
     mkdir -p "$cache"

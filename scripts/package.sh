@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds both plugins and lays them out for `docker plugin create`: OUTDIR/pgvol and OUTDIR/pglog, each
 # with its part of the top-level config.json and a root that holds the binary, the libraries it is
-# linked to and, for pgvol, the btrfs tools out of Debian's btrfs-progs: nothing else. The same two
+# linked to and, for pgvol, what makes file systems, out of Debian's btrfs-progs and xfsprogs: nothing else.
+# The same two
 # programs are Docker's client plugins, as OUTDIR/cli-plugins/docker-pgvol and docker-pglog: for the host,
 # so without the libraries, which are libc's alone. To install them:
 #   install -D -t /usr/local/lib/docker/cli-plugins OUTDIR/cli-plugins/*
@@ -111,10 +112,10 @@ package() {
 
 need jq jq
 arch=${ARCH:-$(host_architecture)}
-if [ "$arch" = "$(host_architecture)" ]; then need mkfs.btrfs btrfs-progs; else cross_root "$arch"; fi
+if [ "$arch" = "$(host_architecture)" ]; then need mkfs.btrfs btrfs-progs; need mkfs.xfs xfsprogs; else cross_root "$arch"; fi
 binaries=${BIN_DIR:-$(build)}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml")
-package pgvol 40 mkfs.btrfs btrfs
+package pgvol 40 mkfs.btrfs btrfs mkfs.xfs
 package pglog 15
 rm -rf "$out/cli-plugins"
 for name in pgvol pglog; do

@@ -16,7 +16,7 @@ set -euo pipefail
 cuts=${1:-20} accel=${ACCEL:-tcg} profile=${PROFILE:-release}
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${E2E_CACHE:-$HOME/.cache/pgvol-e2e}
-packages=linux-image-cloud-amd64,initramfs-tools,postgresql,btrfs-progs,curl,kmod,mount,util-linux
+packages=linux-image-cloud-amd64,initramfs-tools,postgresql,btrfs-progs,xfsprogs,curl,kmod,mount,util-linux
 # No boot takes as long, on however busy a machine.
 boot_limit=${BOOT_LIMIT:-900}
 work=$(mktemp -d /var/tmp/pgvol-powercut-XXXXXX)

@@ -108,6 +108,7 @@ need_cargo
 need mmdebstrap mmdebstrap debian-archive-keyring
 for package in shellcheck jq; do need $package $package; done
 need mkfs.btrfs btrfs-progs
+need mkfs.xfs xfsprogs
 need losetup mount
 # A fluentd for the sink's tests; its own peers come from npm.
 need npm npm

@@ -21,7 +21,11 @@ const FILLED: &str = "docker volume create -d pgvol -o tablespaces=t main
     echo precious >$pool/main/data/file; echo precious >/var/lib/pgvol/wal/main/wal/file
     mkdir $pool/main/data/below; echo precious >$pool/main/data/below/file";
 
-/// The same in the trash.
+/// A volume that may hold so much.
+const SIZED: &str = "docker volume create -d pgvol -o size=512M main
+    echo precious >$pool/main/data/file";
+
+/// The first in the trash.
 const REMOVED: &str = "docker volume create -d pgvol -o tablespaces=t main
     echo precious >$pool/main/data/file; echo precious >/var/lib/pgvol/wal/main/wal/file
     mkdir $pool/main/data/below; echo precious >$pool/main/data/below/file
@@ -98,6 +102,20 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         prepare: REMOVED,
         act: &["pgvol", "purge", "main"],
         steps: &["purge.noted", "purge.share-emptied", "purge.share-deleted", "purge.forgotten"],
+        writes: &[],
+    },
+    Operation {
+        name: "resize",
+        prepare: SIZED,
+        act: &["pgvol", "resize", "main", "768M"],
+        steps: &["resize.recorded"],
+        writes: &["resize.recorded"],
+    },
+    Operation {
+        name: "release-reserve",
+        prepare: SIZED,
+        act: &["pgvol", "release-reserve", "main"],
+        steps: &["reserve.recorded"],
         writes: &[],
     },
     Operation {

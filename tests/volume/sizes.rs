@@ -18,6 +18,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .tolerating(&["the volume fills", "Pgvol.Set"]),
         Scenario::new("size_under_ten_snapshots", under_snapshots)
             .tolerating(&["the volume fills"]),
+        Scenario::new("size_of_the_wal_stops_the_server_and_lets_it_go_on", wal)
+            .tolerating(&["the volume fills"]),
+        Scenario::new("size_of_a_tablespace_is_its_own", tablespace)
+            .tolerating(&["the volume fills"]),
         Scenario::new("size_is_refused_by_name", refused).tolerating(&["VolumeDriver.Create"]),
     ]
 }
@@ -129,6 +133,123 @@ fn under_snapshots(stage: &Stage) -> Result<()> {
     volume.remove()
 }
 
+/// What the WAL's share has left, in MiB.
+fn left(pg: &Pg, directory: &str) -> Result<u64> {
+    let free = pg.container().shell(&format!("df --output=avail -m {directory} | tail -n 1"))?;
+    Ok(free.trim().parse()?)
+}
+
+/// A server whose WAL nobody takes away stops when its place is full, with all that it acknowledged,
+/// and starts once there is room: what is held back, or more.
+fn wal(stage: &Stage) -> Result<()> {
+    let (engine, plugin) = (stage.engine(), stage.plugin()?);
+    let volume = Volume::create(engine, "pgvol", "db", &["wal.size=256M", "label.a=b"])?;
+    let pg = server(engine, &[])?;
+    pg.psql("ALTER SYSTEM SET archive_mode = on")?;
+    pg.psql("ALTER SYSTEM SET archive_command = 'false'")?;
+    pg.restart()?;
+    // The image is larger: that is not the server's.
+    let first = left(&pg, "/pg/wal")?;
+    ensure!((180..=245).contains(&first), "{first} MiB are free");
+    let writer = pg.writer()?;
+    pg.psql("CREATE TABLE filler (text text)")?;
+    let insert =
+        "INSERT INTO filler SELECT repeat(md5(n::text), 30) FROM generate_series(1, 20000) n";
+    let ended = || pg.container().inspect("{{.State.Running}}").map(|running| running == "false");
+    for _ in 0..40 {
+        if pg.psql(insert).is_err() {
+            break;
+        }
+    }
+    eventually(LIMIT, || {
+        ensure!(ended()?, "the server runs on a WAL that is full");
+        Ok(())
+    })?;
+    let last = writer.finish()?;
+    let said = engine.docker(&["logs", "--tail=40", "server"])?;
+    let role = || Ok::<_, anyhow::Error>(volume.inspect()?["Status"]["roles"]["wal"].clone());
+    ensure!(role()?["limit"] == 256 << 20, "{said} {}", role()?);
+    // A snapshot of what has stopped, with its WAL.
+    engine.docker(&["volume", "create", "-d", "pgvol", "-o", "snapshot=now", "db@full"])?;
+    call(plugin, "ReleaseReserve", &json!({"name": "db"}))?;
+    engine.docker(&["start", "server"])?;
+    pg.wait_ready()?;
+    pg.check_numbers(last)?;
+    // More, while it runs; and a kill of the plugin changes nothing.
+    let before = left(&pg, "/pg/wal")?;
+    call(plugin, "Set", &json!({"name": "db", "set": {"wal.size": "1G"}}))?;
+    let after = left(&pg, "/pg/wal")?;
+    ensure!(after > before + 700, "{before} MiB, then {after}");
+    plugin.kill()?;
+    for _ in 0..10 {
+        pg.psql(insert)?;
+    }
+    pg.restart()?;
+    pg.check_numbers(last)?;
+    clone(stage, "db@full", last)?;
+    drop(pg);
+    engine.docker(&["volume", "rm", "db@full"])?;
+    volume.remove()
+}
+
+/// A clone has the same sizes, so that it is as full, and all that was acknowledged.
+fn clone(stage: &Stage, of: &str, last: u64) -> Result<()> {
+    let engine = stage.engine();
+    let from = format!("from={of}");
+    let clone = Volume::create(engine, "pgvol", "copy", &[&from])?;
+    let role = clone.inspect()?["Status"]["roles"]["wal"].clone();
+    ensure!(role["limit"] == 256 << 20, "{role}");
+    call(stage.plugin()?, "Set", &json!({"name": "copy", "set": {"wal.size": "512M"}}))?;
+    let mount = ["--volume=copy:/pg", "--env=PGDATA=/pg/data"];
+    let pg = Pg::start(engine, "copy", &mount)?;
+    pg.check_numbers(last)?;
+    drop(pg);
+    clone.remove()
+}
+
+/// Filled, it fails what writes there, and nothing else.
+fn tablespace(stage: &Stage) -> Result<()> {
+    let (engine, plugin) = (stage.engine(), stage.plugin()?);
+    let options = [
+        "tablespaces=t,u",
+        "tablespace.t.size=160M",
+        "tablespace.u.pool=wal",
+        "tablespace.u.size=160M",
+    ];
+    let volume = Volume::create(engine, "pgvol", "db", &options)?;
+    let pg = server(engine, &[])?;
+    for name in ["t", "u"] {
+        pg.psql(&format!("CREATE TABLESPACE {name} LOCATION '/pg/tablespaces/{name}'"))?;
+        pg.psql(&format!("CREATE TABLE in_{name} (text text) TABLESPACE {name}"))?;
+        let insert = format!(
+            "INSERT INTO in_{name} SELECT repeat(md5(n::text), 30) FROM generate_series(1, 20000) n"
+        );
+        let filled = (0..20).find_map(|_| pg.psql(&insert).err());
+        let said = filled.map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(
+            said.contains("quota exceeded") || said.contains("No space left"),
+            "{name}: {said}"
+        );
+        let key = format!("tablespace.{name}.size");
+        call(plugin, "Set", &json!({"name": "db", "set": {key: "512M"}}))?;
+        pg.psql(&insert)?;
+        pg.psql("CHECKPOINT")?;
+        pg.pgbench(&["-i", "-q", "-s", "2"])?;
+    }
+    engine.docker(&["volume", "create", "-d", "pgvol", "-o", "snapshot=now", "db@s"])?;
+    let level = volume.inspect()?["Status"]["snapshots"][0]["consistency"].clone();
+    ensure!(level == "ordered", "{level}");
+    let rows = "SELECT count(*) > 20000 FROM in_t UNION ALL SELECT count(*) > 20000 FROM in_u";
+    ensure!(pg.psql(rows)? == "t\nt");
+    let clone = Volume::create(engine, "pgvol", "copy", &["from=db@s"])?;
+    let copy = Pg::start(engine, "copy", &["--volume=copy:/pg", "--env=PGDATA=/pg/data"])?;
+    ensure!(copy.psql(rows)? == "t\nt");
+    drop((copy, pg));
+    clone.remove()?;
+    engine.docker(&["volume", "rm", "db@s"])?;
+    volume.remove()
+}
+
 fn refused(stage: &Stage) -> Result<()> {
     stage.plugin()?;
     let engine = stage.engine();
@@ -137,8 +258,12 @@ fn refused(stage: &Stage) -> Result<()> {
             &["size=1"][..],
             "option `size`: `1` is not allowed: allowed are none and sizes from 128M",
         ),
-        (&["size=1G", "pool=wal"], "option `size`: pool wal: it knows no limits"),
-        (&["wal.size=1G"], "option `wal.size` is not built yet"),
+        (
+            &["wal.size=1"],
+            "option `wal.size`: `1` is not allowed: allowed are none and sizes from 128M",
+        ),
+        (&["tablespace.t.size=1G"], "`tablespaces` names no tablespace `t`"),
+        (&["wal.size=900T"], "pool wal: reserve "),
     ] {
         let options: Vec<_> = options.iter().flat_map(|option| ["-o", option]).collect();
         let said = engine

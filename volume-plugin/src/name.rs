@@ -183,6 +183,13 @@ impl ShareName {
         Some((Self(of.to_owned()), SnapshotName(name.to_owned())))
     }
 
+    /// The share that a role of the volume with this one has for itself; `of` is 1 to 42 of a-z, 0-9, `_`,
+    /// `-` and `.`. No volume and no snapshot has a share of this name.
+    #[must_use]
+    pub fn part(&self, of: &str) -> Self {
+        Self(format!("{self}+{of}"))
+    }
+
     fn numbered(self) -> impl Iterator<Item = Self> {
         (0..=u32::MAX).map(move |number| match number {
             0 => self.clone(),

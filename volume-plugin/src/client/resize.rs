@@ -1,8 +1,9 @@
-//! `docker pgvol resize VOLUME SIZE`.
+//! `docker pgvol resize VOLUME SIZE [--role ROLE]`.
 
 use plugin_sdk::cli::{Failure, Session};
 
 use crate::api::change;
+use crate::volume::spec::Role;
 
 /// What shall hold how much.
 #[derive(Debug, clap::Args)]
@@ -13,12 +14,17 @@ pub struct Resize {
     /// What it may hold from here on, such as 40G; none for as much as there is
     #[arg(value_name = "SIZE")]
     size: String,
+    /// Whose size: that of the data, or of a role that has one of its own, wal or tablespace.NAME
+    #[arg(long, value_name = "ROLE", default_value_t = Role::Data.to_string())]
+    role: String,
 }
 
 impl Resize {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
-        let Self { volume: name, size } = self;
-        let set = [("size".to_owned(), size)].into();
+        let Self { volume: name, size, role } = self;
+        let data = role == Role::Data.to_string();
+        let key = if data { Role::Data.size_key() } else { format!("{role}.size") };
+        let set = [(key, size)].into();
         let answer = session.call("/Pgvol.Set", &change::Set { name, set, unset: Vec::new() })?;
         session.show(answer, |done: change::Done| format!("{}\n", done.name))
     }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use plugin_sdk::durable;
 
 use super::{
-    Bounds, Capture, Captured, DirPool, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool,
-    PoolError,
+    Bounds, Capture, Captured, DirPool, Directory, ImagePlan, ImagePool, Limit, Overwrite, Owner,
+    Pool, PoolError,
 };
 use crate::name::ShareName;
 use crate::scratch::Scratch;
@@ -22,13 +22,28 @@ use crate::sys::{btrfs, loopdev, mount, namespace};
 struct Bench {
     pool: Box<dyn Pool>,
     copies_on_write: bool,
+    /// Of every share that is created.
+    limit: Option<Limit>,
     _dir: Scratch,
+}
+
+impl Bench {
+    fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError> {
+        self.pool.create(name, directories, self.limit)
+    }
 }
 
 fn dir_pool() -> Bench {
     let dir = Scratch::new();
     let pool = DirPool::open(dir.path().join("pool")).unwrap();
-    Bench { pool: Box::new(pool), copies_on_write: false, _dir: dir }
+    Bench { pool: Box::new(pool), copies_on_write: false, limit: None, _dir: dir }
+}
+
+/// Each share in an image of its own.
+fn limited_dir_pool() -> Bench {
+    namespace::isolate();
+    let limit = Some(Limit { size: 512 << 20, held_back: 32 << 20, uncounted: 0 });
+    Bench { limit, ..dir_pool() }
 }
 
 /// For the calling test alone: what it mounts ends with its thread.
@@ -45,7 +60,7 @@ fn image_pool() -> Bench {
     let dir = Scratch::new();
     let plan = plan(&dir);
     let pool = ImagePool::open(&plan).unwrap();
-    Bench { pool: Box::new(pool), copies_on_write: true, _dir: dir }
+    Bench { pool: Box::new(pool), copies_on_write: true, limit: None, _dir: dir }
 }
 
 fn name(text: &str) -> ShareName {
@@ -65,7 +80,7 @@ fn some() -> Vec<Directory> {
 }
 
 fn directories_have_owner_mode_and_flags(bench: &Bench) {
-    bench.pool.create(&name("v"), &some()).unwrap();
+    bench.create(&name("v"), &some()).unwrap();
     let share = bench.pool.locate(&name("v")).unwrap();
     let root = fs::metadata(&share).unwrap();
     assert_eq!((root.uid(), root.gid(), root.mode() & 0o7777), (0, 0, 0o755));
@@ -81,10 +96,10 @@ fn directories_have_owner_mode_and_flags(bench: &Bench) {
 }
 
 fn a_second_create_is_refused_and_harms_nothing(bench: &Bench) {
-    bench.pool.create(&name("v"), &some()).unwrap();
+    bench.create(&name("v"), &some()).unwrap();
     let file = bench.pool.locate(&name("v")).unwrap().join("data/file");
     durable::write(&file, b"precious").unwrap();
-    let error = bench.pool.create(&name("v"), &some()).unwrap_err();
+    let error = bench.create(&name("v"), &some()).unwrap_err();
     assert!(matches!(error, PoolError::Exists(_)), "{error}");
     assert_eq!(fs::read(file).unwrap(), b"precious");
 }
@@ -93,7 +108,7 @@ fn what_is_missing_is_told_and_deleting_it_is_success(bench: &Bench) {
     let error = bench.pool.locate(&name("v")).unwrap_err();
     assert!(matches!(error, PoolError::Missing(_)), "{error}");
     bench.pool.delete(&name("v")).unwrap();
-    bench.pool.create(&name("v"), &[]).unwrap();
+    bench.create(&name("v"), &[]).unwrap();
     bench.pool.delete(&name("v")).unwrap();
     assert!(bench.pool.locate(&name("v")).is_err());
     bench.pool.delete(&name("v")).unwrap();
@@ -101,7 +116,7 @@ fn what_is_missing_is_told_and_deleting_it_is_success(bench: &Bench) {
 
 fn a_name_can_be_used_again(bench: &Bench) {
     for _ in 0..3 {
-        bench.pool.create(&name("v"), &some()).unwrap();
+        bench.create(&name("v"), &some()).unwrap();
         let data = bench.pool.locate(&name("v")).unwrap().join("data");
         assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
         durable::write(&data.join("file"), b"x").unwrap();
@@ -112,16 +127,16 @@ fn a_name_can_be_used_again(bench: &Bench) {
 fn part_of_a_share_is_deleted(bench: &Bench) {
     // The second directory lacks its parent, as if the process had been killed there.
     let broken = [some().remove(0), directory("no/parent", 0, 0o700, Overwrite::Copy)];
-    let error = bench.pool.create(&name("v"), &broken).unwrap_err();
+    let error = bench.create(&name("v"), &broken).unwrap_err();
     assert!(!matches!(error, PoolError::Exists(_)), "{error}");
     bench.pool.delete(&name("v")).unwrap();
-    bench.pool.create(&name("v"), &some()).unwrap();
+    bench.create(&name("v"), &some()).unwrap();
 }
 
 fn hostile_content_is_deleted_and_not_followed(bench: &Bench) {
     let outside = Scratch::new();
     durable::write(&outside.path().join("file"), b"precious").unwrap();
-    bench.pool.create(&name("v"), &some()).unwrap();
+    bench.create(&name("v"), &some()).unwrap();
     let data = bench.pool.locate(&name("v")).unwrap().join("data");
     symlink(outside.path(), data.join("link")).unwrap();
     durable::create_dir(&data.join("a/b/c"), 0o000).unwrap();
@@ -140,7 +155,7 @@ fn hostile_content_is_deleted_and_not_followed(bench: &Bench) {
 
 /// Whoever may write in a volume may nest directories without end.
 fn a_deep_tree_is_deleted(bench: &Bench) {
-    bench.pool.create(&name("v"), &some()).unwrap();
+    bench.create(&name("v"), &some()).unwrap();
     let data = bench.pool.locate(&name("v")).unwrap().join("data");
     if bench.copies_on_write {
         btrfs::create_subvolume(&data, "nested").unwrap();
@@ -166,7 +181,7 @@ fn odd_names_are_apart(bench: &Bench) {
     let long = "x".repeat(128);
     let names = ["a", "a.", "a..b", "a.new", "A", "0", &long];
     for text in names {
-        bench.pool.create(&name(text), &some()).unwrap();
+        bench.create(&name(text), &some()).unwrap();
         let data = bench.pool.locate(&name(text)).unwrap().join("data/name");
         durable::write(&data, text.as_bytes()).unwrap();
     }
@@ -182,7 +197,7 @@ fn volumes_are_made_side_by_side(bench: &Bench) {
         for number in 0..8 {
             scope.spawn(move || {
                 let volume = name(&format!("v{number}"));
-                bench.pool.create(&volume, &some()).unwrap();
+                bench.create(&volume, &some()).unwrap();
                 bench.pool.locate(&volume).unwrap();
                 bench.pool.delete(&volume).unwrap();
             });
@@ -196,7 +211,7 @@ fn later() -> Instant {
 
 fn a_snapshot_has_all_and_lives_on_its_own(bench: &Bench) {
     let pool = &bench.pool;
-    pool.create(&name("v"), &some()).unwrap();
+    bench.create(&name("v"), &some()).unwrap();
     let at = |share: &str, path: &str| pool.locate(&name(share)).unwrap().join(path);
     durable::write(&at("v", "data/file"), b"then").unwrap();
     for (new, kind) in [("read", Captured::ReadOnly), ("written", Captured::Writable)] {
@@ -262,6 +277,7 @@ macro_rules! suite {
 }
 
 suite!(dir, dir_pool);
+suite!(limited_dir, limited_dir_pool);
 suite!(image, image_pool);
 
 #[test]
@@ -272,7 +288,7 @@ fn an_image_reopened_has_its_volumes_and_its_reservation() {
     for round in 0..3 {
         let pool = ImagePool::open(&plan).unwrap();
         if round == 0 {
-            pool.create(&name("v"), &some()).unwrap();
+            pool.create(&name("v"), &some(), None).unwrap();
         }
         let file = pool.locate(&name("v")).unwrap().join("data/file");
         durable::write(&file, &vec![1; 32 << 20]).unwrap();
@@ -289,7 +305,7 @@ fn a_pool_that_a_container_keeps_alive_is_the_same_again() {
     let elsewhere = dir.path().join("container");
     durable::create_dir(&elsewhere, 0o700).unwrap();
     let pool = ImagePool::open(&plan).unwrap();
-    pool.create(&name("v"), &some()).unwrap();
+    pool.create(&name("v"), &some(), None).unwrap();
     let share = pool.locate(&name("v")).unwrap();
     mount::bind(&share, &elsewhere).unwrap();
     let before = fs::metadata(&share).unwrap();
@@ -367,7 +383,7 @@ fn what_was_written_is_no_longer_free_at_once() {
     let dir = Scratch::new();
     let plan = plan(&dir);
     let pool = ImagePool::open(&plan).unwrap();
-    pool.create(&name("v"), &some()).unwrap();
+    pool.create(&name("v"), &some(), None).unwrap();
     let before = pool.describe().unwrap().space;
     assert!((64 << 20..=256 << 20).contains(&before.free), "{before:?}");
     let mut file = fs::File::create(pool.locate(&name("v")).unwrap().join("data/file")).unwrap();
@@ -387,7 +403,7 @@ fn space_of_a_deleted_share_can_soon_be_used() {
     let plan = plan(&dir);
     let pool = ImagePool::open(&plan).unwrap();
     for text in ["full", "other"] {
-        pool.create(&name(text), &some()).unwrap();
+        pool.create(&name(text), &some(), None).unwrap();
     }
     let megabyte = vec![1; 1 << 20];
     let mut file = fs::File::create(pool.locate(&name("full")).unwrap().join("data/file")).unwrap();

@@ -1,6 +1,6 @@
 //! A pool in a plain directory of the host: snapshots are copies, which share blocks where the file
-//! system can do that; nothing between PostgreSQL and the
-//! host's own file system. The right place for WAL.
+//! system can do that; nothing between PostgreSQL and the host's own file system, unless a share has a
+//! limit (`dir_limits`). The right place for WAL.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,11 @@ use std::time::Instant;
 
 use plugin_sdk::{durable, failpoint};
 
+use super::dir_limits::DirLimits;
 use super::tree::{self, FileSystem};
-use super::{Capture, Captured, Description, Directory, Pool, PoolError, copy, erase};
+use super::{
+    Aside, Capture, Captured, Charge, Description, Directory, Limit, Pool, PoolError, copy, erase,
+};
 use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::{Doing, file};
@@ -18,13 +21,14 @@ use crate::sys::{Doing, file};
 #[derive(Debug)]
 pub struct DirPool {
     root: PathBuf,
+    limits: DirLimits,
 }
 
 impl DirPool {
     /// The pool in the directory `root`, which is made if missing.
     pub fn open(root: PathBuf) -> Result<Self, PoolError> {
         durable::create_dir(&root, 0o700).doing(|| format!("make {}", root.display()))?;
-        Ok(Self { root })
+        Ok(Self { limits: DirLimits::new(root.clone()), root })
     }
 
     fn share(&self, name: &ShareName) -> PathBuf {
@@ -33,12 +37,20 @@ impl DirPool {
 }
 
 impl Pool for DirPool {
-    fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError> {
+    fn create(
+        &self,
+        name: &ShareName,
+        directories: &[Directory],
+        limit: Option<Limit>,
+    ) -> Result<(), PoolError> {
         let share = self.share(name);
         if share.exists() {
             return Err(PoolError::Exists(name.clone()));
         }
         durable::create_dir(&share, 0o700).doing(|| format!("make {}", share.display()))?;
+        if let Some(limit) = limit {
+            self.limits.make(name, limit)?;
+        }
         tree::make(&share, directories, FileSystem::OverwritesInPlace)
     }
 
@@ -70,11 +82,14 @@ impl Pool for DirPool {
     }
 
     fn locate(&self, name: &ShareName) -> Result<PathBuf, PoolError> {
-        tree::locate(&self.root, name)
+        let place = tree::locate(&self.root, name)?;
+        self.limits.show(name)?;
+        Ok(place)
     }
 
     fn delete(&self, name: &ShareName) -> Result<(), PoolError> {
         let share = self.share(name);
+        self.limits.delete(name)?;
         let delete = || {
             let share = Path::new(name.as_str());
             let root = Dir::open(&self.root)?;
@@ -92,5 +107,21 @@ impl Pool for DirPool {
     fn describe(&self) -> Result<Description, PoolError> {
         let space = file::space(&self.root).doing(|| format!("measure {}", self.root.display()))?;
         Ok(Description { kind: "dir", path: self.root.clone(), device: None, space, growable: 0 })
+    }
+
+    fn prepare_limits(&self) -> Result<(), PoolError> {
+        DirLimits::prepare()
+    }
+
+    fn limit(&self, name: &ShareName, limit: Option<Limit>) -> Result<(), PoolError> {
+        self.limits.limit(name, limit)
+    }
+
+    fn charge(&self, name: &ShareName) -> Result<Option<Charge>, PoolError> {
+        self.limits.charge(name)
+    }
+
+    fn aside(&self, name: &ShareName) -> Result<Option<Aside>, PoolError> {
+        self.limits.aside(name)
     }
 }

@@ -73,7 +73,12 @@ impl ImagePool {
 }
 
 impl Pool for ImagePool {
-    fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError> {
+    fn create(
+        &self,
+        name: &ShareName,
+        directories: &[Directory],
+        limit: Option<Limit>,
+    ) -> Result<(), PoolError> {
         let share = self.root.join(name.as_str());
         match btrfs::create_subvolume(&self.root, name.as_str()) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -82,6 +87,9 @@ impl Pool for ImagePool {
             other => other.doing(|| format!("make subvolume {}", share.display()))?,
         }
         tree::make(&share, directories, FileSystem::CopiesOnWrite)?;
+        if limit.is_some() {
+            self.limits.set(name, &share, limit)?;
+        }
         Ok(durable::sync_dir(&self.root).doing(|| format!("sync {}", self.root.display()))?)
     }
 
@@ -190,12 +198,18 @@ fn ensure_image(plan: &ImagePlan) -> Result<(), PoolError> {
     Ok(step("pool.image-made")?)
 }
 
-pub(super) fn make_image(draft: &Path, size: u64) -> io::Result<()> {
+/// A new file for an image, with its space reserved; in the place of what was there.
+pub(super) fn new_image(draft: &Path, size: u64) -> io::Result<File> {
     durable::remove(draft)?;
     let file = File::options().read(true).write(true).create_new(true).open(draft)?;
     fs::set_permissions(draft, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     btrfs::set_nodatacow_if_known(&file)?;
     file::reserve(&file, size)?;
+    Ok(file)
+}
+
+pub(super) fn make_image(draft: &Path, size: u64) -> io::Result<()> {
+    let file = new_image(draft, size)?;
     failpoint::reach("pool.reserved")?;
     // -K: discarding would give the reservation back to the host.
     tool::run("mkfs.btrfs", &[Path::new("-q"), Path::new("-K"), draft], MKFS_LIMIT)?;
@@ -203,7 +217,8 @@ pub(super) fn make_image(draft: &Path, size: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-fn attach(image: &Path) -> Result<LoopDevice, PoolError> {
+/// The loop device of `image`, which has one and no more from here on.
+pub(super) fn attach(image: &Path) -> Result<LoopDevice, PoolError> {
     // Opened apart from the lock: a loop device keeps its file open, and would keep the lock too.
     let file = File::options().read(true).write(true).open(image);
     let file = file.doing(|| format!("open {}", image.display()))?;

@@ -58,7 +58,7 @@ impl Bench {
     }
 
     fn data(&self) -> PathBuf {
-        self.pool.create(&share(), &[]).unwrap();
+        self.pool.create(&share(), &[], None).unwrap();
         self.pool.locate(&share()).unwrap()
     }
 

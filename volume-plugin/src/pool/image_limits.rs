@@ -84,7 +84,7 @@ impl Limits {
             return Ok(());
         };
         // Too much, where the size is not known yet, is lowered once it is.
-        let size = self.told().get(name).map_or(limit, |limit| limit.size);
+        let size = self.told().get(name).map_or(limit, |limit| limit.to_fill());
         if size + charged > limit {
             limit_to(path, Some(size + charged))?;
         }
@@ -139,11 +139,10 @@ fn limit_to(path: &Path, limit: Option<u64>) -> Result<(), SysError> {
 /// The lowest limit on the charge that lets the whole share be overwritten. What is older than the
 /// count is charged when it is written anew, as after a snapshot.
 fn bound(limit: Limit, charge: Charge) -> u64 {
-    let Limit { size, uncounted } = limit;
     if charge.captured {
-        size.saturating_add(charge.charged)
+        limit.to_fill().saturating_add(charge.charged)
     } else {
-        size.saturating_sub(uncounted)
+        limit.to_fill().saturating_sub(limit.uncounted)
     }
 }
 

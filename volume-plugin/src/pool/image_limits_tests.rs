@@ -23,7 +23,7 @@ fn name(text: &str) -> ShareName {
 }
 
 fn at(size: u64) -> Limit {
-    Limit { size, uncounted: 0 }
+    Limit { size, held_back: 0, uncounted: 0 }
 }
 
 fn bench() -> Bench {
@@ -35,7 +35,7 @@ fn bench() -> Bench {
     let pool = ImagePool::open(&plan).unwrap();
     let owner = Owner { uid: 999, gid: 999, mode: 0o700 };
     let data = Directory { path: "data".to_owned(), owner, overwrite: Overwrite::InPlace };
-    pool.create(&name("v"), &[data]).unwrap();
+    pool.create(&name("v"), &[data], None).unwrap();
     Bench { pool, plan, dir }
 }
 

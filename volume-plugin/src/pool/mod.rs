@@ -7,11 +7,15 @@
 mod conformance;
 pub mod copy;
 mod dir;
+mod dir_limits;
 mod erase;
 mod image;
 mod image_growth;
 mod image_limits;
 mod image_size;
+#[cfg(all(test, feature = "failpoints"))]
+#[path = "killed_tests.rs"]
+mod killed;
 mod registry;
 mod tree;
 
@@ -116,8 +120,27 @@ pub enum Captured {
 pub struct Limit {
     /// In bytes, beside what only snapshots and clones of it still have.
     pub size: u64,
+    /// Of these, what cannot be filled.
+    pub held_back: u64,
     /// Of these, what it held before the pool counted.
     pub uncounted: u64,
+}
+
+impl Limit {
+    /// Bytes that can be filled.
+    pub fn to_fill(self) -> u64 {
+        self.size.saturating_sub(self.held_back)
+    }
+}
+
+/// A share that has a file system for itself, and what else is in that; both by one mount, so that files
+/// can be linked from the one into the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// The root of the share.
+    pub share: PathBuf,
+    /// A directory that no container sees. The next process that opens the share empties it.
+    pub beside: PathBuf,
 }
 
 /// What there is to tell of a pool.
@@ -183,10 +206,16 @@ pub enum PoolError {
 ///
 /// What is in a share is written by containers, so no path below one is trusted.
 pub trait Pool: Send + Sync + fmt::Debug {
-    /// Makes the share `name`, its root owned by root (0755) unless listed, with these directories. It is
+    /// Makes the share `name`, its root owned by root (0755) unless listed, with these directories and
+    /// what it may hold, as [`Pool::limit`] says. It is
     /// durable on return. [`PoolError::Exists`] leaves the share that is there as it is; after
     /// any other error part of the new one may be there, for `delete`.
-    fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError>;
+    fn create(
+        &self,
+        name: &ShareName,
+        directories: &[Directory],
+        limit: Option<Limit>,
+    ) -> Result<(), PoolError>;
 
     /// How [`Pool::snapshot`] captures the share `name`.
     fn capture(&self, name: &ShareName) -> Capture;
@@ -213,19 +242,19 @@ pub trait Pool: Send + Sync + fmt::Debug {
     fn describe(&self) -> Result<Description, PoolError>;
 
     /// Whether shares of this pool can have limits, before any is asked for.
-    fn prepare_limits(&self) -> Result<(), PoolError> {
-        Err(PoolError::NoLimits("it is a directory of the host"))
-    }
+    fn prepare_limits(&self) -> Result<(), PoolError>;
 
     /// From here on the share may hold that, or as much as there is. A pool that is closed forgets
-    /// some of it: it is told again after a start.
-    fn limit(&self, _: &ShareName, limit: Option<Limit>) -> Result<(), PoolError> {
-        if limit.is_some() { self.prepare_limits() } else { Ok(()) }
-    }
+    /// some of it: it is told again after a start. [`PoolError::NoLimits`] where that cannot be
+    /// changed.
+    fn limit(&self, name: &ShareName, limit: Option<Limit>) -> Result<(), PoolError>;
 
     /// What the share is charged with by the pool's own count, and the most that it may be; none
     /// where that is not counted.
-    fn charge(&self, _: &ShareName) -> Result<Option<Charge>, PoolError> {
+    fn charge(&self, name: &ShareName) -> Result<Option<Charge>, PoolError>;
+
+    /// The share beside a directory of the same file system, where that is not the pool's.
+    fn aside(&self, _: &ShareName) -> Result<Option<Aside>, PoolError> {
         Ok(None)
     }
 

@@ -22,7 +22,7 @@ use crate::sys::{Doing, SysError};
 use crate::volume::catalog::Record;
 use crate::volume::elsewhere::User;
 use crate::volume::error::VolumeError;
-use crate::volume::share::{Share, in_pool};
+use crate::volume::share::{self, Share};
 use crate::volume::spec::{Layout, Role};
 
 /// How often a copy is begun anew.
@@ -265,8 +265,8 @@ impl Job<'_> {
         if shares[0].capture() == Capture::FileByFile {
             return Ok(false);
         }
-        for (path, pool) in self.of.elsewhere() {
-            let share = in_pool(shares, &pool)?;
+        for (path, home) in self.of.elsewhere() {
+            let share = share::at(shares, &home)?;
             let Ok(dir) = share.open()?.open_dir(Path::new(&path)) else { continue };
             if fs::read_dir(dir.path()).is_ok_and(|mut entries| entries.next().is_some()) {
                 return Ok(false);
@@ -357,8 +357,8 @@ pub(super) fn wal_place(
     if found.dir.open_dir(own).is_ok_and(|dir| has_wal(&dir)) {
         return Ok(Place { share: 0, path: of.data().join(&found.path).join(own) });
     }
-    let pool = &of.spec.wal_pool;
-    let share = shares.iter().position(|share| share.pool_name == *pool).unwrap_or(0);
+    let home = of.spec.home(&Role::Wal);
+    let share = shares.iter().position(|share| share.home == home).unwrap_or(0);
     if of.spec.layout == Layout::Pgdata {
         return Ok(Place { share, path: found.path.join(own) });
     }

@@ -13,7 +13,7 @@ use crate::sys::Doing;
 use crate::sys::beneath::Dir;
 use crate::volume::catalog::Record;
 use crate::volume::error::VolumeError;
-use crate::volume::share::Share;
+use crate::volume::share::{self, Share};
 use crate::volume::spec::Role;
 
 /// Longest `PG_VERSION` that is read.
@@ -179,9 +179,9 @@ pub(super) fn tablespace_homes(
 /// The names of tablespaces' directories in the volume that hold `directory`.
 fn homes(of: &Record, shares: &[Share], directory: &str) -> Result<Vec<PathBuf>, CheckError> {
     let mut homes = Vec::new();
-    for (role, pool) in of.spec.roles() {
+    for (role, home) in of.spec.roles() {
         let Role::Tablespace(name) = &role else { continue };
-        let Some(share) = shares.iter().find(|share| share.pool_name == *pool) else { continue };
+        let Ok(share) = share::at(shares, &home) else { continue };
         if has(&share.open()?, &Path::new(&role.path()).join(directory)) {
             homes.push(PathBuf::from(name.to_string()));
         }

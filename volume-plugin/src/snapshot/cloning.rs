@@ -15,7 +15,6 @@ use crate::volume::error::VolumeError;
 use crate::volume::options::RawOptions;
 use crate::volume::service::Service;
 use crate::volume::share::Share;
-use crate::volume::size::Sizes;
 
 impl Service {
     /// Makes the clone `name`; again of the same origin is success.
@@ -55,7 +54,7 @@ impl Service {
             CloneSize::AsOrigin => of.spec.sizes.data,
             CloneSize::Given(size) => size,
         };
-        spec.sizes = Sizes { data, ..Sizes::default() };
+        spec.sizes = of.spec.sizes.of_copy(data);
         (spec.schedule, spec.keep) = (asked.schedule, asked.keep);
         let share = self.catalog.free_share(&name);
         let record = Record {
@@ -70,8 +69,7 @@ impl Service {
             service.make_copy(record, &copies, Consistency::Auto, |record, taken| {
                 let origin = settle(record, &of, &copy, &taken, asked.sanitise)?;
                 record.origin = Some(Box::new(origin));
-                copy[0].begin_limit()?;
-                Ok(())
+                copy.iter().try_for_each(Share::begin_limit)
             })
         })
         .await?;

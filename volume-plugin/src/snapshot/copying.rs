@@ -54,7 +54,11 @@ impl Job<'_> {
         let mut held = None;
         if let (Some(place), Some(control)) = (wal, control) {
             let (live, copy) = (self.live[place.share].open()?, self.copy[place.share].open()?);
-            let begun = WalCopy::begin(&live, copy, &place.path, control);
+            let (live, beside) = match self.live[place.share].aside()? {
+                Some((live, beside)) => (live, Some(beside)),
+                None => (live, None),
+            };
+            let begun = WalCopy::begin(&live, &copy, beside, &place.path, control);
             held = Some(begun.doing(|| "hold on to the WAL".to_owned())?);
         }
         step("snapshot.wal-held")?;

@@ -23,7 +23,6 @@ use crate::volume::catalog::{Entry, Phase, Record};
 use crate::volume::error::VolumeError;
 use crate::volume::service::{Service, refuse_orphans};
 use crate::volume::share::Share;
-use crate::volume::size::Sizes;
 use crate::volume::spec::{Access, VolumeSpec};
 
 /// How long copying files may take where a pool cannot share them; nobody can mount the volume meanwhile.
@@ -107,7 +106,7 @@ impl Service {
                 let doing = || format!("prepare the cluster in {name}");
                 sanitise::forget_server(&cluster).doing(doing)?;
             }
-            new[0].begin_limit()?;
+            new.iter().try_for_each(Share::begin_limit)?;
             step("restore.copied")?;
             restored.restoring = Some(Box::new(Restoring::Keeping(Box::new(kept))));
             Ok(self.catalog.put(restored.clone())?)
@@ -199,7 +198,7 @@ struct Copy {
 fn plain(spec: &VolumeSpec) -> VolumeSpec {
     VolumeSpec {
         labels: BTreeMap::new(),
-        sizes: Sizes::default(),
+        sizes: spec.sizes.of_copy(None),
         schedule: None,
         keep: None,
         access: Access::Guarded,
@@ -211,7 +210,7 @@ fn plain(spec: &VolumeSpec) -> VolumeSpec {
 fn restored(of: &VolumeSpec, snapshot: &VolumeSpec) -> VolumeSpec {
     VolumeSpec {
         labels: of.labels.clone(),
-        sizes: Sizes { data: of.sizes.data, ..Sizes::default() },
+        sizes: of.sizes.of_copy(of.sizes.data),
         schedule: of.schedule.clone(),
         keep: of.keep.clone(),
         access: of.access,

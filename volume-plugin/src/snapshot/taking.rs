@@ -16,7 +16,6 @@ use crate::volume::error::VolumeError;
 use crate::volume::options::RawOptions;
 use crate::volume::service::{Service, refuse_orphans};
 use crate::volume::share::Share;
-use crate::volume::size::Sizes;
 use crate::volume::spec::Access;
 
 /// How long a copy may take: Docker waits a little longer for the answer.
@@ -60,7 +59,7 @@ impl Service {
         let mut spec = of.spec.clone();
         spec.labels = asked.labels;
         spec.access = Access::Guarded;
-        spec.sizes = Sizes::default();
+        spec.sizes = spec.sizes.of_copy(None);
         (spec.schedule, spec.keep) = (None, None);
         let share = self.catalog.free_share(&name);
         let record = Record {
@@ -131,10 +130,10 @@ impl Service {
         self: &Arc<Self>,
         record: &Record,
     ) -> Result<(), VolumeError> {
-        for (pool, _) in record.spec.shares() {
-            while self.is_pool_short(&pool).await {
-                if !self.make_room(&pool).await {
-                    return Err(SnapshotError::Short(pool).into());
+        for (home, _) in record.spec.shares() {
+            while self.is_pool_short(&home.pool).await {
+                if !self.make_room(&home.pool).await {
+                    return Err(SnapshotError::Short(home.pool).into());
                 }
             }
         }

@@ -382,7 +382,8 @@ fn wal_that_is_closed_has_nothing_of_later() {
         let open = |path: &str| Dir::open(&world.file(path)).unwrap();
         let deadline = Instant::now() + Duration::from_mins(1);
         let place = Path::new("wal");
-        let mut held = WalCopy::begin(&open("wal/v"), open("wal/copy"), place, control).unwrap();
+        let mut held =
+            WalCopy::begin(&open("wal/v"), &open("wal/copy"), None, place, control).unwrap();
         held.close(deadline).unwrap();
         for (name, at) in [(last, SIZE / 2), (ahead, 8)] {
             let file = fs::File::options().write(true).open(wal.join(name)).unwrap();

@@ -15,12 +15,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 use std::time::Instant;
 
-use crate::pool::copy;
+use crate::pool::{self, copy};
 use crate::postgres::control::Control;
 use crate::postgres::wal::{self, Segment};
 use crate::sys::beneath::Dir;
 
-/// The directory of second names, in the copy's share until it is done.
+/// The directory of second names, until it is done: in the copy's share, or aside in the file system that
+/// the live one has for itself.
 const LINKS: &str = ".links";
 
 /// A copy under way.
@@ -28,8 +29,8 @@ const LINKS: &str = ".links";
 pub(super) struct WalCopy {
     control: Control,
     live: Dir,
-    share: Dir,
     target: Dir,
+    links_in: Dir,
     links: Dir,
     linked: BTreeSet<Segment>,
     reach: Reach,
@@ -46,18 +47,23 @@ enum Reach {
 
 impl WalCopy {
     /// Holds on to what is in the directory `place` of the share `live` from the redo point of `control`
-    /// on, for a copy in the share at `share`.
+    /// on, for a copy in the share at `share`; `beside` is on the mount of the former, where that has another
+    /// file system than the latter.
     pub(super) fn begin(
         live: &Dir,
-        share: Dir,
+        share: &Dir,
+        beside: Option<Dir>,
         place: &Path,
         control: Control,
     ) -> io::Result<Self> {
-        let target = like(live, &share, place)?;
+        let target = like(live, share, place)?;
         let live = live.open_dir(place)?;
-        let links = share.make_dir(LINKS)?;
+        let links_in = beside.map_or_else(|| share.open_dir(Path::new(".")), Ok)?;
+        // What an attempt that failed has left there.
+        let links = links_in.ensure_dir(LINKS)?;
+        pool::empty(&links)?;
         let (linked, reach) = (BTreeSet::new(), Reach::Open);
-        let mut copy = Self { control, live, share, target, links, linked, reach };
+        let mut copy = Self { control, live, target, links_in, links, linked, reach };
         copy.hold()?;
         Ok(copy)
     }
@@ -109,7 +115,7 @@ impl WalCopy {
                 other => drop(other?),
             }
         }
-        self.share.remove_dir(Path::new(LINKS))
+        self.links_in.remove_dir(Path::new(LINKS))
     }
 }
 

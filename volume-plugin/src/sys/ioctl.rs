@@ -34,6 +34,20 @@ struct SnapshotArgs {
     name: [u8; 4040],
 }
 
+/// `struct xfs_growfs_data`.
+#[repr(C)]
+struct XfsGrowth {
+    blocks: u64,
+    inodes: u32,
+}
+
+/// `struct xfs_fsop_resblks`.
+#[repr(C)]
+struct XfsReserve {
+    blocks: u64,
+    available: u64,
+}
+
 /// The number that mkfs gives to the one device of a btrfs.
 const FIRST_DEVICE: u64 = 1;
 
@@ -141,7 +155,7 @@ struct TreeSearch {
 mod raw {
     use super::{
         DeviceInfo, LoopConfig, LoopInfo, QuotaControl, QuotaLimit, SnapshotArgs, SubvolumeArgs,
-        SubvolumeInfo, TreeSearch,
+        SubvolumeInfo, TreeSearch, XfsGrowth, XfsReserve,
     };
 
     nix::ioctl_write_ptr!(subvolume_create, 0x94, 14, SubvolumeArgs);
@@ -158,6 +172,8 @@ mod raw {
     nix::ioctl_write_int!(clone_file, 0x94, 9);
     nix::ioctl_read!(get_flags, b'f', 1, nix::libc::c_long);
     nix::ioctl_write_ptr!(set_flags, b'f', 2, nix::libc::c_long);
+    nix::ioctl_write_ptr!(xfs_grow, b'X', 110, XfsGrowth);
+    nix::ioctl_readwrite!(xfs_reserve, b'X', 114, XfsReserve);
     // The loop driver's numbers are older than the scheme that carries direction and size.
     nix::ioctl_read_bad!(loop_get_status, 0x4c05, LoopInfo);
     nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, LoopConfig);
@@ -244,6 +260,25 @@ pub(super) fn btrfs_resize(directory: impl AsFd, bytes: u64) -> io::Result<()> {
         // BTRFS_ERROR_DEV_EXCL_RUN_IN_PROGRESS is no errno: somebody balances or resizes it.
         _ => Err(io::ErrorKind::ResourceBusy.into()),
     }
+}
+
+/// Has the XFS that `directory` is on keep this many blocks for itself (`XFS_IOC_SET_RESBLKS`).
+pub(super) fn xfs_reserve(directory: impl AsFd, blocks: u64) -> io::Result<()> {
+    let mut reserve = XfsReserve { blocks, available: 0 };
+    // SAFETY: the descriptor is open and `reserve` is a whole xfs_fsop_resblks.
+    unsafe { raw::xfs_reserve(directory.as_fd().as_raw_fd(), &raw mut reserve) }?;
+    Ok(())
+}
+
+/// Per cent of an XFS that inodes may take, as mkfs has it.
+const XFS_INODES: u32 = 25;
+
+/// Has the XFS that `directory` is on take this many blocks (`XFS_IOC_FSGROWFSDATA`).
+pub(super) fn xfs_grow(directory: impl AsFd, blocks: u64) -> io::Result<()> {
+    let growth = XfsGrowth { blocks, inodes: XFS_INODES };
+    // SAFETY: the descriptor is open and `growth` is a whole xfs_growfs_data.
+    unsafe { raw::xfs_grow(directory.as_fd().as_raw_fd(), &raw const growth) }?;
+    Ok(())
 }
 
 /// `BTRFS_QUOTA_CTL_ENABLE_SIMPLE_QUOTA`.

@@ -21,6 +21,7 @@ pub mod quota;
 pub mod tool;
 pub mod trace;
 pub mod tree;
+pub mod xfs;
 
 use std::io;
 

@@ -22,8 +22,7 @@ pub use super::record::{Phase, Record};
 pub(crate) const KIND: &str = "pgvol-volume";
 
 /// 2: the name of the share, which need not be the volume's. 3: the layout `pgdata`, moves and sizes.
-/// 4: snapshots and clones. 5: snapshots of the level `barrier`,
-/// restores.
+/// 4: snapshots and clones. 5: snapshots of the level `barrier`, restores, roles with a size of their own.
 pub(crate) const VERSION: u32 = 5;
 
 /// Ending of the names of volumes' records; anything else in the directory is the trash's, or none.

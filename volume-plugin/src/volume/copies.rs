@@ -93,7 +93,7 @@ pub(crate) fn clone(raw: &RawOptions) -> Result<CloneSpec, OptionError> {
         access: Access::Guarded,
         size: match raw.get("size") {
             None => CloneSize::AsOrigin,
-            Some(value) => CloneSize::Given(options::size(value)?),
+            Some(value) => CloneSize::Given(options::size("size", value)?),
         },
         schedule: options::schedule(raw)?,
         keep: options::keep(raw)?,

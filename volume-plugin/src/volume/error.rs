@@ -90,7 +90,7 @@ pub enum VolumeError {
     #[error("option `{key}`: pool {pool}")]
     NoLimit {
         /// The option.
-        key: &'static str,
+        key: String,
         /// The pool.
         pool: PoolName,
         /// What it said.

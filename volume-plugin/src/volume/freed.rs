@@ -14,6 +14,7 @@ use super::inspection::RolePlace;
 use super::service::Service;
 use super::spec::Role;
 use crate::name::VolumeName;
+use crate::pool::PoolName;
 use crate::sys::beneath::Dir;
 use crate::sys::extents;
 
@@ -51,7 +52,7 @@ impl Service {
         }
         let looked = self.blocking(move |_| {
             let mut freed = Freed::new();
-            for places in pools.into_values() {
+            for places in file_systems(pools) {
                 let (claims, seen) = claims(&places);
                 let alone = alone(claims, &owners);
                 for number in seen {
@@ -70,6 +71,20 @@ impl Service {
         });
         looked.await.unwrap_or_default()
     }
+}
+
+/// The places by file systems: a share may have one for itself, in which nothing is shared.
+fn file_systems(
+    pools: BTreeMap<PoolName, Vec<(usize, RolePlace)>>,
+) -> impl Iterator<Item = Vec<(usize, RolePlace)>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (pool, (number, place)) in
+        pools.into_iter().flat_map(|(pool, its)| its.into_iter().map(move |it| (pool.clone(), it)))
+    {
+        let own = place.pool.aside(&place.share).ok().flatten().map(|aside| aside.share);
+        all.entry((pool, own)).or_default().push((number, place));
+    }
+    all.into_values()
 }
 
 /// Who has what: a role of a volume.

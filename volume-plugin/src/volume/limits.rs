@@ -1,6 +1,7 @@
 //! What volumes may hold: given at create, changed while they are in use, told to the pool again at
 //! each start, and lent a little more when a server has filled it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,27 +32,46 @@ impl Service {
     pub(super) async fn resize(self: &Arc<Self>, mut record: Record) -> Result<(), VolumeError> {
         let shares = self.shares(&record).await?;
         self.blocking(move |service| {
-            let share = &shares[0];
+            let before = service.ready(&record.name)?;
             record.spec.sizes.released = false;
-            record.spec.sizes.uncounted = 0;
-            if let Some(size) = record.spec.sizes.data {
-                share.prepare_limit()?;
-                record.spec.sizes.uncounted = uncounted(share, size)?;
+            for share in &shares {
+                let Some(role) = share.sized() else { continue };
+                let size = record.spec.sizes.of(role);
+                if size == before.spec.sizes.of(role) {
+                    continue;
+                }
+                let mut before_counting = 0;
+                if let Some(size) = size {
+                    share.prepare_limit()?;
+                    before_counting = uncounted(share, role, size)?;
+                }
+                if *role == Role::Data {
+                    record.spec.sizes.uncounted = before_counting;
+                }
             }
             service.catalog.put(record.clone())?;
-            step("resize.recorded")?;
-            share.limit(&record.spec.sizes)?;
-            tracing::info!(volume = %record.name, size = ?record.spec.sizes.data, "resized");
+            let sizes = &record.spec.sizes;
+            let told = step("resize.recorded").map_err(VolumeError::from);
+            let told = told.and_then(|()| shares.iter().try_for_each(|share| share.limit(sizes)));
+            if let Err(error) = told {
+                service.catalog.put(before.clone())?;
+                for share in &shares {
+                    // As far as it can be taken back.
+                    share.limit(&before.spec.sizes).ok();
+                }
+                return Err(error);
+            }
+            tracing::info!(volume = %record.name, ?sizes, "resized");
             Ok(())
         })
         .await
     }
 
-    /// Lets `name` fill what is held back of its size, until it holds less or is resized.
+    /// Lets `name` fill what is held back of its sizes, until it holds less or is resized.
     pub async fn release_reserve(self: Arc<Self>, name: VolumeName) -> Result<(), VolumeError> {
         let _turn = self.turn(&name).await;
         let mut record = self.ready(&name)?;
-        if record.spec.sizes.data.is_none() {
+        if !is_limited(&record) {
             return Err(VolumeError::Unlimited(name));
         }
         record.spec.sizes.released = true;
@@ -64,7 +84,7 @@ impl Service {
         self.blocking(move |service| {
             service.catalog.put(record.clone())?;
             step("reserve.recorded")?;
-            shares[0].limit(&record.spec.sizes)?;
+            shares.iter().try_for_each(|share| share.limit(&record.spec.sizes))?;
             let released = record.spec.sizes.released;
             tracing::info!(volume = %record.name, released, "what is held back of its size");
             Ok(())
@@ -77,7 +97,10 @@ impl Service {
         for (name, record) in self.limited() {
             let _turn = self.turn(&name).await;
             let told = match self.shares(&record).await {
-                Ok(shares) => self.blocking(move |_| shares[0].limit(&record.spec.sizes)).await,
+                Ok(shares) => {
+                    let limit = move |share: &Share| share.limit(&record.spec.sizes);
+                    self.blocking(move |_| shares.iter().try_for_each(limit)).await
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = told {
@@ -89,23 +112,40 @@ impl Service {
     /// Looks how full volumes with a size are: alarms, and holds back again what was released and
     /// is not needed any more.
     pub(super) async fn look_at_limits(self: &Arc<Self>) {
-        let mut alarms = std::collections::BTreeMap::new();
+        let mut alarms = BTreeMap::new();
         for (name, record) in self.limited() {
-            let Some(size) = record.spec.sizes.data else { continue };
-            let Some(pool) = self.pools.open_already(&record.spec.pool) else { continue };
-            let share = record.content().clone();
-            let charge = self.blocking(move |_| Ok(pool.charge(&share).ok().flatten())).await;
-            let Ok(Some(Charge { charged, limit: Some(limit), .. })) = charge else { continue };
-            let left = limit.saturating_sub(charged);
-            if left < size.bytes() / ALARM {
-                let percent = 100 - left * 100 / size.bytes();
-                alarms.insert(name.clone(), format!("data: {percent} % of its size is in use"));
+            let mut full = Vec::new();
+            let mut has_room = true;
+            for (role, size, left) in self.left(&record).await {
+                if left < size.bytes() / ALARM {
+                    let percent = 100 - left * 100 / size.bytes();
+                    full.push(format!("{role}: {percent} % of its size is in use"));
+                }
+                has_room &= left > 2 * size.reserve();
             }
-            if record.spec.sizes.released && left > 2 * size.reserve() {
+            if !full.is_empty() {
+                alarms.insert(name.clone(), full.join(", "));
+            }
+            if record.spec.sizes.released && has_room {
                 self.hold_back(&name).await;
             }
         }
         self.upkeep.fills(alarms);
+    }
+
+    /// What is left to each role of its size, as far as that is known.
+    async fn left(self: &Arc<Self>, record: &Record) -> Vec<(Role, Size, u64)> {
+        let mut all = Vec::new();
+        for (role, home) in record.spec.roles() {
+            let Some(size) = record.spec.sizes.of(&role) else { continue };
+            let Some(pool) = self.pools.open_already(&home.pool) else { continue };
+            let share = record.share_at(&home);
+            let charge = self.blocking(move |_| Ok(pool.charge(&share).ok().flatten())).await;
+            if let Ok(Some(Charge { charged, limit: Some(limit), .. })) = charge {
+                all.push((role, size, limit.saturating_sub(charged)));
+            }
+        }
+        all
     }
 
     async fn hold_back(self: &Arc<Self>, name: &VolumeName) {
@@ -119,14 +159,19 @@ impl Service {
 
     /// The volumes that have a size.
     fn limited(&self) -> Vec<(VolumeName, Record)> {
-        let records = self.catalog.records(|record| record.spec.sizes.data.is_some());
+        let records = self.catalog.records(is_limited);
         records.into_iter().map(|record| (record.name.clone(), record)).collect()
     }
 }
 
+/// Nobody writes to a snapshot, whatever its volume may hold.
+fn is_limited(record: &Record) -> bool {
+    !record.spec.sizes.is_empty() && !record.is_snapshot()
+}
+
 /// What `share` holds that its pool has not counted, being older; refused where all that it holds
 /// does not fit into `size`.
-fn uncounted(share: &Share, size: Size) -> Result<u64, VolumeError> {
+fn uncounted(share: &Share, role: &Role, size: Size) -> Result<u64, VolumeError> {
     let charge = share.charge()?;
     let charged = charge.map_or(0, |charge| charge.charged);
     let root = share.locate()?;
@@ -136,10 +181,10 @@ fn uncounted(share: &Share, size: Size) -> Result<u64, VolumeError> {
     let held = measured.unwrap_or(charged);
     if held > size.bytes() - size.reserve() {
         return Err(OptionError::Value {
-            key: Role::Data.size_key(),
+            key: role.size_key(),
             value: size.option(),
             allowed: format!(
-                "the volume holds {} MiB, and {} MiB of its size are held back",
+                "it holds {} MiB, and {} MiB of its size are held back",
                 held >> 20,
                 size.reserve() >> 20
             ),

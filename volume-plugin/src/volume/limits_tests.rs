@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use plugin_sdk::durable;
 
 use super::*;
-use crate::pool::Limit;
+use crate::name::ShareName;
+use crate::pool::{Limit, PoolName};
 use crate::volume::options::RawOptions;
 use crate::volume::testing::{World, apart, name};
 
@@ -13,14 +14,25 @@ const MIB: u64 = 1 << 20;
 
 impl World {
     async fn resized(&self, volume: &str, size: &str) -> Result<(), VolumeError> {
-        let set: RawOptions = [("size".to_owned(), size.to_owned())].into();
+        self.set(volume, "size", size).await
+    }
+
+    async fn set(&self, volume: &str, key: &str, size: &str) -> Result<(), VolumeError> {
+        let set: RawOptions = [(key.to_owned(), size.to_owned())].into();
         self.service.clone().change(name(volume), set, Vec::new()).await
     }
 
     /// What the pool was told of the volume `v`, in MiB.
     fn told(&self) -> Option<u64> {
+        self.told_of(None)
+    }
+
+    /// The same of a role that is alone.
+    fn told_of(&self, role: Option<&str>) -> Option<u64> {
+        let share: ShareName = "v".parse().unwrap();
+        let share = role.map_or_else(|| share.clone(), |role| share.part(role));
         let limits = self.default.limits.lock().unwrap();
-        limits.get(&"v".parse().unwrap()).map(|limit: &Limit| limit.size / MIB)
+        limits.get(&share).map(|limit: &Limit| limit.to_fill() / MIB)
     }
 
     async fn reserve(&self) -> serde_json::Value {
@@ -52,10 +64,7 @@ fn a_pool_without_limits_refuses_them_by_name_and_nothing_is_made() {
     apart(|| async {
         let world = World::new();
         let error = world.create("v", &[("pool", "wal"), ("size", "1G")]).await.unwrap_err();
-        assert_eq!(
-            chain(&error),
-            "option `size`: pool wal: it knows no limits: it is a directory of the host"
-        );
+        assert_eq!(chain(&error), "option `size`: pool wal: it knows no limits: it is a test's");
         world.assert_empty();
     });
 }
@@ -75,7 +84,7 @@ fn what_a_volume_holds_is_the_least_that_it_may() {
         world.resized("v", "160M").await.unwrap();
         let limits = world.default.limits.lock().unwrap();
         let told = limits[&"v".parse().unwrap()];
-        assert_eq!((told.size / MIB, told.uncounted / MIB), (150, 130));
+        assert_eq!((told.to_fill() / MIB, told.uncounted / MIB), (150, 130));
     });
 }
 
@@ -106,6 +115,59 @@ fn what_is_held_back_is_lent_until_there_is_room_again() {
         release(&world).await.unwrap();
         world.resized("v", "320M").await.unwrap();
         assert_eq!((world.reserve().await, world.told()), (false.into(), Some(300)));
+    });
+}
+
+#[test]
+fn a_role_with_a_size_is_held_to_it_alone() {
+    apart(|| async {
+        let world = World::new();
+        let options = [
+            ("tablespaces", "t"),
+            ("tablespace.t.size", "320M"),
+            ("wal.pool", "default"),
+            ("wal.size", "160M"),
+        ];
+        world.create("v", &options).await.unwrap();
+        let all =
+            |world: &World| (world.told(), world.told_of(Some("wal")), world.told_of(Some("t.t")));
+        assert_eq!(all(&world), (None, Some(150), Some(300)));
+        // It is where it was in the volume.
+        let view = world.mount("v", "id").await.unwrap();
+        durable::write(&view.join("wal/file"), b"mine").unwrap();
+        let file = world.dir.path().join("default/v+wal/wal/file");
+        assert_eq!(std::fs::read(file).unwrap(), b"mine");
+        world.unmount("v", "id").await.unwrap();
+        world.set("v", "wal.size", "320M").await.unwrap();
+        assert_eq!(all(&world), (None, Some(300), Some(300)));
+        world.service.clone().release_reserve(name("v")).await.unwrap();
+        assert_eq!(all(&world), (None, Some(320), Some(320)));
+        let world = world.restarted();
+        world.service.clone().recover().await;
+        assert_eq!(all(&world), (None, Some(320), Some(320)));
+        let roles = world.status("v").await.unwrap()["roles"].clone();
+        assert_eq!(
+            (&roles["wal"]["limit"], &roles["wal"]["path"]),
+            (&(320 * MIB).into(), &"wal".into())
+        );
+        let error = world.service.clone().move_wal(name("v"), PoolName::new("wal")).await;
+        assert!(matches!(error, Err(VolumeError::Unmoved { .. })), "{error:?}");
+        world.destroy("v").await.unwrap();
+        world.assert_empty();
+    });
+}
+
+/// What the pool refuses is as it was before.
+#[test]
+fn a_size_that_cannot_be_had_changes_nothing() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[("size", "160M")]).await.unwrap();
+        world.default.full.store(1, Ordering::SeqCst);
+        assert!(world.resized("v", "320M").await.unwrap_err().is_full());
+        assert_eq!(world.told(), Some(150));
+        let shown = world.status("v").await.unwrap()["roles"]["data"]["limit"].clone();
+        assert_eq!(shown, 160 * MIB);
     });
 }
 

@@ -107,9 +107,9 @@ impl Service {
     pub(super) fn places(&self, record: &Record) -> (Vec<RolePlace>, Option<String>) {
         let mut places = Vec::new();
         let mut trouble = None;
-        for (role, pool_name, path) in record.places() {
+        for (role, home, path) in record.places() {
+            let (share, pool_name) = (record.share_at(&home), home.pool);
             if let Some(pool) = self.pools.open_already(&pool_name) {
-                let share = record.content().clone();
                 places.push(RolePlace { role, share, pool_name, path, pool });
             } else if let Some(reason) = self.pools.trouble(&pool_name) {
                 trouble.get_or_insert_with(|| format!("pool {pool_name}: {reason}"));
@@ -120,9 +120,13 @@ impl Service {
 
     /// What is to be told of the pools that the volume lives in.
     pub(super) fn alarms(&self, record: &Record) -> Vec<String> {
-        let shares = record.spec.shares().into_iter();
-        shares
-            .filter_map(|(pool, _)| Some(format!("pool {pool}: {}", self.upkeep.alarm(&pool)?)))
+        let mut pools: Vec<_> =
+            record.spec.shares().into_iter().map(|(home, _)| home.pool).collect();
+        pools.sort();
+        pools.dedup();
+        pools
+            .into_iter()
+            .filter_map(|pool| Some(format!("pool {pool}: {}", self.upkeep.alarm(&pool)?)))
             .chain(self.upkeep.fullness(&record.name))
             .collect()
     }

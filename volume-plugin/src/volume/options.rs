@@ -16,25 +16,37 @@ pub type RawOptions = BTreeMap<String, String>;
 /// Longest value of a label, in bytes.
 const LONGEST_LABEL: usize = 4096;
 
+/// Why a role does not come to have a size of its own, or to have none.
+const FROM_CREATION_ON: &str = "a role has a size of its own, and with it a place, from the volume's \
+                                creation on or never";
+
 /// Why a volume that becomes PGDATA has no tablespaces.
 const NO_TABLESPACES: &str = "with layout=pgdata the root is empty and becomes PGDATA, with no place \
                               for them; allowed are none, or layout=split";
 
+/// Why WAL that stays in PGDATA has no size of its own.
+const NO_WAL_APART: &str = "with layout=pgdata the WAL stays within the data where both have one pool; \
+                            allowed are none, or another wal.pool";
+
 /// What an unknown key is answered with.
-const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, size, uid, gid, \
-                     mode, cow, access, snapshot.schedule, snapshot.keep, label.KEY; of a snapshot \
+const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, size, wal.size, \
+                     tablespace.NAME.size, uid, gid, mode, cow, access, snapshot.schedule, snapshot.keep, label.KEY; of a snapshot \
                      snapshot, consistency; of a clone from, sanitize";
 
 /// Options of the product that this version cannot honour.
-const NOT_BUILT: [&str; 2] = ["wal.size", "compress"];
+const NOT_BUILT: [&str; 1] = ["compress"];
+
+/// Longest name of a tablespace with a size of its own, which becomes a part of a file's name.
+const LONGEST_SIZED: usize = 40;
 
 /// Keys that are whole words.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "layout",
     "pool",
     "wal.pool",
     "tablespaces",
     "size",
+    "wal.size",
     "uid",
     "gid",
     "mode",
@@ -59,8 +71,8 @@ pub enum OptionError {
     NotBuilt(String),
     /// An option that a volume keeps.
     #[error(
-        "option `{0}` cannot be changed; allowed are access, size, snapshot.schedule, \
-         snapshot.keep and label.KEY"
+        "option `{0}` cannot be changed; allowed are access, size, wal.size, tablespace.NAME.size, \
+         snapshot.schedule, snapshot.keep and label.KEY"
     )]
     Fixed(String),
     /// Nobody has taken a snapshot of this name.
@@ -112,14 +124,20 @@ pub fn parse(
         let value = raw.get("tablespaces").map(String::as_str).unwrap_or_default();
         return Err(bad("tablespaces", value, NO_TABLESPACES));
     }
+    let wal_pool = options.pool("wal.pool", &PoolName::new(PoolName::WAL))?;
+    let sizes = options.sizes()?;
+    if layout == Layout::Pgdata && wal_pool == pool && sizes.wal.is_some() {
+        let value = raw.get("wal.size").map(String::as_str).unwrap_or_default();
+        return Err(bad("wal.size", value, NO_WAL_APART));
+    }
     let spec = VolumeSpec {
         layout,
-        wal_pool: options.pool("wal.pool", &PoolName::new(PoolName::WAL))?,
+        wal_pool,
         tablespaces: options.tablespaces(&pool)?,
         owner: options.owner()?,
         overwrite: options.overwrite()?,
         access: options.access()?,
-        sizes: options.sizes()?,
+        sizes,
         schedule: schedule(raw)?,
         keep: keep(raw)?,
         labels: labels(raw)?,
@@ -151,8 +169,20 @@ pub fn change(
         raw.insert(key, value);
     }
     let mut changed = parse(&raw, pools, spec.layout)?;
+    let Sizes { uncounted, released, .. } = spec.sizes;
     if changed.sizes.data == spec.sizes.data {
+        changed.sizes.uncounted = uncounted;
+    }
+    let as_before = Sizes { uncounted, released, ..changed.sizes.clone() } == spec.sizes;
+    if as_before {
         changed.sizes = spec.sizes.clone();
+    }
+    for (role, home) in spec.roles() {
+        if home != changed.home(&role) {
+            let key = role.size_key();
+            let value = raw.get(&key).map_or("none", String::as_str);
+            return Err(bad(&key, value, FROM_CREATION_ON));
+        }
     }
     Ok(changed)
 }
@@ -190,7 +220,10 @@ fn render(spec: &VolumeSpec) -> RawOptions {
         .tablespaces
         .iter()
         .map(|(name, pool)| (format!("tablespace.{name}.pool"), pool.to_string()));
-    let size = spec.sizes.data.map(|size| ("size".to_owned(), size.option()));
+    let size = spec
+        .roles()
+        .into_iter()
+        .filter_map(|(role, _)| Some((role.size_key(), spec.sizes.of(&role)?.option())));
     let schedule = spec.schedule.iter().map(|value| (SCHEDULE.to_owned(), value.to_string()));
     let keep = spec.keep.iter().map(|value| (KEEP.to_owned(), value.to_string()));
     let labels = spec.labels.iter().map(|(key, value)| (format!("label.{key}"), value.clone()));
@@ -232,9 +265,8 @@ impl Options<'_> {
         if let Some(rest) = key.strip_prefix("tablespace.") {
             let (name, field) = rest.rsplit_once('.').ok_or_else(unknown)?;
             return match field {
-                "size" => Err(OptionError::NotBuilt(key.to_owned())),
-                "pool" if self.tablespace_names().any(|has| has == name) => Ok(()),
-                "pool" => Err(OptionError::NoSuchTablespace {
+                "pool" | "size" if self.tablespace_names().any(|has| has == name) => Ok(()),
+                "pool" | "size" => Err(OptionError::NoSuchTablespace {
                     key: key.to_owned(),
                     name: name.to_owned(),
                 }),
@@ -321,17 +353,33 @@ impl Options<'_> {
     }
 
     fn sizes(&self) -> Result<Sizes, OptionError> {
-        let data = self.get("size").map(size).transpose()?.flatten();
-        Ok(Sizes { data, ..Sizes::default() })
+        let size = |key: &str| {
+            let found = self.get(key).map(|value| size(key, value)).transpose();
+            found.map(Option::flatten)
+        };
+        let mut tablespaces = BTreeMap::new();
+        for name in self.tablespace_names() {
+            let key = format!("tablespace.{name}.size");
+            let Some(size) = size(&key)? else { continue };
+            if name.len() > LONGEST_SIZED {
+                let allowed =
+                    format!("the names of such tablespaces have {LONGEST_SIZED} bytes at most");
+                return Err(bad(&key, &size.option(), &allowed));
+            }
+            let refused = |why: &str| bad("tablespaces", name, why);
+            tablespaces.insert(TablespaceName::try_from(name.to_owned()).map_err(refused)?, size);
+        }
+        let (data, wal) = (size("size")?, size("wal.size")?);
+        Ok(Sizes { data, wal, tablespaces, ..Sizes::default() })
     }
 }
 
-/// What `value`, of the option `size`, says that a volume may hold.
-pub(crate) fn size(value: &str) -> Result<Option<Size>, OptionError> {
+/// What `value`, of the option `key`, says that a role may hold.
+pub(crate) fn size(key: &str, value: &str) -> Result<Option<Size>, OptionError> {
     if value == "none" {
         return Ok(None);
     }
-    value.parse().map(Some).map_err(|why: SizeError| bad("size", value, &why.to_string()))
+    value.parse().map(Some).map_err(|why: SizeError| bad(key, value, &why.to_string()))
 }
 
 /// Whether `key` is that of a label.

@@ -3,10 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::volume::spec::Role;
+
+fn raw(options: &[(&str, &str)]) -> RawOptions {
+    options.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
 
 fn try_parse(options: &[(&str, &str)]) -> Result<VolumeSpec, OptionError> {
-    let raw = options.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-    parse(&raw, &[PoolName::new("default"), PoolName::new("wal")], Layout::Split)
+    parse(&raw(options), &[PoolName::new("default"), PoolName::new("wal")], Layout::Split)
 }
 
 #[test]
@@ -25,9 +29,8 @@ fn nothing_asked_gives_the_defaults() {
 #[test]
 fn a_volume_that_becomes_pgdata_has_the_default_layout_or_asks_for_it() {
     let pools = [PoolName::new("default"), PoolName::new("wal")];
-    let layout = |raw: &[(&str, &str)], default| {
-        let raw = raw.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-        parse(&raw, &pools, default).map(|spec| spec.layout)
+    let layout = |options: &[(&str, &str)], default| {
+        parse(&raw(options), &pools, default).map(|spec| spec.layout)
     };
     assert_eq!(layout(&[], Layout::Pgdata), Ok(Layout::Pgdata));
     assert_eq!(layout(&[("layout", "split")], Layout::Pgdata), Ok(Layout::Split));
@@ -107,7 +110,7 @@ fn an_unknown_key_is_told_what_there_is() {
 
 #[test]
 fn what_is_not_built_says_so() {
-    let keys = NOT_BUILT.iter().copied().chain(["tablespace.x.size"]);
+    let keys = NOT_BUILT.iter().copied();
     for key in keys {
         let error = try_parse(&[(key, "1")]).unwrap_err().to_string();
         assert_eq!(error, format!("option `{key}` is not built yet"));
@@ -165,9 +168,6 @@ proptest! {
 #[test]
 fn labels_and_access_can_be_changed_and_nothing_else() {
     let pools = [PoolName::new("default"), PoolName::new("wal")];
-    let raw = |pairs: &[(&str, &str)]| -> RawOptions {
-        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
-    };
     let created = [("uid", "70"), ("tablespaces", "a"), ("label.a", "1"), ("label.b", "2")];
     let spec = parse(&raw(&created), &pools, Layout::Split).unwrap();
     let set = raw(&[("label.a", "x=y"), ("label.c", ""), ("access", "exclusive")]);
@@ -185,7 +185,6 @@ fn labels_and_access_can_be_changed_and_nothing_else() {
     }
     assert!(matches!(error(&[("access", "all")], &[]), OptionError::Value { .. }));
     assert!(matches!(error(&[("label.", "x")], &[]), OptionError::Unknown(_)));
-    assert!(matches!(error(&[("wal.size", "1G")], &[]), OptionError::NotBuilt(_)));
     assert!(matches!(error(&[("size", "1")], &[]), OptionError::Value { .. }));
     let sized = change(&spec, raw(&[("size", "1G")]), &[], &pools).unwrap();
     assert_eq!(render(&sized)["size"], "1024M");
@@ -194,12 +193,52 @@ fn labels_and_access_can_be_changed_and_nothing_else() {
 }
 
 #[test]
+fn roles_have_sizes_of_their_own_from_creation_on() {
+    let pools = [PoolName::new("default"), PoolName::new("wal")];
+    let keys = [
+        ("tablespaces", "a,b"),
+        ("size", "4G"),
+        ("wal.size", "1G"),
+        ("tablespace.a.size", "512M"),
+        ("tablespace.b.size", "none"),
+    ];
+    let spec = try_parse(&keys).unwrap();
+    let size = |role: Role| spec.sizes.of(&role).map(Size::bytes);
+    let tablespace = |name: &str| Role::Tablespace(name.to_owned().try_into().unwrap());
+    assert_eq!((size(Role::Data), size(Role::Wal)), (Some(4 << 30), Some(1 << 30)));
+    assert_eq!((size(tablespace("a")), size(tablespace("b"))), (Some(512 << 20), None));
+    assert_eq!(render(&spec)["tablespace.a.size"], "512M");
+    assert_eq!(differences(&spec, &try_parse(&keys).unwrap()), "");
+    // Another size is another size; none, or one where there was none, is another place.
+    let changed = change(&spec, raw(&[("wal.size", "2G")]), &[], &pools).unwrap();
+    assert_eq!(changed.sizes.wal.map(Size::bytes), Some(2 << 30));
+    for (key, value) in
+        [("wal.size", "none"), ("tablespace.a.size", "none"), ("tablespace.b.size", "1G")]
+    {
+        let error = change(&spec, raw(&[(key, value)]), &[], &pools).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")) && error.contains("creation"), "{error}");
+    }
+    let long = "x".repeat(41);
+    let size = format!("tablespace.{long}.size");
+    for (options, said) in [
+        (&[("wal.size", "1")][..], "sizes from 128M on"),
+        (&[("tablespace.a.size", "1G")], "no tablespace `a`"),
+        (&[("tablespaces", &long), (&size, "1G")], "40 bytes at most"),
+        (
+            &[("layout", "pgdata"), ("wal.pool", "default"), ("wal.size", "1G")],
+            "or another wal.pool",
+        ),
+    ] {
+        let error = try_parse(options).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    try_parse(&[("layout", "pgdata"), ("wal.size", "1G")]).unwrap();
+}
+
+#[test]
 fn a_schedule_is_read_and_bad_ones_are_refused() {
     let pools = [PoolName::new("default"), PoolName::new("wal")];
-    let parse = |options: &[(&str, &str)]| {
-        let raw = options.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
-        parse(&raw, &pools, Layout::Split)
-    };
+    let parse = |options: &[(&str, &str)]| parse(&raw(options), &pools, Layout::Split);
     let keys = [("snapshot.schedule", "TZ=Europe/Berlin 0 3 * * *"), ("snapshot.keep", "daily=7")];
     let spec = parse(&keys).unwrap();
     assert_eq!(spec.schedule.as_ref().unwrap().to_string(), keys[0].1);

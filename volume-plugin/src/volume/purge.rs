@@ -337,7 +337,7 @@ impl Service {
 
 /// Whether a share of the volume is in `pool`.
 pub(crate) fn lives_in(record: &Record, pool: &PoolName) -> bool {
-    record.shares().iter().any(|(lives_in, _)| lives_in == pool)
+    record.shares().iter().any(|(home, _)| home.pool == *pool)
 }
 
 fn is_short(space: Space) -> bool {

@@ -97,6 +97,10 @@ impl Service {
         if from == to || spec.layout == Layout::Split && spec.wal_pool == to {
             return Ok(());
         }
+        if spec.sizes.wal.is_some() && spec.wal_pool != to {
+            let reason = "it has a size of its own where it is".to_owned();
+            return Err(VolumeError::Unmoved { name, reason });
+        }
         let opened = self.pools.get(&to).await;
         opened.map_err(|source| VolumeError::Pool { pool: to.clone(), source })?;
         let meant = Some(Box::new(Moving::begin(Vec::new(), &from, &to)));
@@ -197,7 +201,7 @@ impl Service {
     ) -> Result<Record, VolumeError> {
         let name = record.name.clone();
         let (from, to) = (find(shares, &moving.from)?, find(shares, &moving.to)?);
-        let belongs = record.spec.shares().iter().any(|(pool, _)| *pool == moving.to);
+        let belongs = record.spec.shares().iter().any(|(home, _)| home.is_of_wal_in(&moving.to));
         if !belongs && to.find()?.is_some() {
             return Err(VolumeError::Orphan { share: to.name.clone(), pool: moving.to });
         }
@@ -249,7 +253,7 @@ impl Service {
             Stage::Clearing => &moving.from,
         };
         let share = find(shares, worthless)?;
-        if !record.spec.shares().iter().any(|(pool, _)| pool == worthless) {
+        if !record.spec.shares().iter().any(|(home, _)| home.is_of_wal_in(worthless)) {
             share.delete()?;
         } else if let Some(top) = share.find()? {
             let top = Dir::open(&top).doing(|| format!("open {}", top.display()))?;
@@ -336,7 +340,7 @@ fn gone(top: &Dir, path: &Path) -> bool {
 }
 
 fn find<'a>(shares: &'a [Share], pool: &PoolName) -> Result<&'a Share, VolumeError> {
-    share::in_pool(shares, pool)
+    share::of_wal_in(shares, pool)
 }
 
 fn root_of(record: &Record, shares: &[Share]) -> Result<PathBuf, VolumeError> {

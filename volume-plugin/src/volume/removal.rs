@@ -176,8 +176,9 @@ impl Service {
             // What is not whole stays where it is.
             shares.iter().try_for_each(|share| share.locate().map(drop))?;
             // The pool may have been opened since, and nobody has told it.
-            if found.record.spec.sizes.data.is_some() {
-                shares[0].limit(&found.record.spec.sizes)?;
+            let sizes = &found.record.spec.sizes;
+            if !sizes.is_empty() && !found.record.is_snapshot() {
+                shares.iter().try_for_each(|share| share.limit(sizes))?;
             }
             service.catalog.restore(found.record, found.stage, new.clone())?;
             step("undelete.restored")?;

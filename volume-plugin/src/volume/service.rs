@@ -23,13 +23,13 @@ use super::options::{self, OptionError, RawOptions};
 use super::purge::Purger;
 use super::removal;
 use super::share::{self, Share};
-use super::spec::{Access, Layout};
+use super::spec::{Access, Home, Layout, Role};
 use super::trash::TrashTime;
 use super::upkeep::Upkeep;
 use super::view::{ViewPlan, Views, Writing};
 use crate::guard::Guard;
 use crate::name::{MountId, VolumeName};
-use crate::pool::{PoolName, PoolRegistry};
+use crate::pool::PoolRegistry;
 use crate::snapshot::{Cause, Schedules};
 use crate::sys::{SysError, step};
 use plugin_sdk::chain::chain;
@@ -328,13 +328,13 @@ impl Service {
 }
 
 fn plan(record: &Record, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
-    let locate = |pool: &PoolName| share::in_pool(shares, pool)?.locate();
+    let locate = |home: &Home| share::at(shares, home)?.locate();
     let inside = record
         .elsewhere()
-        .map(|(path, pool)| Ok((path, locate(&pool)?)))
+        .map(|(path, home)| Ok((path, locate(&home)?)))
         .collect::<Result<_, VolumeError>>()?;
     let writing = if record.is_snapshot() { Writing::Refused } else { Writing::Allowed };
-    Ok(ViewPlan { root: locate(&record.spec.pool)?, inside, writing })
+    Ok(ViewPlan { root: locate(&record.spec.home(&Role::Data))?, inside, writing })
 }
 
 /// Refuses shares that hold what no record speaks of.

@@ -1,15 +1,18 @@
-//! A volume's share in one pool that is open, with the pool's name in what goes wrong.
+//! A volume's share in a pool that is open, with the pool's name in what goes wrong.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::catalog::Record;
 use super::error::VolumeError;
 use super::size::Sizes;
+use super::spec::{Home, Role};
 use crate::name::ShareName;
 use crate::pool::{
     Capture, Captured, Charge, Directory, Limit, Pool, PoolError, PoolName, PoolRegistry, Space,
+    copy,
 };
 use crate::sys::Doing;
 use crate::sys::beneath::Dir;
@@ -18,9 +21,12 @@ use crate::sys::beneath::Dir;
 #[derive(Debug)]
 pub(crate) struct Share {
     pub(crate) name: ShareName,
+    pub(crate) home: Home,
     pub(crate) pool_name: PoolName,
     pool: Arc<dyn Pool>,
     directories: Vec<Directory>,
+    /// Whose size it has, if any: that of the data is the root's.
+    sized: Option<Role>,
     /// What it may hold from its creation on.
     limit: Option<Limit>,
 }
@@ -28,27 +34,41 @@ pub(crate) struct Share {
 /// The shares of the volume with this record, the root's first; their pools are opened.
 pub(crate) async fn of(record: &Record, pools: &PoolRegistry) -> Result<Vec<Share>, VolumeError> {
     let mut shares = Vec::new();
-    for (pool_name, directories) in record.shares() {
-        let name = record.content().clone();
-        let limit = if shares.is_empty() { record.spec.sizes.limit() } else { None };
+    for (home, directories) in record.shares() {
+        let name = record.share_at(&home);
+        let sized = home.alone.clone().or_else(|| shares.is_empty().then_some(Role::Data));
+        // Nobody writes to a snapshot.
+        let limit = sized.as_ref().filter(|_| !record.is_snapshot());
+        let limit = limit.and_then(|role| record.spec.sizes.limit(role));
+        let pool_name = home.pool.clone();
         match pools.get(&pool_name).await {
-            Ok(pool) => shares.push(Share { name, pool_name, pool, directories, limit }),
+            Ok(pool) => {
+                shares.push(Share { name, home, pool_name, pool, directories, sized, limit });
+            }
             Err(source) => return Err(VolumeError::Pool { pool: pool_name, source }),
         }
     }
     Ok(shares)
 }
 
-/// The one of `shares` that is in `pool`.
-pub(crate) fn in_pool<'a>(shares: &'a [Share], pool: &PoolName) -> Result<&'a Share, VolumeError> {
-    let share = shares.iter().find(|share| share.pool_name == *pool);
+/// The one of `shares` that is at `home`.
+pub(crate) fn at<'a>(shares: &'a [Share], home: &Home) -> Result<&'a Share, VolumeError> {
+    let share = shares.iter().find(|share| share.home == *home);
+    share.ok_or_else(|| VolumeError::Internal(format!("no share at {home:?}")))
+}
+
+/// The one of `shares` that the WAL is in, or would be if it was in `pool`.
+pub(crate) fn of_wal_in<'a>(
+    shares: &'a [Share],
+    pool: &PoolName,
+) -> Result<&'a Share, VolumeError> {
+    let share = shares.iter().find(|share| share.home.is_of_wal_in(pool));
     share.ok_or_else(|| VolumeError::Internal(format!("no share in {pool}")))
 }
 
 impl Share {
     pub(crate) fn create(&self) -> Result<(), VolumeError> {
-        self.said(self.pool.create(&self.name, &self.directories))?;
-        self.begin_limit()
+        self.said(self.pool.create(&self.name, &self.directories, self.limit))
     }
 
     /// Brings the limit that it begins with into force.
@@ -62,16 +82,34 @@ impl Share {
     /// Refuses a limit that its pool cannot have, before anything is made.
     pub(crate) fn prepare_limit(&self) -> Result<(), VolumeError> {
         let Some(_) = self.limit else { return Ok(()) };
-        self.pool.prepare_limits().map_err(|source| VolumeError::NoLimit {
-            key: "size",
-            pool: self.pool_name.clone(),
-            source,
+        self.pool.prepare_limits().map_err(|source| self.no_limit(source))
+    }
+
+    /// Brings what it may hold into force, if there is a size for it.
+    pub(crate) fn limit(&self, sizes: &Sizes) -> Result<(), VolumeError> {
+        let Some(role) = &self.sized else { return Ok(()) };
+        let said = self.pool.limit(&self.name, sizes.limit(role));
+        said.map_err(|source| match source {
+            PoolError::NoLimits(_) => self.no_limit(source),
+            source => VolumeError::Pool { pool: self.pool_name.clone(), source },
         })
     }
 
-    /// Brings what it may hold into force.
-    pub(crate) fn limit(&self, sizes: &Sizes) -> Result<(), VolumeError> {
-        self.said(self.pool.limit(&self.name, sizes.limit()))
+    fn no_limit(&self, source: PoolError) -> VolumeError {
+        let key = self.sized.as_ref().unwrap_or(&Role::Data).size_key();
+        VolumeError::NoLimit { key, pool: self.pool_name.clone(), source }
+    }
+
+    /// Its root beside a directory that nobody sees, where it has a file system for itself.
+    pub(crate) fn aside(&self) -> Result<Option<(Dir, Dir)>, VolumeError> {
+        let open = |path: &Path| Dir::open(path).doing(|| format!("open {}", path.display()));
+        let Some(aside) = self.said(self.pool.aside(&self.name))? else { return Ok(None) };
+        Ok(Some((open(&aside.share)?, open(&aside.beside)?)))
+    }
+
+    /// Whose size it has, if there can be one for it.
+    pub(crate) fn sized(&self) -> Option<&Role> {
+        self.sized.as_ref()
     }
 
     /// What its pool counts that it holds.
@@ -85,7 +123,7 @@ impl Share {
 
     /// Makes it without any directory.
     pub(crate) fn create_bare(&self) -> Result<(), VolumeError> {
-        self.said(self.pool.create(&self.name, &[]))
+        self.said(self.pool.create(&self.name, &[], self.limit))
     }
 
     /// How it is captured.
@@ -100,7 +138,18 @@ impl Share {
         kind: Captured,
         deadline: Instant,
     ) -> Result<(), VolumeError> {
-        self.said(self.pool.snapshot(&self.name, &new.name, kind, deadline))
+        if new.limit.is_none() || self.capture() == Capture::AtOnce {
+            return self.said(self.pool.snapshot(&self.name, &new.name, kind, deadline));
+        }
+        // Where files are copied a size comes before them.
+        new.create_bare()?;
+        let copied = copy::tree(&self.open()?, &new.open()?, deadline);
+        match copied {
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                self.said(Err(PoolError::TimeOut(self.name.clone())))
+            }
+            other => Ok(other.doing(|| format!("copy {}", self.name))?),
+        }
     }
 
     /// Its root, opened.

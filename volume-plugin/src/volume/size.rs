@@ -79,15 +79,23 @@ impl Sizes {
         }
     }
 
-    /// What `role` can fill: its size, less what is held back.
-    pub fn to_fill(&self, role: &Role) -> Option<u64> {
+    /// What the share with the size of `role` may hold, as its pool is told.
+    pub fn limit(&self, role: &Role) -> Option<Limit> {
         let size = self.of(role)?;
-        Some(if self.released { size.bytes() } else { size.bytes() - size.reserve() })
+        let held_back = if self.released { 0 } else { size.reserve() };
+        let uncounted = if *role == Role::Data { self.uncounted } else { 0 };
+        Some(Limit { size: size.bytes(), held_back, uncounted })
     }
 
-    /// What the share of `data` may hold, as its pool is told.
-    pub fn limit(&self) -> Option<Limit> {
-        Some(Limit { size: self.to_fill(&Role::Data)?, uncounted: self.uncounted })
+    /// Those of a copy whose data may hold `data`: its roles are where they are here.
+    #[must_use]
+    pub fn of_copy(&self, data: Option<Size>) -> Self {
+        Self { data, uncounted: 0, released: false, ..self.clone() }
+    }
+
+    /// Whether any role has one.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_none() && self.wal.is_none() && self.tablespaces.is_empty()
     }
 }
 
@@ -107,12 +115,10 @@ mod tests {
     #[test]
     fn a_sixteenth_is_held_back_until_it_is_released() {
         let mut sizes = Sizes { data: Some("160M".parse().unwrap()), ..Sizes::default() };
-        assert_eq!(
-            (sizes.to_fill(&Role::Data), sizes.to_fill(&Role::Wal)),
-            (Some(150 << 20), None)
-        );
+        let to_fill = |sizes: &Sizes| sizes.limit(&Role::Data).map(Limit::to_fill);
+        assert_eq!((to_fill(&sizes), sizes.limit(&Role::Wal)), (Some(150 << 20), None));
         sizes.released = true;
-        assert_eq!(sizes.limit(), Some(Limit { size: 160 << 20, uncounted: 0 }));
+        assert_eq!(to_fill(&sizes), Some(160 << 20));
         let large: Size = "1T".parse().unwrap();
         assert_eq!(large.reserve(), 256 << 20);
     }

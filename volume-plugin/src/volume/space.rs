@@ -56,7 +56,7 @@ impl Service {
             let places = self.places(&record).0;
             let mut seen = self.inspector.inspect_with(&volume, places, EFFORT).await;
             let mut roles: Vec<_> =
-                record.places().into_iter().map(|(role, pool, _)| (role, pool)).collect();
+                record.places().into_iter().map(|(role, home, _)| (role, home.pool)).collect();
             roles.dedup();
             all.extend(roles.into_iter().map(|(role, pool)| RoleSpace {
                 volume: volume.clone(),

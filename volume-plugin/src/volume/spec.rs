@@ -176,15 +176,39 @@ pub struct VolumeSpec {
     pub labels: BTreeMap<String, String>,
 }
 
+/// A share of a volume: the pool that it is in, and whose it is where it is not that of all roles there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// The pool.
+    pub pool: PoolName,
+    /// The role that has it for itself, having a size of its own.
+    pub alone: Option<Role>,
+}
+
+impl Home {
+    /// Whether the WAL is in it, or would be if it was in this pool.
+    pub fn is_of_wal_in(&self, pool: &PoolName) -> bool {
+        self.pool == *pool && matches!(self.alone, None | Some(Role::Wal))
+    }
+}
+
 impl VolumeSpec {
-    /// Every role and the pool that it lives in.
-    pub fn roles(&self) -> Vec<(Role, &PoolName)> {
-        let tablespaces =
-            self.tablespaces.iter().map(|(name, pool)| (Role::Tablespace(name.clone()), pool));
-        [(Role::Data, &self.pool), (Role::Wal, &self.wal_pool)]
-            .into_iter()
-            .chain(tablespaces)
-            .collect()
+    /// Every role and the share that it lives in.
+    pub fn roles(&self) -> Vec<(Role, Home)> {
+        let tablespaces = self.tablespaces.keys().map(|name| Role::Tablespace(name.clone()));
+        let roles = [Role::Data, Role::Wal].into_iter().chain(tablespaces);
+        roles.map(|role| (role.clone(), self.home(&role))).collect()
+    }
+
+    /// The share that `role`, which the volume has, lives in.
+    pub fn home(&self, role: &Role) -> Home {
+        let pool = match role {
+            Role::Data => &self.pool,
+            Role::Wal => &self.wal_pool,
+            Role::Tablespace(name) => self.tablespaces.get(name).unwrap_or(&self.pool),
+        };
+        let is_alone = *role != Role::Data && self.sizes.of(role).is_some();
+        Home { pool: pool.clone(), alone: is_alone.then(|| role.clone()) }
     }
 
     /// Directories of the root that hold no cluster.
@@ -195,26 +219,26 @@ impl VolumeSpec {
         }
     }
 
-    /// The share of the volume in each pool: the root's first, with every directory, since roles
-    /// of other pools are bound onto theirs.
-    pub fn shares(&self) -> Vec<(PoolName, Vec<Directory>)> {
-        let mut pools: Vec<&PoolName> = vec![&self.pool];
-        for (_, pool) in self.roles() {
-            if !pools.contains(&pool) {
-                pools.push(pool);
+    /// The shares of the volume, one in each pool and one for each role with a size of its own: the
+    /// root's first, with every directory, since roles of other shares are bound onto theirs.
+    pub fn shares(&self) -> Vec<(Home, Vec<Directory>)> {
+        let mut homes: Vec<Home> = Vec::new();
+        for (_, home) in self.roles() {
+            if !homes.contains(&home) {
+                homes.push(home);
             }
         }
-        pools.into_iter().map(|pool| (pool.clone(), self.directories_in(pool))).collect()
+        homes.into_iter().map(|home| (home.clone(), self.directories_in(&home))).collect()
     }
 
-    fn directories_in(&self, pool: &PoolName) -> Vec<Directory> {
-        let root = *pool == self.pool;
+    fn directories_in(&self, home: &Home) -> Vec<Directory> {
+        let root = *home == self.home(&Role::Data);
         if self.layout == Layout::Pgdata {
             // Docker fills a root that is empty, and initdb takes no other.
             return if root { vec![self.directory(String::new(), self.owner)] } else { Vec::new() };
         }
         let roles: Vec<_> =
-            self.roles().into_iter().filter(|(_, its)| root || *its == pool).collect();
+            self.roles().into_iter().filter(|(_, its)| root || its == home).collect();
         let mut directories = Vec::new();
         if root || roles.iter().any(|(role, _)| matches!(role, Role::Tablespace(_))) {
             directories.push(self.directory(TABLESPACES.to_owned(), Owner::ROOT));
@@ -242,7 +266,11 @@ mod tests {
     fn paths(spec: &VolumeSpec) -> Vec<(String, Vec<String>)> {
         let shares = spec.shares().into_iter();
         shares
-            .map(|(pool, dirs)| (pool.to_string(), dirs.into_iter().map(|d| d.path).collect()))
+            .map(|(home, dirs)| {
+                let alone = home.alone.map(|role| format!("+{role}")).unwrap_or_default();
+                let paths = dirs.into_iter().map(|directory| directory.path);
+                (format!("{}{alone}", home.pool), paths.collect())
+            })
             .collect()
     }
 
@@ -258,6 +286,22 @@ mod tests {
                 ("wal".to_owned(), wal.map(str::to_owned).to_vec()),
             ]
         );
+    }
+
+    #[test]
+    fn a_role_with_a_size_of_its_own_is_alone() {
+        let spec = spec(&[
+            ("tablespaces", "a,b"),
+            ("wal.pool", "default"),
+            ("wal.size", "1G"),
+            ("tablespace.b.size", "2G"),
+        ]);
+        let root = ["tablespaces", "data", "wal", "tablespaces/a", "tablespaces/b"];
+        let paths = paths(&spec);
+        assert_eq!(paths[0], ("default".to_owned(), root.map(str::to_owned).to_vec()));
+        assert_eq!(paths[1], ("default+wal".to_owned(), vec!["wal".to_owned()]));
+        let b = ["tablespaces", "tablespaces/b"].map(str::to_owned).to_vec();
+        assert_eq!(paths[2], ("default+tablespace.b".to_owned(), b));
     }
 
     #[test]

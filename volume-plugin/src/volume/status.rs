@@ -188,7 +188,8 @@ impl Status {
 impl Volume {
     fn new(record: Record, known: Known) -> Self {
         let mut roles = BTreeMap::<String, RoleStatus>::new();
-        for (role, pool, path) in record.places() {
+        for (role, home, path) in record.places() {
+            let pool = home.pool;
             let used = known.inspection.used.get(&role).copied();
             let path = if path.is_empty() { ".".to_owned() } else { path };
             if let Some(shown) = roles.get_mut(&role.to_string()) {
@@ -197,6 +198,7 @@ impl Volume {
                 continue;
             }
             let (size, released) = (record.spec.sizes.of(&role), record.spec.sizes.released);
+            let size = size.filter(|_| !record.is_snapshot());
             let limit = size.map(Size::bytes);
             let reserve = size.map(|size| Reserve { bytes: size.reserve(), released });
             roles.insert(role.to_string(), RoleStatus { pool, path, used, limit, reserve });

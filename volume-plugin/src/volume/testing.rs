@@ -42,6 +42,8 @@ pub(crate) struct Faulty {
     pub(crate) roomy: AtomicU32,
     /// Not 0: deleting gives no space back.
     pub(crate) stuck: AtomicU32,
+    /// How many limits have no room.
+    pub(crate) full: AtomicU32,
     /// What shares may hold, where the pool is `default`; it is forgotten with the process.
     pub(crate) limits: Mutex<BTreeMap<ShareName, Limit>>,
     /// What each of these is charged with.
@@ -72,16 +74,21 @@ impl Faulty {
 }
 
 impl Pool for Faulty {
-    fn create(&self, name: &ShareName, directories: &[Directory]) -> Result<(), PoolError> {
+    fn create(
+        &self,
+        name: &ShareName,
+        directories: &[Directory],
+        limit: Option<Limit>,
+    ) -> Result<(), PoolError> {
         if let Err(error) = Self::fails(&self.creates) {
             // As a killed or failing create does, this one leaves part of a share.
-            self.inner.create(name, &directories[..1])?;
+            self.inner.create(name, &directories[..1], None)?;
             return Err(error);
         }
         self.fuse.pass();
-        self.inner.create(name, directories)?;
+        self.inner.create(name, directories, None)?;
         self.fuse.pass();
-        Ok(())
+        if limit.is_some() { self.limit(name, limit) } else { Ok(()) }
     }
 
     fn capture(&self, name: &ShareName) -> Capture {
@@ -116,11 +123,15 @@ impl Pool for Faulty {
     }
 
     fn prepare_limits(&self) -> Result<(), PoolError> {
-        if self.root.ends_with("default") { Ok(()) } else { self.inner.prepare_limits() }
+        if self.root.ends_with("default") {
+            return Ok(());
+        }
+        Err(PoolError::NoLimits("it is a test's"))
     }
 
     fn limit(&self, name: &ShareName, limit: Option<Limit>) -> Result<(), PoolError> {
         self.fuse.pass();
+        Self::fails(&self.full)?;
         let mut limits = self.limits.lock().unwrap();
         match limit {
             Some(limit) => drop(limits.insert(name.clone(), limit)),
@@ -131,7 +142,7 @@ impl Pool for Faulty {
 
     fn charge(&self, name: &ShareName) -> Result<Option<Charge>, PoolError> {
         let charged = self.charged.load(Ordering::SeqCst);
-        let of = |limit: &Limit| Charge { charged, limit: Some(limit.size), captured: false };
+        let of = |limit: &Limit| Charge { charged, limit: Some(limit.to_fill()), captured: false };
         Ok(self.limits.lock().unwrap().get(name).map(of))
     }
 
@@ -176,7 +187,7 @@ impl World {
         let pool = |name: &str| {
             let root = dir.path().join(name);
             let inner = DirPool::open(root.clone()).unwrap();
-            let [creates, deletes, slow, roomy, stuck] = [const { AtomicU32::new(0) }; 5];
+            let [creates, deletes, slow, roomy, stuck, full] = [const { AtomicU32::new(0) }; 6];
             let fuse = Arc::clone(&fuse);
             let (limits, charged) = (Mutex::default(), AtomicU64::new(0));
             Arc::new(Faulty {
@@ -187,6 +198,7 @@ impl World {
                 slow,
                 roomy,
                 stuck,
+                full,
                 limits,
                 charged,
                 fuse,
