@@ -6,12 +6,17 @@ use std::time::{Duration, Instant};
 use super::barrier::{Barrier, BarrierError};
 use super::capture::{Job, Live, millis};
 use super::{Level, SnapshotError, Taken};
+use crate::pool::Capture;
 use crate::sys::process::Process;
 use crate::sys::{Doing, step};
 use crate::volume::error::VolumeError;
 
 /// How often all are stopped, where one of them did not stop in time or somebody new came.
 const MOST_STOPS: u32 = 3;
+
+/// How often is flushed before, unless it takes less time than this.
+const MOST_FLUSHES: u32 = 4;
+const SHORT: Duration = Duration::from_millis(20);
 
 impl Job<'_> {
     /// A copy of all at one instant, at which nobody writes; or why there is none.
@@ -57,10 +62,7 @@ impl Job<'_> {
         writers: BTreeSet<u64>,
     ) -> Result<Result<Duration, BarrierError>, VolumeError> {
         self.prepare()?;
-        // What is on the disk already is captured sooner.
-        for share in self.live {
-            share.open()?.sync_all().doing(|| format!("sync {}", share.name))?;
-        }
+        self.flush()?;
         let barrier = match Barrier::stop(writers) {
             Ok(barrier) => barrier,
             Err(error) => return Ok(Err(error)),
@@ -81,6 +83,21 @@ impl Job<'_> {
             Err(VolumeError::Snapshot(SnapshotError::TimeOut(_))) => Ok(Err(BarrierError::TooLong)),
             captured => self.complete(captured?).map(|()| Ok(stall)),
         }
+    }
+
+    /// Brings to the disk what a capture at once would have to flush while all are stopped; again, as
+    /// long as much is written during that. Files that are copied are read from memory as well.
+    fn flush(&self) -> Result<(), VolumeError> {
+        for _ in 0..MOST_FLUSHES {
+            let begun = Instant::now();
+            for share in self.live.iter().filter(|share| share.capture() == Capture::AtOnce) {
+                share.open()?.sync_all().doing(|| format!("sync {}", share.name))?;
+            }
+            if begun.elapsed() < SHORT {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The mount namespaces that have the volume; or why what is in one of them cannot be stopped.
