@@ -2,11 +2,12 @@
 # Measures what the plugins cost beside Docker's own drivers, on an engine of its own, and prints the
 # machine and one line per figure: pgbench tps on a pgvol volume over a `local` one; checkpoints, and
 # reads of pg_control, per second likewise, which is what the guard costs; log lines per
-# second of pglog over json-file; CPU time per line likewise. Each is the median of pairwise ratios of
+# second of pglog over json-file; CPU time per line likewise; what snapshots under load take and how soon
+# clones answer. Each is the median of pairwise ratios of
 # interleaved runs, with its 90 % interval. About a quarter of an hour.
 #
-# usage: bench.sh [tps] [checkpoints] [lines]     all figures, or these
-#   PAIRS=10  SCALE=60  TPS_SECONDS=15  CHECKPOINT_SECONDS=5  LOG_LINES=3000000
+# usage: bench.sh [tps] [checkpoints] [lines] [snapshots]     all figures, or these
+#   PAIRS=10  SCALE=60  TPS_SECONDS=15  CHECKPOINT_SECONDS=5  LOG_LINES=3000000  SNAPSHOT_SCALE=70
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"

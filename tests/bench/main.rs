@@ -8,6 +8,7 @@ mod checkpoints;
 mod lines;
 mod machine;
 mod ratio;
+mod snapshots;
 mod tps;
 
 use std::env;
@@ -25,7 +26,7 @@ const LEAST_PAIRS: usize = 5;
 
 fn main() -> Result<()> {
     let figures: Vec<String> = env::args().skip(1).collect();
-    let known = ["tps", "checkpoints", "lines"];
+    let known = ["tps", "checkpoints", "lines", "snapshots"];
     if let Some(unknown) = figures.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no figure {unknown:?}: there are {}", known.join(", "));
     }
@@ -35,6 +36,7 @@ fn main() -> Result<()> {
     let load = tps::Load { scale: setting("SCALE", 60)?, seconds: setting("TPS_SECONDS", 15)? };
     let seconds = setting("CHECKPOINT_SECONDS", 5)?;
     let lines = setting("LOG_LINES", 3_000_000)?;
+    let snapshots = setting("SNAPSHOT_SCALE", 70)?;
 
     let engine = Engine::start(Version::V26_1)?;
     say(&machine::facts(&engine)?)?;
@@ -53,6 +55,18 @@ fn main() -> Result<()> {
         let (rate, cpu) = lines::compare(&engine, lines, pairs)?;
         report("log lines per second, pglog over json-file", &rate, "lines/s")?;
         report("CPU of dockerd and plugin per line, pglog over json-file", &cpu, "µs")?;
+    }
+    if wanted("snapshots") {
+        let figures = snapshots::compare(&engine, snapshots, pairs)?;
+        let (size, stalls) = (figures.size >> 20, &figures.stalls);
+        let load = format!("of {size} MiB under load");
+        report(&format!("snapshot {load}, at a barrier over in order"), &figures.took, "ms")?;
+        let (median, most) = (stalls.get(stalls.len() / 2), stalls.last());
+        if let (Some(median), Some(most)) = (median, most) {
+            say(&format!("stall at a barrier {load}: {median} ms ({most} at most)"))?;
+        }
+        let title = "clone to first query over start of a stopped server on a local volume";
+        report(title, &figures.answered, "ms")?;
     }
     engine.end()
 }
