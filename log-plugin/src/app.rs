@@ -27,13 +27,14 @@ const KIND: &str = "pglog-state";
 const VERSION: u32 = 2;
 
 /// What the state directory holds, in the formats that this program writes and the newest it reads.
-pub const FORMATS: [record::Format; 6] = [
+pub const FORMATS: [record::Format; 7] = [
     (KIND, VERSION),
     (ingest::RECORD_KIND, ingest::RECORD_VERSION),
     (crate::sink::RECORD_KIND, crate::sink::RECORD_VERSION),
     (crate::sink::LEDGER_KIND, crate::sink::LEDGER_VERSION),
     (journal::ABOUT_KIND, journal::ABOUT_VERSION),
     (journal::PACKED_KIND, journal::PACKED_VERSION),
+    (journal::GONE_KIND, journal::GONE_VERSION),
 ];
 
 /// How long after a failure the state is tried again.

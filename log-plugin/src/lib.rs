@@ -22,6 +22,7 @@ pub mod names;
 pub mod options;
 pub mod settings;
 pub mod sink;
+mod slots;
 pub mod sys;
 mod tag;
 pub mod template;

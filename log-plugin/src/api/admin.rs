@@ -15,7 +15,7 @@ use super::wire::Empty;
 use super::{Api, Logs};
 use crate::app::FORMATS;
 use crate::ingest::StreamRecord;
-use crate::journal::{About, Inventory, RemovalError, Stored};
+use crate::journal::{About, Inventory, Lost, RemovalError, Stored};
 use crate::names::ContainerId;
 use crate::options::LogSpec;
 use crate::sink::SinkStatus;
@@ -100,12 +100,12 @@ async fn status(api: Api) -> Result<Status, Refusal> {
     let counted = tokio::task::spawn_blocking(move || {
         let stored = logs.journals.stored()?;
         let bytes = stored.iter().map(|id| logs.journals.get(id).inventory().bytes()).sum();
-        let (messages, lost) = logs.journals.lost_in_all();
+        let dropped = logs.journals.lost_in_all()?.into();
         Ok::<_, Refusal>(Status {
             streams: logs.streams.records().len(),
             containers: stored.len(),
             bytes,
-            dropped: Dropped { messages, bytes: lost },
+            dropped,
             sinks: logs.sinks.status().into_iter().map(Sink::from).collect(),
             ..status
         })
@@ -138,12 +138,11 @@ impl<'a> Looked<'a> {
         let mut streams: Vec<&StreamRecord> =
             streams.iter().map(AsRef::as_ref).filter(|its| its.container == id.as_str()).collect();
         streams.sort_by_key(|stream| stream.started);
-        let (messages, bytes) = journal.lost().count();
         Self {
             streams,
             about: journal.about(),
             inventory: journal.inventory(),
-            dropped: Dropped { messages, bytes },
+            dropped: journal.lost().into(),
             id,
         }
     }
@@ -186,6 +185,12 @@ impl<'a> Looked<'a> {
     }
 }
 
+impl From<Lost> for Dropped {
+    fn from(Lost { messages, bytes }: Lost) -> Self {
+        Self { messages, bytes }
+    }
+}
+
 impl From<SinkStatus> for Sink {
     fn from(status: SinkStatus) -> Self {
         let SinkStatus { container, name, sink, target, lag_bytes, lines, bytes, .. } = status;
@@ -198,6 +203,7 @@ impl From<SinkStatus> for Sink {
             lines,
             bytes,
             dropped_lines: status.dropped_lines,
+            dropped_doubtful: status.dropped_doubtful,
             dropped_uncounted: status.dropped_uncounted,
             error: status.error,
             ignored: status.ignored,

@@ -31,11 +31,11 @@ pub struct Container {
     pub first: Option<String>,
     /// When something was last stored.
     pub last: Option<String>,
-    /// What was lost since the plugin's start.
+    /// What was lost, ever.
     pub dropped: Dropped,
 }
 
-/// Messages that no disk would take, since the plugin's start.
+/// Messages that no disk would take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dropped {
@@ -153,6 +153,8 @@ pub struct Sink {
     pub bytes: u64,
     /// Lines that retention removed before they were delivered.
     pub dropped_lines: u64,
+    /// So many more may have been: they were on their way when the plugin was killed.
+    pub dropped_doubtful: u64,
     /// Whether there were more of them, not counted.
     pub dropped_uncounted: bool,
     /// Why nothing is delivered right now.

@@ -31,7 +31,7 @@ fn render(status: answers::Status) -> String {
     lines.extend([
         ("streams", format!("{} open", status.streams)),
         ("stored", format!("{} of {} containers", text::bytes(status.bytes), status.containers)),
-        ("dropped", format!("{messages} messages, {} since the start", text::bytes(bytes))),
+        ("dropped", format!("{messages} messages, {}", text::bytes(bytes))),
     ]);
     let mut shown = text::fields(lines);
     if !status.sinks.is_empty() {
@@ -43,14 +43,13 @@ fn render(status: answers::Status) -> String {
 
 fn sinks(sinks: Vec<Sink>) -> String {
     let row = |sink: Sink| {
-        let more = if sink.dropped_uncounted { "+" } else { "" };
         [
             if sink.name.is_empty() { short(&sink.container).to_owned() } else { sink.name },
             sink.sink,
             sink.target,
             text::bytes(sink.lag_bytes),
             sink.lines.to_string(),
-            format!("{}{more}", sink.dropped_lines),
+            dropped(sink.dropped_lines, sink.dropped_doubtful, sink.dropped_uncounted),
             state(sink.error, &sink.ignored),
         ]
     };
@@ -58,6 +57,12 @@ fn sinks(sinks: Vec<Sink>) -> String {
         ["CONTAINER", "SINK", "TARGET", "LAG", "LINES", "DROPPED", "STATE"],
         sinks.into_iter().map(row),
     )
+}
+
+/// What is missing for sure, what at most, and whether there is more.
+fn dropped(lines: u64, doubtful: u64, uncounted: bool) -> String {
+    let most = if doubtful > 0 { format!("-{}", lines + doubtful) } else { String::new() };
+    format!("{lines}{most}{}", if uncounted { "+" } else { "" })
 }
 
 fn state(error: Option<String>, ignored: &[String]) -> String {
@@ -90,6 +95,7 @@ mod tests {
                 lag_bytes: 1 << 20,
                 lines: 5,
                 dropped_lines: 2,
+                dropped_doubtful: 3,
                 dropped_uncounted: true,
                 error: Some("no space".to_owned()),
                 ..Sink::default()
@@ -103,10 +109,10 @@ mod tests {
              settings:   LOG_LEVEL=info\n\
              streams:    1 open\n\
              stored:     3.0 MiB of 2 containers\n\
-             dropped:    7 messages, 70 B since the start\n\
+             dropped:    7 messages, 70 B\n\
              \n\
              CONTAINER   SINK   TARGET                   LAG       LINES   DROPPED   STATE\n\
-             app         file   /var/log/pglog/app.log   1.0 MiB   5       2+        no space\n"
+             app         file   /var/log/pglog/app.log   1.0 MiB   5       2-5+      no space\n"
         );
     }
 

@@ -62,6 +62,11 @@ impl Index {
         self.stretches.iter().map(|stretch| stretch.frames).sum()
     }
 
+    /// How many of them end a line.
+    pub fn lines(&self) -> u64 {
+        self.stretches.iter().map(|stretch| stretch.lines).sum()
+    }
+
     /// How to come to the last `count` frames: where the stretch begins that holds the first of
     /// them, and how many frames of it are before that.
     pub fn last(&self, count: u64) -> (u64, u64) {

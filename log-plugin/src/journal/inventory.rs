@@ -1,8 +1,6 @@
 //! What is stored: for people who look after the host.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use prost::Message;
@@ -40,25 +38,6 @@ impl Inventory {
     }
 }
 
-/// Messages of a container that no disk would take, since the process began.
-#[derive(Debug, Default)]
-pub struct Lost {
-    messages: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Lost {
-    pub(super) fn add(&self, messages: u64, bytes: u64) {
-        self.messages.fetch_add(messages, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// How many messages, and their bytes.
-    pub fn count(&self) -> (u64, u64) {
-        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
-    }
-}
-
 impl Journal {
     /// What is stored. Reads the first message and asks for the time of the last write.
     pub fn inventory(&self) -> Inventory {
@@ -71,11 +50,6 @@ impl Journal {
         let first = segments.iter().find_map(|segment| self.first_of(segment.sequence));
         let last = segments.last().and_then(|segment| self.modified(segment.sequence));
         Inventory { segments, first, last }
-    }
-
-    /// What was lost of this container.
-    pub fn lost(&self) -> &Lost {
-        &self.lost
     }
 
     fn first_of(&self, sequence: u64) -> Option<i64> {
@@ -94,20 +68,6 @@ impl Journal {
 }
 
 impl Journals {
-    /// What was lost of all containers: messages, and their bytes.
-    pub fn lost_in_all(&self) -> (u64, u64) {
-        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.values()
-            .map(|lost| lost.count())
-            .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
-    }
-
-    pub(super) fn lost_of(&self, container: &ContainerId) -> Arc<Lost> {
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.retain(|_, lost| Arc::strong_count(lost) > 1 || lost.count() != (0, 0));
-        Arc::clone(lost.entry(container.clone()).or_default())
-    }
-
     /// Every container that something is stored of.
     pub fn stored(&self) -> io::Result<Vec<ContainerId>> {
         let entries = match std::fs::read_dir(&self.dir) {
@@ -149,17 +109,5 @@ mod tests {
         assert!(inventory.last.unwrap() > 1_000_000_000_000_000_000);
         let sequences: Vec<_> = inventory.segments.iter().map(|at| at.sequence).collect();
         assert_eq!(sequences, [3, 4]);
-    }
-
-    #[test]
-    fn what_was_lost_is_known_for_as_long_as_the_process_lives() {
-        let dir = tempfile::tempdir().unwrap();
-        let journals = Journals::new(dir.path().to_owned());
-        let container = |name: &str| ContainerId::parse(name).unwrap();
-        journals.get(&container("a")).lost().add(2, 30);
-        drop(journals.get(&container("b")));
-        assert_eq!(journals.get(&container("a")).lost().count(), (2, 30));
-        assert_eq!(journals.get(&container("b")).lost().count(), (0, 0));
-        assert_eq!(journals.lost_in_all(), (2, 30));
     }
 }

@@ -14,6 +14,7 @@
 
 mod about;
 mod contents;
+mod gone;
 mod held;
 mod index;
 mod inventory;
@@ -39,9 +40,12 @@ pub use about::About;
 pub(crate) use about::{KIND as ABOUT_KIND, VERSION as ABOUT_VERSION};
 
 pub use contents::Contents;
+use gone::Gone;
+pub use gone::Lost;
+pub(crate) use gone::{KIND as GONE_KIND, VERSION as GONE_VERSION};
 use held::{Held, Queue};
 pub use index::{Index, Stretch};
-pub use inventory::{Inventory, Lost, Stored};
+pub use inventory::{Inventory, Stored};
 pub use packed::Packed;
 pub(crate) use packed::{KIND as PACKED_KIND, VERSION as PACKED_VERSION};
 pub use reader::{Batch, Dropped, Position, Reader};
@@ -60,7 +64,7 @@ pub struct Journal {
     dir: PathBuf,
     state: Mutex<State>,
     changed: watch::Sender<()>,
-    lost: Arc<Lost>,
+    gone: Arc<Gone>,
 }
 
 #[derive(Debug, Default)]
@@ -105,7 +109,7 @@ impl Journal {
             dir: dir.to_owned(),
             state: Mutex::new(State { segments, last, ..State::default() }),
             changed: watch::Sender::new(()),
-            lost: Arc::default(),
+            gone: Gone::of(dir).into(),
         }
     }
 
@@ -220,6 +224,10 @@ impl Journal {
         self.open_segment(sequence)
     }
 
+    fn gone(&self) -> &Gone {
+        &self.gone
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -230,14 +238,14 @@ impl Journal {
 pub struct Journals {
     dir: PathBuf,
     open: Mutex<HashMap<ContainerId, Weak<Journal>>>,
-    /// Outlives the journals, of those that have lost anything.
-    lost: Mutex<HashMap<ContainerId, Arc<Lost>>>,
+    /// Outlive the journals where the disk does not have them.
+    gone: Mutex<HashMap<ContainerId, Arc<Gone>>>,
 }
 
 impl Journals {
     /// The journals below `dir`.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, open: Mutex::default(), lost: Mutex::default() }
+        Self { dir, open: Mutex::default(), gone: Mutex::default() }
     }
 
     /// The journal of `container`, empty if nothing was ever stored.
@@ -247,10 +255,14 @@ impl Journals {
             return journal;
         }
         open.retain(|_, journal| journal.strong_count() > 0);
-        let lost = self.lost_of(container);
-        let journal = Journal { lost, ..Journal::open(&self.dir.join(container.as_str())) };
+        let gone = self.gone_of(container);
+        let journal = Journal { gone, ..Journal::open(&self.dir.join(container.as_str())) };
         let journal = Arc::new(journal);
         open.insert(container.clone(), Arc::downgrade(&journal));
         journal
+    }
+
+    fn gone(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<Gone>>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

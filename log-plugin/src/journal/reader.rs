@@ -32,6 +32,9 @@ pub struct Position {
     pub newest: u64,
     /// How far each segment was read that may have more. Others up to the newest are done with.
     pub open: BTreeMap<u64, u64>,
+    /// How many lines of each of these were read, where that is known.
+    #[serde(default)]
+    pub lines: BTreeMap<u64, u64>,
 }
 
 /// What retention took away unread.
@@ -39,8 +42,11 @@ pub struct Position {
 pub struct Dropped {
     /// Lines; of a line in pieces the last one counts.
     pub lines: u64,
-    /// There were more, nobody knows how many: the process was killed between removing them and
-    /// counting them.
+    /// So many more may be missing: they were on their way, and in memory only, when the process
+    /// was killed.
+    pub doubtful: u64,
+    /// There were more, nobody knows how many: what was removed cannot be read, or was removed
+    /// too long ago.
     pub uncounted: bool,
 }
 
@@ -70,26 +76,41 @@ struct Cursor {
     /// Open from the first reading on.
     file: Option<Arc<Contents>>,
     scan: Scan,
+    /// How many lines were read, if that is known.
+    lines: Option<u64>,
     /// It has no name any more, and does not grow.
     removed: bool,
 }
 
 impl Cursor {
-    fn at(sequence: u64, offset: u64) -> Self {
-        Self { sequence, file: None, scan: Scan::from(offset), removed: false }
+    fn at(sequence: u64, offset: u64, lines: Option<u64>) -> Self {
+        Self { sequence, file: None, scan: Scan::from(offset), lines, removed: false }
+    }
+
+    /// Nothing of it was read yet.
+    fn begin(sequence: u64) -> Self {
+        Self::at(sequence, 0, Some(0))
     }
 }
 
 impl Dropped {
     /// Whether anything was.
     pub fn any(&self) -> bool {
-        self.lines > 0 || self.uncounted
+        self.lines > 0 || self.doubtful > 0 || self.uncounted
     }
 
     /// Both together.
     pub fn add(&mut self, other: Self) {
         self.lines += other.lines;
+        self.doubtful += other.doubtful;
         self.uncounted |= other.uncounted;
+    }
+
+    /// What of it is not among `said`.
+    pub fn subtract(&mut self, said: Self) {
+        self.lines = self.lines.saturating_sub(said.lines);
+        self.doubtful = self.doubtful.saturating_sub(said.doubtful);
+        self.uncounted &= !said.uncounted;
     }
 }
 
@@ -100,7 +121,11 @@ impl Reader {
         // A power cut can take segments back whose numbers are then given out again.
         let beginning = Position::default();
         let position = if position.newest > last { &beginning } else { position };
-        let cursors = position.open.iter().map(|(&sequence, &offset)| Cursor::at(sequence, offset));
+        let cursor = |(&sequence, &offset): (&u64, &u64)| {
+            let lines = position.lines.get(&sequence).copied();
+            Cursor::at(sequence, offset, lines.or((offset == 0).then_some(0)))
+        };
+        let cursors = position.open.iter().map(cursor);
         let reader = Self {
             journal: Arc::clone(journal),
             id,
@@ -116,16 +141,17 @@ impl Reader {
     /// Where a later reader would go on after the last batch.
     pub fn position(&self) -> Position {
         let mut newest = self.newest;
-        let mut open = BTreeMap::new();
+        let (mut open, mut lines) = (BTreeMap::new(), BTreeMap::new());
         for cursor in self.cursors.iter().rev() {
             // Those at the end that were not begun need not be told of.
             if open.is_empty() && cursor.sequence == newest && cursor.scan.position() == 0 {
                 newest -= 1;
             } else {
                 open.insert(cursor.sequence, cursor.scan.position());
+                lines.extend(cursor.lines.map(|read| (cursor.sequence, read)));
             }
         }
-        Position { newest, open }
+        Position { newest, open, lines }
     }
 
     /// What was dropped since this was last asked.
@@ -180,18 +206,18 @@ impl Reader {
     fn extend(&mut self) {
         let (held, named) = self.journal.news(&self.queue, self.newest);
         let mut later: BTreeMap<_, _> =
-            named.into_iter().map(|at| (at, Cursor::at(at, 0))).collect();
+            named.into_iter().map(|at| (at, Cursor::begin(at))).collect();
         for Held { sequence, file } in held {
             if let Some(own) = self.cursors.iter_mut().find(|cursor| cursor.sequence == sequence) {
                 own.file = own.file.take().or(file);
                 own.removed = true;
             } else if sequence > self.newest {
-                later.insert(sequence, Cursor { file, removed: true, ..Cursor::at(sequence, 0) });
+                later.insert(sequence, Cursor { file, removed: true, ..Cursor::begin(sequence) });
             }
         }
         for (sequence, cursor) in later {
-            // One is missing that an earlier life of the process removed.
-            self.dropped.uncounted |= sequence != self.newest + 1;
+            // Those in between were removed by an earlier life of the process.
+            self.dropped.add(self.journal.removed_between(self.newest, sequence));
             self.newest = sequence;
             self.cursors.push_back(cursor);
         }
@@ -220,7 +246,7 @@ impl Reader {
         let counted = if let Some(file) = &file {
             walk(cursor, file, u64::MAX, |entry, _| count(&entry))
         } else {
-            self.dropped.uncounted = true;
+            self.count_unread(at);
             Ok(true)
         };
         self.dropped.lines += lines;
@@ -240,7 +266,7 @@ impl Reader {
                     // A power cut can leave less of a segment than was read of it.
                     let size = file.len()?;
                     if cursor.scan.position() > size {
-                        cursor.scan = Scan::from(size);
+                        (cursor.scan, cursor.lines) = (Scan::from(size), None);
                     }
                     Arc::clone(cursor.file.insert(file))
                 }
@@ -261,9 +287,21 @@ impl Reader {
         let cursor = &mut self.cursors[at];
         if cursor.file.is_none() {
             cursor.removed = true;
-            self.dropped.uncounted = true;
+            self.count_unread(at);
         }
         self.cursors[at].file.is_none()
+    }
+
+    /// Counts what was not read of a segment that cannot be read any more, once.
+    fn count_unread(&mut self, at: usize) {
+        let cursor = &mut self.cursors[at];
+        match (self.journal.lines_removed(cursor.sequence), cursor.lines) {
+            (Some(all), Some(read)) => {
+                self.dropped.lines += all.saturating_sub(read);
+                cursor.lines = Some(all.max(read));
+            }
+            _ => self.dropped.uncounted = true,
+        }
     }
 
     /// Whether the cursor's segment can be let go once it is read. The last one never, while it
@@ -297,6 +335,7 @@ fn walk(
         };
         match LogEntry::decode(cursor.scan.body(file, frame, end)?) {
             Ok(entry) => {
+                cursor.lines = cursor.lines.map(|lines| lines + u64::from(!entry.continues()));
                 take(entry, frame.length as u64);
                 taken += frame.length as u64;
             }

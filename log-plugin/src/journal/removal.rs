@@ -48,6 +48,7 @@ impl Journal {
             return Err(error.into());
         }
         self.forget_about()?;
+        self.gone.forget()?;
         if self.dir.is_dir() {
             plugin_sdk::durable::sweep(&self.dir)?;
         }

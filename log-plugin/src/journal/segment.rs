@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -237,6 +237,7 @@ impl Journal {
             made => made,
         };
         let file = file.inspect_err(|_| self.not_begun(sequence))?;
+        self.gone.prepare();
         self.state().segments.insert(sequence, segment);
         Ok(Opened::empty(sequence, file))
     }
@@ -322,6 +323,14 @@ impl Journal {
 }
 
 impl Opened {
+    /// The half frame at the end.
+    pub(super) fn half(&self) -> io::Result<Vec<u8>> {
+        let at = self.scan.position();
+        let mut bytes = vec![0; usize::try_from(self.size - at).unwrap_or(0)];
+        self.file.read_exact_at(&mut bytes, at)?;
+        Ok(bytes)
+    }
+
     /// Cuts off the half frame at the end, whose rest will never come.
     pub(super) fn cut(&mut self) -> io::Result<()> {
         if self.missing > 0 {

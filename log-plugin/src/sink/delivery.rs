@@ -68,6 +68,10 @@ pub(super) struct Delivery {
     pub(super) outlet: Option<Outlet>,
     /// Batches that were delivered and might have to be delivered again.
     pub(super) marks: VecDeque<Mark>,
+    /// What was dropped after the last of them.
+    pub(super) dropped: Dropped,
+    /// So many of the next lines may have been sent by an earlier life of the process.
+    pub(super) suspect: u64,
     pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) meter: Arc<Meter>,
     /// Ends the task where nothing is half done.
@@ -80,10 +84,23 @@ pub(super) struct Delivery {
 pub(super) struct Mark {
     /// After it; none when the ledger is beyond that already.
     position: Option<Position>,
+    /// What was dropped before it: in the ledger only together with the position, or it would be
+    /// counted again by who goes on from an earlier one.
+    dropped: Dropped,
     /// What it said of missing lines.
     saying: Dropped,
     lines: u64,
     bytes: u64,
+}
+
+impl Mark {
+    /// How many lines it is from the position before it to its own.
+    fn length(&self) -> u64 {
+        match self.position {
+            Some(_) => self.lines + self.dropped.lines + self.dropped.doubtful,
+            None => 0,
+        }
+    }
 }
 
 /// What [`Delivery::turn`] came to.
@@ -171,14 +188,30 @@ impl Delivery {
         .await?;
         let dropped = reader.take_dropped();
         self.reader = Some(reader);
-        self.lock().state.drop_lines(dropped);
+        self.drop_lines(dropped);
+        if let Ok(batch) = &batch {
+            self.suspect = self.suspect.saturating_sub(lines_of(batch));
+        }
         batch.map(Arc::new).map_err(DeliveryError::Journal)
+    }
+
+    /// Takes note of what is missing before what is read next: what was sent before may have
+    /// arrived.
+    fn drop_lines(&mut self, mut dropped: Dropped) {
+        let doubtful = self.suspect.min(dropped.lines);
+        self.suspect -= doubtful;
+        dropped.lines -= doubtful;
+        dropped.doubtful += doubtful;
+        self.dropped.add(dropped);
     }
 
     /// Delivers `batch`, after saying that `saying` is missing, again and again until it works.
     async fn deliver(&mut self, batch: Arc<Batch>, saying: Dropped) -> Result<(), DeliveryError> {
-        let lines = batch.entries.iter().filter(|entry| !entry.continues()).count() as u64;
+        let lines = lines_of(&batch);
         let Some(outlet) = self.outlet.take() else { return Ok(()) };
+        let before: u64 = self.marks.iter().map(Mark::length).sum();
+        let ahead = before + self.dropped.lines + self.dropped.doubtful + lines;
+        self.lock().accept(ahead);
         let (meter, replaced) = (Arc::clone(&self.meter), self.replaced.clone());
         let task = outlet.deliver(Arc::clone(&batch), saying, meter, replaced);
         let mut writing = pin!(task);
@@ -197,7 +230,8 @@ impl Delivery {
         };
         self.outlet = Some(outlet);
         let position = self.reader.as_ref().map(Reader::position);
-        self.marks.push_back(Mark { position, saying, lines, bytes: batch.bytes });
+        let dropped = std::mem::take(&mut self.dropped);
+        self.marks.push_back(Mark { position, dropped, saying, lines, bytes: batch.bytes });
         self.keep_settled(1);
         Ok(())
     }
@@ -213,12 +247,13 @@ impl Delivery {
         ledger.note_whole(outlet.receipt());
         let state = &mut ledger.state;
         for mark in self.marks.drain(..settled) {
+            state.sent = state.sent.saturating_sub(mark.length());
             if let Some(position) = mark.position {
                 state.position = position;
             }
+            state.drop_lines(mark.dropped);
             state.say(mark.saying);
-            state.at_risk = state.at_risk.saturating_sub(mark.lines);
-            state.lines += mark.lines;
+            state.arrive(mark.lines);
             state.bytes += mark.bytes;
         }
         let kept = ledger.keep();
@@ -231,12 +266,13 @@ impl Delivery {
 
     /// What was dropped and no batch speaks of yet.
     fn unsaid(&self) -> Dropped {
-        let Dropped { mut lines, mut uncounted } = self.lock().state.unsaid();
+        let mut unsaid = self.lock().state.unsaid();
         for mark in &self.marks {
-            lines = lines.saturating_sub(mark.saying.lines);
-            uncounted &= !mark.saying.uncounted;
+            unsaid.add(mark.dropped);
+            unsaid.subtract(mark.saying);
         }
-        Dropped { lines, uncounted }
+        unsaid.add(self.dropped);
+        unsaid
     }
 
     /// Retention has removed something while the batch of `lines` waits: counts what it was and
@@ -248,17 +284,22 @@ impl Delivery {
             (reader, counted)
         })
         .await?;
-        let dropped = reader.take_dropped();
+        let news = reader.take_dropped();
         let position = reader.position();
         self.reader = Some(reader);
+        self.drop_lines(news);
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        if dropped.any() {
+        if news.any() {
+            let mut dropped = std::mem::take(&mut self.dropped);
             // What is in the ledger now is after them.
-            self.marks.iter_mut().for_each(|mark| mark.position = None);
+            for mark in &mut self.marks {
+                mark.position = None;
+                dropped.add(std::mem::take(&mut mark.dropped));
+            }
             // The position is after the batch now, which is in memory only, and after those that
             // might have to be delivered again.
             let unsettled: u64 = self.marks.iter().map(|mark| mark.lines).sum();
-            ledger.pass(dropped, position, lines + unsettled);
+            ledger.pass(dropped, position, lines, unsettled);
             let kept = ledger.keep();
             self.meter.show(&ledger.state);
             drop(ledger);
@@ -276,3 +317,12 @@ impl Delivery {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How many entries end a line.
+fn lines_of(batch: &Batch) -> u64 {
+    batch.entries.iter().filter(|entry| !entry.continues()).count() as u64
+}
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

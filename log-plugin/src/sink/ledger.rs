@@ -1,42 +1,50 @@
-//! How far a sink has come, on disk: what it goes on from after a kill.
-//!
-//! Two slots of one file are written in turn, in place, so that a full disk is no obstacle and
-//! that one of them is whole whatever happens. What was in neither is done again.
+//! How far a sink has come, on disk: what it goes on from after a kill. What it does not say is
+//! done again.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use plugin_sdk::record;
 use serde::{Deserialize, Serialize};
 
 use super::file::Receipt;
 use crate::journal::{Dropped, Position};
+use crate::slots::{Slots, Turned};
 
 pub(crate) const KIND: &str = "pglog-cursor";
 pub(crate) const VERSION: u32 = 1;
 
-/// Room for one state: a page.
-const SLOT: usize = 4096;
-
 /// What is known of a sink's work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
-    /// Counts the writes; the slot with the higher one is newer.
     turn: u64,
     /// All before this is delivered, or counted in what follows.
     pub(super) position: Position,
     /// Lines that retention removed before they were delivered, ever.
     pub(super) dropped: u64,
+    /// So many more may be missing, ever.
+    #[serde(default)]
+    pub(super) doubtful: u64,
     /// Whether there were more, not counted.
     pub(super) uncounted: bool,
     /// Of these, lines that the stream does not speak of yet.
     pub(super) unsaid: u64,
+    /// Likewise, of those that may be missing.
+    #[serde(default)]
+    pub(super) unsaid_doubtful: u64,
     /// Likewise, not counted.
     pub(super) unsaid_uncounted: bool,
-    /// Lines in memory only; dropped if the process is killed.
+    /// So many lines after the position may have been sent: where they are gone when the next
+    /// life looks for them, nobody knows whether they have arrived.
+    #[serde(default)]
+    pub(super) sent: u64,
+    /// Lines in memory only, of which nothing was sent; dropped if the process is killed.
     pub(super) at_risk: u64,
+    /// Lines in memory only that are on their way; if the process is killed nobody knows whether
+    /// they have arrived.
+    #[serde(default)]
+    pub(super) on_the_way: u64,
     /// Lines delivered, ever.
     pub(super) lines: u64,
     /// Bytes of them in the journal, ever.
@@ -46,64 +54,105 @@ pub(super) struct State {
     pub(super) receipt: Receipt,
 }
 
+impl Turned for State {
+    const FORMAT: record::Format = (KIND, VERSION);
+
+    fn turn(&self) -> u64 {
+        self.turn
+    }
+
+    fn set_turn(&mut self, turn: u64) {
+        self.turn = turn;
+    }
+}
+
 impl State {
     /// Adds to what was dropped, and to what is to be said of it.
     pub(super) fn drop_lines(&mut self, dropped: Dropped) {
         self.dropped += dropped.lines;
+        self.doubtful += dropped.doubtful;
         self.uncounted |= dropped.uncounted;
-        self.unsaid += dropped.lines;
-        self.unsaid_uncounted |= dropped.uncounted;
+        let mut unsaid = self.unsaid();
+        unsaid.add(dropped);
+        self.set_unsaid(unsaid);
     }
 
     /// What the stream does not speak of yet.
     pub(super) fn unsaid(&self) -> Dropped {
-        Dropped { lines: self.unsaid, uncounted: self.unsaid_uncounted }
+        Dropped {
+            lines: self.unsaid,
+            doubtful: self.unsaid_doubtful,
+            uncounted: self.unsaid_uncounted,
+        }
     }
 
     /// The stream now speaks of `said`.
     pub(super) fn say(&mut self, said: Dropped) {
-        self.unsaid = self.unsaid.saturating_sub(said.lines);
-        self.unsaid_uncounted &= !said.uncounted;
+        let mut unsaid = self.unsaid();
+        unsaid.subtract(said);
+        self.set_unsaid(unsaid);
+    }
+
+    /// So many lines have arrived.
+    pub(super) fn arrive(&mut self, lines: u64) {
+        let before = self.at_risk.saturating_sub(lines.saturating_sub(self.on_the_way));
+        (self.on_the_way, self.at_risk) = (self.on_the_way.saturating_sub(lines), before);
+        self.lines += lines;
+    }
+
+    fn set_unsaid(&mut self, unsaid: Dropped) {
+        (self.unsaid, self.unsaid_doubtful) = (unsaid.lines, unsaid.doubtful);
+        self.unsaid_uncounted = unsaid.uncounted;
     }
 }
 
 /// The file that keeps a sink's [`State`].
 #[derive(Debug)]
 pub(super) struct Ledger {
-    file: File,
+    slots: Slots,
     /// As it is in memory; [`Ledger::keep`] writes it.
     pub(super) state: State,
     /// The position is after the batch that is being delivered.
     passed: bool,
+    /// Some of that batch may have been sent.
+    sending: bool,
+    /// How many lines after the position there are with it.
+    ahead: u64,
 }
 
 impl Ledger {
     /// Opens the file at `path`; a new one, or one that says nothing, is a sink's beginning.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        let newest = (0..2).filter_map(|slot| read(&file, slot)).max_by_key(|state| state.turn);
-        let mut ledger = Self { file, state: newest.unwrap_or_default(), passed: false };
-        if ledger.file.metadata()?.len() < 2 * SLOT as u64 {
-            // All of its room at once, while there is some.
-            ledger.file.write_all_at(&[0; 2 * SLOT], 0)?;
-            ledger.keep()?;
-        }
-        let lost = std::mem::take(&mut ledger.state.at_risk);
-        ledger.state.drop_lines(Dropped { lines: lost, uncounted: false });
+        let (slots, state) = Slots::open(path)?;
+        let mut ledger = Self { slots, state, passed: false, sending: false, ahead: 0 };
+        let lines = std::mem::take(&mut ledger.state.at_risk);
+        let doubtful = std::mem::take(&mut ledger.state.on_the_way);
+        ledger.state.drop_lines(Dropped { lines, doubtful, uncounted: false });
         Ok(ledger)
     }
 
-    /// Retention has removed what was `dropped` up to `position`, while before it so many lines
-    /// `at_risk` are in memory only.
-    pub(super) fn pass(&mut self, dropped: Dropped, position: Position, at_risk: u64) {
+    /// A batch is about to be delivered, which ends so many lines after the position.
+    pub(super) fn accept(&mut self, ahead: u64) {
+        (self.sending, self.ahead) = (false, ahead);
+    }
+
+    /// Something of the batch is about to be sent.
+    pub(super) fn send(&mut self) -> io::Result<()> {
+        self.sending = true;
+        let at_risk = std::mem::take(&mut self.state.at_risk);
+        self.state.on_the_way += at_risk;
+        let more = self.ahead > self.state.sent;
+        self.state.sent = self.state.sent.max(self.ahead);
+        if at_risk > 0 || more { self.keep() } else { Ok(()) }
+    }
+
+    /// Retention has removed what was `dropped` up to `position`, while before it so many `lines`
+    /// of the batch that is being delivered are in memory only, and so many that are `sent`.
+    pub(super) fn pass(&mut self, dropped: Dropped, position: Position, lines: u64, sent: u64) {
         self.state.drop_lines(dropped);
-        (self.state.position, self.state.at_risk) = (position, at_risk);
+        (self.state.position, self.state.sent, self.ahead) = (position, 0, 0);
+        (self.state.at_risk, self.state.on_the_way) =
+            if self.sending { (0, lines + sent) } else { (lines, sent) };
         self.state.receipt.pass();
         self.passed = true;
     }
@@ -124,25 +173,16 @@ impl Ledger {
 
     /// Writes the state. A kill afterwards finds it; a power cut may find an older one.
     pub(super) fn keep(&mut self) -> io::Result<()> {
-        self.state.turn += 1;
-        let mut bytes = record::encode(KIND, VERSION, &self.state).map_err(io::Error::other)?;
-        if bytes.len() > SLOT {
-            return Err(io::Error::other("a position in too many segments"));
-        }
-        bytes.resize(SLOT, 0);
-        self.file.write_all_at(&bytes, offset(self.state.turn % 2))
+        self.slots.write(&mut self.state)
     }
 }
 
-fn offset(slot: u64) -> u64 {
-    slot * SLOT as u64
-}
-
-fn read(file: &File, slot: u64) -> Option<State> {
-    let mut bytes = vec![0; SLOT];
-    file.read_exact_at(&mut bytes, offset(slot)).ok()?;
-    let end = bytes.iter().rposition(|&byte| byte != 0)? + 1;
-    record::decode(KIND, VERSION, &bytes[..end]).ok()
+/// Something of the batch that is being delivered is about to be sent.
+pub(super) fn send(ledger: &Mutex<Ledger>) {
+    let sent = ledger.lock().unwrap_or_else(PoisonError::into_inner).send();
+    if let Err(error) = sent {
+        tracing::warn!(%error, "keep that lines are on their way");
+    }
 }
 
 #[cfg(test)]
@@ -150,35 +190,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_whole_state_is_found_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("cursor");
-        let mut ledger = Ledger::open(&path).unwrap();
-        for lines in 1..=3 {
-            ledger.state.lines = lines;
-            ledger.keep().unwrap();
-        }
-        let (turn, file) = (ledger.state.turn, ledger.file.try_clone().unwrap());
-        assert_eq!(Ledger::open(&path).unwrap().state, ledger.state);
-        file.write_all_at(b"x", offset(turn % 2) + 30).unwrap();
-        assert_eq!(Ledger::open(&path).unwrap().state.lines, 2);
-        file.write_all_at(&[0; 2 * SLOT], 0).unwrap();
-        assert_eq!(Ledger::open(&path).unwrap().state.lines, 0);
-    }
-
-    #[test]
     fn what_was_only_in_memory_is_dropped_and_said() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cursor");
         let mut ledger = Ledger::open(&path).unwrap();
-        ledger.state.drop_lines(Dropped { lines: 5, uncounted: false });
-        ledger.state.at_risk = 2;
+        ledger.state.drop_lines(Dropped { lines: 5, ..Dropped::default() });
+        (ledger.state.at_risk, ledger.state.on_the_way) = (3, 2);
         ledger.keep().unwrap();
         let mut state = Ledger::open(&path).unwrap().state;
-        assert_eq!((state.dropped, state.at_risk), (7, 0));
-        assert_eq!(state.unsaid(), Dropped { lines: 7, uncounted: false });
-        state.say(Dropped { lines: 7, uncounted: false });
+        assert_eq!((state.dropped, state.doubtful), (8, 2));
+        assert_eq!((state.at_risk, state.on_the_way), (0, 0));
+        let unsaid = Dropped { lines: 8, doubtful: 2, uncounted: false };
+        assert_eq!(state.unsaid(), unsaid);
+        state.say(unsaid);
         assert!(!state.unsaid().any());
+    }
+
+    #[test]
+    fn what_is_sent_is_doubtful_until_it_has_arrived() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&dir.path().join("cursor")).unwrap();
+        ledger.accept(14);
+        ledger.pass(Dropped::default(), Position::default(), 10, 4);
+        assert_eq!((ledger.state.at_risk, ledger.state.on_the_way), (10, 4));
+        ledger.state.arrive(4);
+        assert_eq!((ledger.state.at_risk, ledger.state.on_the_way), (10, 0));
+        ledger.send().unwrap();
+        assert_eq!((ledger.state.at_risk, ledger.state.on_the_way), (0, 10));
+        let state = Ledger::open(&dir.path().join("cursor")).unwrap().state;
+        assert_eq!((state.dropped, state.doubtful), (0, 10));
+        ledger.pass(Dropped::default(), Position::default(), 10, 0);
+        assert_eq!((ledger.state.at_risk, ledger.state.on_the_way), (0, 10));
+        ledger.state.arrive(10);
+        assert_eq!((ledger.state.on_the_way, ledger.state.lines), (0, 14));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub use self::status::{SinkKind, SinkStatus};
 use self::syslog::SyslogOutlet;
 use self::target::Target;
 pub use self::target::{FileTarget, FluentdTarget, SyslogTarget, Targets};
-use crate::journal::{Journal, Journals, Reader};
+use crate::journal::{Dropped, Journal, Journals, Reader};
 use crate::names::ContainerId;
 use crate::sys::HostRoot;
 
@@ -313,6 +313,7 @@ impl Sinks {
             let ledger = Ledger::open(&path)?;
             own.meter.show(&ledger.state);
             let reader = Reader::open(&own.journal, &ledger.state.position);
+            let suspect = ledger.state.sent;
             let ledger = Arc::new(Mutex::new(ledger));
             let Host { root, log_directory } = host;
             let outlet = match own.target {
@@ -320,9 +321,13 @@ impl Sinks {
                     let file = FileOutlet::new(root, log_directory, target, Arc::clone(&ledger));
                     Outlet::File(Box::new(file))
                 }
-                Target::Syslog(target) => Outlet::Syslog(Box::new(SyslogOutlet::new(root, target))),
+                Target::Syslog(target) => {
+                    let syslog = SyslogOutlet::new(root, target, Arc::clone(&ledger));
+                    Outlet::Syslog(Box::new(syslog))
+                }
                 Target::Fluentd(target) => {
-                    Outlet::Fluentd(Box::new(FluentdOutlet::new(root, &container, *target)))
+                    let own = Arc::clone(&ledger);
+                    Outlet::Fluentd(FluentdOutlet::new(root, &container, *target, own).into())
                 }
             };
             Ok(Delivery {
@@ -330,6 +335,8 @@ impl Sinks {
                 reader: Some(reader),
                 outlet: Some(outlet),
                 marks: VecDeque::new(),
+                dropped: Dropped::default(),
+                suspect,
                 ledger,
                 meter: own.meter,
                 replaced: own.replaced,

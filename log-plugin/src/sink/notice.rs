@@ -6,12 +6,20 @@ use crate::journal::Dropped;
 /// An entry that stands where lines are missing. Its time is that of the next entry, so that the
 /// same is said again after a kill.
 pub(super) fn of(dropped: Dropped, next: Option<&LogEntry>) -> LogEntry {
-    let Dropped { lines, uncounted } = dropped;
-    let count = match (lines, uncounted) {
-        (0, _) => "lines are missing here, nobody counted how many".to_owned(),
-        (1, false) => "1 line is missing here".to_owned(),
-        (lines, false) => format!("{lines} lines are missing here"),
-        (lines, true) => format!("{lines} lines and more are missing here"),
+    let count = match dropped {
+        Dropped { lines: 0, doubtful: 0, .. } => {
+            "lines are missing here, nobody counted how many".to_owned()
+        }
+        Dropped { lines: 1, doubtful: 0, uncounted: false } => "1 line is missing here".to_owned(),
+        Dropped { lines, doubtful, uncounted } => {
+            let lines = match (lines, doubtful) {
+                (lines, 0) => lines.to_string(),
+                (0, doubtful) => format!("up to {doubtful}"),
+                (lines, doubtful) => format!("{lines} to {}", lines + doubtful),
+            };
+            let more = if uncounted { " and more" } else { "" };
+            format!("{lines} lines{more} are missing here")
+        }
     };
     let line = format!(
         "pglog: {count}: they were removed by max-size and max-file before they could be delivered"

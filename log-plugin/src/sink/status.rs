@@ -54,6 +54,8 @@ pub struct SinkStatus {
     pub bytes: u64,
     /// Lines that retention removed before they were delivered.
     pub dropped_lines: u64,
+    /// So many more may have been: they were on their way when the process was killed.
+    pub dropped_doubtful: u64,
     /// Whether there were more of them, not counted.
     pub dropped_uncounted: bool,
     /// Why nothing is delivered right now.
@@ -122,6 +124,7 @@ impl Meter {
             lines: state.lines,
             bytes: state.bytes,
             dropped_lines: state.dropped,
+            dropped_doubtful: state.doubtful,
             dropped_uncounted: state.uncounted,
             error,
             ignored: self.ignored.clone(),

@@ -5,7 +5,7 @@
 mod host;
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -72,6 +72,23 @@ pub fn readiness(fifo: impl AsFd) -> io::Result<Readiness> {
     }
 }
 
+/// What `fifo` holds right now, up to `length` bytes and as much as a pipe takes, without taking
+/// it; and whether there is more.
+pub fn peek(fifo: impl AsFd, length: usize) -> io::Result<(Vec<u8>, bool)> {
+    let (seen, scratch) = io::pipe()?;
+    let copied = match tee(&fifo, scratch, length, SpliceFFlags::SPLICE_F_NONBLOCK) {
+        Err(Errno::EAGAIN) => 0,
+        copied => copied?,
+    };
+    let mut bytes = vec![0; copied];
+    (&seen).read_exact(&mut bytes)?;
+    let mut held = 0;
+    // SAFETY: the call writes one int, which `held` is.
+    #[expect(unsafe_code, reason = "an ioctl")]
+    unsafe { ioctl::readable(fifo.as_fd().as_raw_fd(), &raw mut held) }?;
+    Ok((bytes, usize::try_from(held).is_ok_and(|held| held > copied)))
+}
+
 /// Bytes that are left on the file system of `path` for whoever is not root.
 pub fn available(path: &Path) -> io::Result<u64> {
     let left = statvfs(path)?;
@@ -114,6 +131,7 @@ mod ioctl {
     use nix::libc;
 
     nix::ioctl_read_bad!(outq, libc::TIOCOUTQ, libc::c_int);
+    nix::ioctl_read_bad!(readable, libc::FIONREAD, libc::c_int);
 }
 
 /// How many bytes that were written to `socket` the other side has yet to take: its system for

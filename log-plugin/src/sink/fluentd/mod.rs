@@ -12,6 +12,7 @@ mod handshake;
 mod msgpack;
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use self::connection::Connection;
 pub(super) use self::connection::FluentdError;
 use self::encode::{Chunk, Encoder};
+use super::ledger::{self, Ledger};
 use super::notice;
 use super::target::FluentdTarget;
 use crate::frame::LogEntry;
@@ -47,6 +49,7 @@ pub(super) fn shown(address: &FluentdAddress) -> String {
 pub(super) struct FluentdOutlet {
     target: FluentdTarget,
     host: HostRoot,
+    ledger: Arc<Mutex<Ledger>>,
     encoder: Encoder,
     connection: Option<Connection>,
     /// What is not delivered, in the order of the log.
@@ -68,11 +71,17 @@ struct Part {
 }
 
 impl FluentdOutlet {
-    pub(super) fn new(host: HostRoot, container: &str, target: FluentdTarget) -> Self {
+    pub(super) fn new(
+        host: HostRoot,
+        container: &str,
+        target: FluentdTarget,
+        ledger: Arc<Mutex<Ledger>>,
+    ) -> Self {
         Self {
             encoder: Encoder::new(container, &target),
             target,
             host,
+            ledger,
             connection: None,
             parts: VecDeque::new(),
             on_the_way: 0,
@@ -171,6 +180,7 @@ impl FluentdOutlet {
             self.parts.iter_mut().find(|part| !part.delivered && part.sent.is_none())
             && room
         {
+            ledger::send(&self.ledger);
             connection.midway = true;
             connection.link.send(&part.chunk.bytes).await?;
             connection.midway = false;

@@ -11,6 +11,7 @@ mod encode;
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use self::connection::Connection;
 use self::encode::{Layout, frame};
+use super::ledger::{self, Ledger};
 use super::link::LinkError;
 use super::notice;
 use super::target::SyslogTarget;
@@ -42,6 +44,7 @@ pub(super) fn shown(addresses: &[Address]) -> String {
 pub(super) struct SyslogOutlet {
     target: SyslogTarget,
     host: HostRoot,
+    ledger: Arc<Mutex<Ledger>>,
     layout: Layout,
     /// Which address is tried next.
     next: usize,
@@ -66,7 +69,7 @@ struct Recent {
 }
 
 impl SyslogOutlet {
-    pub(super) fn new(host: HostRoot, target: SyslogTarget) -> Self {
+    pub(super) fn new(host: HostRoot, target: SyslogTarget, ledger: Arc<Mutex<Ledger>>) -> Self {
         let layout = Layout {
             format: target.format,
             facility: target.facility,
@@ -78,6 +81,7 @@ impl SyslogOutlet {
         Self {
             target,
             host,
+            ledger,
             layout,
             next: 0,
             connection: None,
@@ -113,6 +117,7 @@ impl SyslogOutlet {
             return Ok(());
         }
         let mut connection = self.connected().await?;
+        ledger::send(&self.ledger);
         if connection.is_datagram() {
             while let Some(end) = self.ends.get(self.sent) {
                 let begin = self.sent.checked_sub(1).map_or(0, |before| self.ends[before]);

@@ -1,0 +1,115 @@
+//! What a delivery keeps on disk, and when.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use plugin_sdk::durable;
+
+use super::super::target::FileTarget;
+use super::super::{FileOutlet, Target};
+use super::*;
+use crate::frame::testing::{frames, line};
+use crate::names::ContainerId;
+use crate::options::FileFormat;
+use crate::sys::HostRoot;
+
+fn segment(dir: &Path, sequence: i64) {
+    let bytes = frames([&line(sequence, format!("line {sequence}"))]);
+    durable::write(&dir.join(format!("journal/{sequence:020}.t")), &bytes).unwrap();
+}
+
+fn delivery(dir: &Path) -> Delivery {
+    let journal = Arc::new(Journal::open(&dir.join("journal")));
+    let owner = dir.metadata().unwrap();
+    let target = FileTarget {
+        path: "out".into(),
+        format: FileFormat::Raw,
+        max_size: u64::MAX,
+        max_files: 1,
+        mode: 0o600,
+        uid: owner.uid(),
+        gid: owner.gid(),
+        attributes: None,
+    };
+    let ledger = Ledger::open(&dir.join("cursor")).unwrap();
+    let reader = Reader::open(&journal, &ledger.state.position);
+    let suspect = ledger.state.sent;
+    let ledger = Arc::new(Mutex::new(ledger));
+    let root = HostRoot::new(dir);
+    let file = FileOutlet::new(root, "/logs".into(), target.clone(), Arc::clone(&ledger));
+    let id = ContainerId::parse("c").unwrap();
+    let meter = Meter::new(
+        Arc::clone(&journal),
+        id,
+        "c".to_owned(),
+        &Target::File(target),
+        "out".to_owned(),
+    );
+    Delivery {
+        journal,
+        reader: Some(reader),
+        outlet: Some(Outlet::File(Box::new(file))),
+        marks: VecDeque::new(),
+        dropped: Dropped::default(),
+        suspect,
+        ledger,
+        meter: Arc::new(meter),
+        replaced: CancellationToken::new(),
+        backoff: Backoff::default(),
+    }
+}
+
+/// What was dropped is in the ledger only with the place after it: who goes on from the place
+/// before counts it again.
+#[tokio::test]
+async fn what_was_dropped_is_counted_once_over_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    durable::create_dir(&dir.join("logs"), 0o700).unwrap();
+    durable::create_dir(&dir.join("journal"), 0o700).unwrap();
+    segment(dir, 1);
+    let mut first = delivery(dir);
+    assert_eq!(first.turn().await.unwrap(), Turn::Delivered);
+    drop(first);
+    for sequence in 2..=5 {
+        segment(dir, sequence);
+    }
+    // The retention of a life of the process in which the sink had no time to read on.
+    let later = SystemTime::now() + Duration::from_mins(1);
+    assert_eq!(Journal::open(&dir.join("journal")).remove_older(later).unwrap(), 5);
+    segment(dir, 6);
+    for killed in [true, false] {
+        let mut delivery = delivery(dir);
+        let batch = delivery.read().await.unwrap();
+        let unsaid = delivery.unsaid();
+        assert_eq!(unsaid, Dropped { lines: 4, ..Dropped::default() });
+        delivery.lock().keep().unwrap();
+        if !killed {
+            delivery.deliver(batch, unsaid).await.unwrap();
+            assert_eq!(delivery.lock().state.dropped, 4);
+            assert!(!delivery.unsaid().any());
+        }
+    }
+}
+
+/// What was sent before a kill and is gone when it would be sent again may have arrived.
+#[tokio::test]
+async fn what_may_have_arrived_is_counted_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    durable::create_dir(&dir.join("journal"), 0o700).unwrap();
+    for sequence in 1..=5 {
+        segment(dir, sequence);
+    }
+    let first = delivery(dir);
+    first.lock().accept(3);
+    first.lock().send().unwrap();
+    drop(first);
+    let later = SystemTime::now() + Duration::from_mins(1);
+    assert_eq!(Journal::open(&dir.join("journal")).remove_older(later).unwrap(), 5);
+    segment(dir, 6);
+    let mut second = delivery(dir);
+    assert_eq!(second.read().await.unwrap().entries.len(), 1);
+    assert_eq!(second.unsaid(), Dropped { lines: 2, doubtful: 3, uncounted: false });
+}
