@@ -25,6 +25,14 @@ impl Container {
         Ok(container)
     }
 
+    /// One that runs already.
+    pub fn running(engine: &Arc<Engine>, name: &str) -> Result<Self> {
+        let container = Self { engine: Arc::clone(engine), name: name.to_owned() };
+        let state = container.inspect("{{.State.Status}}")?;
+        ensure!(state == "running", "{name} is {state}");
+        Ok(container)
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name

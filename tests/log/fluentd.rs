@@ -30,13 +30,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 /// A server in a container on the host's network.
-struct Server {
-    container: Container,
+pub(crate) struct Server {
+    pub(crate) container: Container,
 }
 
 impl Server {
     /// Starts it on `port` with `options`, JSON that the program understands.
-    fn start(stage: &Stage, port: u16, options: &str) -> Result<Self> {
+    pub(crate) fn start(stage: &Stage, port: u16, options: &str) -> Result<Self> {
         let engine = stage.engine();
         if engine.docker(&["image", "ls", "--quiet", "node"])?.is_empty() {
             engine.add_image("node", "nodejs,openssl")?;
@@ -59,7 +59,7 @@ impl Server {
     }
 
     /// Waits until it listens.
-    fn wait(&self) -> Result<()> {
+    pub(crate) fn wait(&self) -> Result<()> {
         eventually(LIMIT, || {
             let logs = self.container.logs(&[])?;
             let complaints = String::from_utf8_lossy(&logs.stderr).into_owned();
@@ -69,7 +69,7 @@ impl Server {
     }
 
     /// The whole records that came so far.
-    fn records(stage: &Stage) -> Result<Vec<Value>> {
+    pub(crate) fn records(stage: &Stage) -> Result<Vec<Value>> {
         let text = fs::read(stage.engine().path(&format!("{PEER}/out"))).unwrap_or_default();
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let lines = text[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty());

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use harness::{Engine, Suite};
 
+mod account;
 mod certificates;
 mod crashes;
 mod files;
@@ -14,6 +15,7 @@ mod pressure;
 mod reading;
 mod retention;
 mod syslog;
+mod trial;
 
 const SMOKE: &[&str] = &[
     "several_runs_of_a_container::pglog",
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         // The last: a sink whose server is gone complains at each start of the plugin.
         syslog::scenarios(),
         fluentd::scenarios(),
+        trial::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }

@@ -44,12 +44,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 /// rsyslog in a container on the host's network.
-struct Server {
-    container: Container,
+pub(crate) struct Server {
+    pub(crate) container: Container,
 }
 
 impl Server {
-    fn start(stage: &Stage) -> Result<Self> {
+    pub(crate) fn start(stage: &Stage) -> Result<Self> {
         let engine = stage.engine();
         if engine.docker(&["image", "ls", "--quiet", "rsyslog"])?.is_empty() {
             engine.add_image("rsyslog", "openssl,rsyslog,rsyslog-openssl")?;
@@ -58,7 +58,7 @@ impl Server {
         durable::write(&engine.path(&format!("{PEER}/conf")), CONFIGURATION.as_bytes())?;
         let script = format!(
             "cd /peer; [ -e cert.pem ] || {{ {CERTIFICATES} }} 2>/dev/null
-            exec rsyslogd -n -i NONE -f /peer/conf"
+            echo >>out; exec rsyslogd -n -i NONE -f /peer/conf"
         );
         let mount = format!("{PEER}:/peer");
         let arguments = ["--network", "host", "-v", &mount, "rsyslog", "bash", "-euc", &script];
@@ -68,7 +68,7 @@ impl Server {
         Ok(server)
     }
 
-    fn wait(&self, stage: &Stage) -> Result<()> {
+    pub(crate) fn wait(&self, stage: &Stage) -> Result<()> {
         eventually(LIMIT, || {
             stage.engine().shell("for p in 5514 6514; do : </dev/tcp/127.0.0.1/$p; done").map(drop)
         })
@@ -80,8 +80,9 @@ impl Server {
         })
     }
 
-    /// The whole records that came so far. rsyslog writes a long one in several pieces.
-    fn records(stage: &Stage) -> Vec<String> {
+    /// The whole records that came so far. rsyslog writes a long one in several pieces; where it
+    /// was killed in between, an empty line follows.
+    pub(crate) fn records(stage: &Stage) -> Vec<String> {
         let text = fs::read(stage.engine().path(&format!("{PEER}/out"))).unwrap_or_default();
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         String::from_utf8_lossy(&text[..whole]).lines().map(str::to_owned).collect()
