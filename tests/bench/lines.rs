@@ -12,12 +12,12 @@ use crate::ratio::Ratios;
 use crate::{Side, interleave, note};
 
 /// Lines of the file that the container writes again and again.
-const BLOCK: u32 = 100_000;
+pub(crate) const BLOCK: u32 = 100_000;
 /// The clock ticks of /proc, the same on every Linux for programs.
 const TICKS_PER_SECOND: f64 = 100.0;
 const RUN_LIMIT: Duration = Duration::from_mins(10);
 /// Where the engine's root and the containers see the block and what the containers note.
-const SHARED: &str = "/var/lib/bench";
+pub(crate) const SHARED: &str = "/var/lib/bench";
 
 struct Sample {
     lines_per_second: f64,
@@ -34,20 +34,20 @@ struct Cpu {
 }
 
 /// Gives lines per second and microseconds of CPU per line.
-pub(crate) fn compare(engine: &Arc<Engine>, lines: u32, pairs: usize) -> Result<(Ratios, Ratios)> {
+pub(crate) fn compare(
+    engine: &Arc<Engine>,
+    plugin: &Plugin,
+    lines: u32,
+    pairs: usize,
+) -> Result<(Ratios, Ratios)> {
     let blocks = (lines / BLOCK).max(1);
-    engine.add_base_image()?;
-    let plugin = Plugin::install(engine, "pglog", &[])?;
-    engine.shell(&format!(
-        "mkdir {SHARED}; seq -f 'line %012.0f of a log as a busy server writes it, a hundred bytes \
-         with all that it says.......' {BLOCK} > {SHARED}/block"
-    ))?;
+    prepare(engine)?;
     // Not counted: the first container of each driver.
     for side in [Side::Ours, Side::Reference] {
-        run(engine, &plugin, side, blocks)?;
+        run(engine, plugin, side, blocks)?;
     }
     let samples = interleave(pairs, |side| {
-        let sample = run(engine, &plugin, side, blocks)?;
+        let sample = run(engine, plugin, side, blocks)?;
         note(&format!(
             "{side:?}: {:.0} lines/s, {:.2} µs of CPU per line, {:.2} of them the plugin's",
             sample.lines_per_second, sample.cpu_microseconds, sample.plugin_microseconds
@@ -60,16 +60,31 @@ pub(crate) fn compare(engine: &Arc<Engine>, lines: u32, pairs: usize) -> Result<
     Ok((of(|sample| sample.lines_per_second), of(|sample| sample.cpu_microseconds)))
 }
 
+/// Makes the block, unless it is there.
+pub(crate) fn prepare(engine: &Engine) -> Result<()> {
+    engine
+        .shell(&format!(
+            "mkdir -p {SHARED}; seq -f 'line %012.0f of a log as a busy server writes it, a \
+             hundred bytes with all that it says.......' {BLOCK} > {SHARED}/block"
+        ))
+        .map(drop)
+}
+
+/// Writes the block so many times, and notes when that began and ended.
+pub(crate) fn script(blocks: u32) -> String {
+    format!(
+        "date +%s%N >{SHARED}/began; \
+         i=0; while [ $i -lt {blocks} ]; do cat {SHARED}/block; i=$((i+1)); done; \
+         date +%s%N >{SHARED}/ended"
+    )
+}
+
 /// A container writes its blocks as fast as it can, and notes itself when it began and ended.
 fn run(engine: &Arc<Engine>, plugin: &Plugin, side: Side, blocks: u32) -> Result<Sample> {
     let driver = if side == Side::Ours { "pglog" } else { "json-file" };
     let mount = format!("{SHARED}:{SHARED}");
     let driver = format!("--log-driver={driver}");
-    let script = format!(
-        "date +%s%N >{SHARED}/began; \
-         i=0; while [ $i -lt {blocks} ]; do cat {SHARED}/block; i=$((i+1)); done; \
-         date +%s%N >{SHARED}/ended"
-    );
+    let script = script(blocks);
     let limits = ["--log-opt=max-size=100m", "--log-opt=max-file=2"];
     let options =
         [&["--volume", &mount, &driver][..], &limits, &["base", "sh", "-c", &script]].concat();
@@ -101,7 +116,8 @@ fn check_last_line(engine: &Engine, container: &Container) -> Result<()> {
     Ok(())
 }
 
-fn noted(engine: &Engine, name: &str) -> Result<f64> {
+/// A time that a container noted, in nanoseconds since 1970.
+pub(crate) fn noted(engine: &Engine, name: &str) -> Result<f64> {
     Ok(engine.shell(&format!("cat {SHARED}/{name}"))?.parse()?)
 }
 

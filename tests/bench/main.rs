@@ -8,6 +8,9 @@ mod checkpoints;
 mod lines;
 mod machine;
 mod ratio;
+mod receiver;
+mod since;
+mod sinks;
 mod snapshots;
 mod tps;
 
@@ -15,9 +18,10 @@ use std::env;
 use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::{Engine, Version};
+use harness::{Engine, Plugin, Version};
 
 use crate::ratio::Ratios;
 
@@ -26,7 +30,7 @@ const LEAST_PAIRS: usize = 5;
 
 fn main() -> Result<()> {
     let figures: Vec<String> = env::args().skip(1).collect();
-    let known = ["tps", "checkpoints", "lines", "snapshots"];
+    let known = ["tps", "checkpoints", "lines", "sinks", "since", "snapshots"];
     if let Some(unknown) = figures.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no figure {unknown:?}: there are {}", known.join(", "));
     }
@@ -35,7 +39,6 @@ fn main() -> Result<()> {
     ensure!(pairs >= LEAST_PAIRS, "PAIRS={pairs}: at least {LEAST_PAIRS} are needed");
     let load = tps::Load { scale: setting("SCALE", 60)?, seconds: setting("TPS_SECONDS", 15)? };
     let seconds = setting("CHECKPOINT_SECONDS", 5)?;
-    let lines = setting("LOG_LINES", 3_000_000)?;
     let snapshots = setting("SNAPSHOT_SCALE", 70)?;
 
     let engine = Engine::start(Version::V26_1)?;
@@ -51,10 +54,8 @@ fn main() -> Result<()> {
         report(&format!("checkpoints per second, {where_to}"), &checkpoints, "/s")?;
         report(&format!("reads of pg_control per second, {where_to}"), &opens, "/s")?;
     }
-    if wanted("lines") {
-        let (rate, cpu) = lines::compare(&engine, lines, pairs)?;
-        report("log lines per second, pglog over json-file", &rate, "lines/s")?;
-        report("CPU of dockerd and plugin per line, pglog over json-file", &cpu, "µs")?;
+    if ["lines", "sinks", "since"].into_iter().any(wanted) {
+        logs(&engine, wanted, pairs)?;
     }
     if wanted("snapshots") {
         let figures = snapshots::compare(&engine, snapshots, pairs)?;
@@ -69,6 +70,32 @@ fn main() -> Result<()> {
         report(title, &figures.answered, "ms")?;
     }
     engine.end()
+}
+
+/// The figures of logs.
+fn logs(engine: &Arc<Engine>, wanted: impl Fn(&str) -> bool, pairs: usize) -> Result<()> {
+    engine.add_base_image()?;
+    let plugin = Plugin::install(engine, "pglog", &[])?;
+    if wanted("lines") {
+        let lines = setting("LOG_LINES", 3_000_000)?;
+        let (rate, cpu) = lines::compare(engine, &plugin, lines, pairs)?;
+        report("log lines per second, pglog over json-file", &rate, "lines/s")?;
+        report("CPU of dockerd and plugin per line, pglog over json-file", &cpu, "µs")?;
+    }
+    if wanted("sinks") {
+        let lines = setting("SINK_LINES", 1_000_000)?;
+        let (fluentd, syslog) = sinks::compare(engine, &plugin, lines, pairs)?;
+        let title = "lines per second to a fluentd, pglog with acks over Docker's driver without";
+        report(title, &fluentd, "lines/s")?;
+        let title = "lines per second to syslog over TCP, pglog over Docker's driver";
+        report(title, &syslog, "lines/s")?;
+    }
+    if wanted("since") {
+        let size = setting("SINCE_MEGABYTES", 200)?;
+        let title = format!("`docker logs --since` at the end of {size} MB, pglog over json-file");
+        report(&title, &since::compare(engine, size, pairs)?, "ms")?;
+    }
+    Ok(())
 }
 
 /// A number out of the environment.
