@@ -1,5 +1,7 @@
 //! Options of the file sink.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, value};
@@ -15,6 +17,8 @@ pub(super) enum Key {
     Format,
     MaxSize,
     MaxFiles,
+    MaxAge,
+    Compress,
     Mode,
     Owner,
 }
@@ -42,6 +46,10 @@ pub struct FileSpec {
     pub max_size: u64,
     /// How many files there are at most, the current one included.
     pub max_files: u32,
+    /// How long files before the current one are kept.
+    pub max_age: Option<Duration>,
+    /// Whether they are compressed.
+    pub compress: bool,
     /// Permissions of the files.
     pub mode: u32,
     /// Their owner.
@@ -62,6 +70,8 @@ impl Default for FileSpec {
             format: FileFormat::Raw,
             max_size: 20 << 20,
             max_files: 5,
+            max_age: None,
+            compress: false,
             mode: 0o640,
             uid: 0,
             gid: 0,
@@ -86,6 +96,11 @@ impl FileSpec {
                 let count = value::count(text).filter(|&count| count <= MOST_FILES);
                 self.max_files = count.ok_or(Fault::Malformed("a whole number from 1 to 1000"))?;
             }
+            Key::MaxAge => {
+                let age = value::age(text).ok_or(Fault::Malformed(value::AN_AGE))?;
+                self.max_age = Some(age);
+            }
+            Key::Compress => self.compress = value::truth(text)?,
             Key::Mode => {
                 let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o666 == 0);
                 self.mode = mode.ok_or(Fault::Malformed(
@@ -140,6 +155,8 @@ mod tests {
         assert_eq!(parse("file-format", "json").unwrap(), json);
         assert_eq!(parse("file-max-size", "1m").unwrap().max_size, 1 << 20);
         assert_eq!(parse("file-max-files", "1").unwrap().max_files, 1);
+        assert_eq!(parse("file-max-age", "2h").unwrap().max_age, Some(Duration::from_hours(2)));
+        assert!(parse("file-compress", "true").unwrap().compress);
         assert_eq!(parse("file-mode", "0644").unwrap().mode, 0o644);
         let owner = |text| parse("file-owner", text).map(|spec| (spec.uid, spec.gid));
         assert_eq!((owner("999"), owner("1:2")), (Ok((999, 999)), Ok((1, 2))));
@@ -162,7 +179,8 @@ mod tests {
             ("file-mode", "rw"),
             ("file-owner", "postgres"),
             ("file-owner", "1:2:3"),
-            ("file-max-age", "7d"),
+            ("file-max-age", "7"),
+            ("file-compress", "gzip"),
             ("sinks", "file,paper"),
         ] {
             let bad = parse(key, value).unwrap_err();

@@ -134,6 +134,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("file-format", Kind::File(file::Key::Format)),
     ("file-max-size", Kind::File(file::Key::MaxSize)),
     ("file-max-files", Kind::File(file::Key::MaxFiles)),
+    ("file-max-age", Kind::File(file::Key::MaxAge)),
+    ("file-compress", Kind::File(file::Key::Compress)),
     ("file-mode", Kind::File(file::Key::Mode)),
     ("file-owner", Kind::File(file::Key::Owner)),
     ("file-*", Kind::NotBuilt(None)),
@@ -374,7 +376,7 @@ mod tests {
     #[test]
     fn what_is_not_built_and_what_is_unknown_is_refused_by_name() {
         for (key, value) in
-            [("postgres", "on"), ("redact", "strict"), ("file-max-age", "7d"), ("route", "x")]
+            [("postgres", "on"), ("redact", "strict"), ("log-line-prefix", "%m"), ("route", "x")]
         {
             let words = parse(&[(key, value)]).unwrap_err().to_string();
             assert!(words.contains(key) && words.contains("not built yet"), "{words}");

@@ -27,6 +27,8 @@ fn delivery(dir: &Path) -> Delivery {
         format: FileFormat::Raw,
         max_size: u64::MAX,
         max_files: 1,
+        max_age: None,
+        compress: false,
         mode: 0o600,
         uid: owner.uid(),
         gid: owner.gid(),

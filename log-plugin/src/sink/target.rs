@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +97,12 @@ pub struct FileTarget {
     pub max_size: u64,
     /// How many files there are at most, the current one included.
     pub max_files: u32,
+    /// A file that nobody has written to for so long is removed, but for the current one.
+    #[serde(default)]
+    pub max_age: Option<Duration>,
+    /// Whether files before the current one are compressed.
+    #[serde(default)]
+    pub compress: bool,
     /// Permissions of files that are made.
     pub mode: u32,
     /// Owner of files that are made.
@@ -208,6 +215,8 @@ fn file_target(
         format: spec.format,
         max_size: spec.max_size,
         max_files: spec.max_files,
+        max_age: spec.max_age,
+        compress: spec.compress,
         mode: spec.mode,
         uid: spec.uid,
         gid: spec.gid,

@@ -240,6 +240,27 @@ fn a_kill_after_half_a_batch_costs_nothing_of_the_next() {
     assert_eq!(rest, lines(missing..5000), "{said}");
 }
 
+/// A file is followed by the next when it is a quarter of `file-max-age` old.
+#[test]
+fn files_end_with_time_and_are_compressed() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let (path, mut fifo) = rig.fifo("f");
+    let options = [("file-path", "x.log"), ("file-max-age", "4s"), ("file-compress", "true")];
+    assert_eq!(plugin.start_logging("c", &path, &options), json!({"Err": ""}));
+    fifo.write_all(&numbered(0)).unwrap();
+    let file = logs(&rig).join("x.log");
+    eventually("a line", || content(&file) == lines(0..1));
+    std::thread::sleep(Duration::from_millis(1100));
+    fifo.write_all(&numbered(1)).unwrap();
+    eventually("the next file", || content(&file) == lines(1..2));
+    let packed = std::fs::File::open(logs(&rig).join("x.log.1.gz")).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed), &mut text).unwrap();
+    assert_eq!(text, lines(0..1));
+    plugin.stop_logging(&path);
+}
+
 #[test]
 fn two_containers_do_not_write_one_file() {
     let rig = Rig::new();

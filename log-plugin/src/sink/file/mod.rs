@@ -5,10 +5,11 @@
 //! written again. A file that was moved or removed is opened anew before the next batch, so
 //! logrotate needs to tell nobody.
 //!
-//! Absent: syncing the file to disk, and compression of rotated ones.
+//! Absent: syncing the file to disk.
 
 mod encode;
 mod output;
+mod rotation;
 
 use std::io;
 use std::path::PathBuf;

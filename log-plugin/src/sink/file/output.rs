@@ -5,8 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::encode::Unfinished;
+use super::rotation;
 use super::{FileError, Receipt, lock};
 use crate::sink::ledger::Ledger;
 use crate::sink::target::FileTarget;
@@ -18,6 +20,12 @@ const DIRECTORY_MODE: u32 = 0o755;
 /// How much is compared at a time with what the file has.
 const COMPARED: usize = 64 * 1024;
 
+/// In how many files at least the lines of `file-max-age` are: what is kept longer is a part of it.
+const TURNS: u32 = 4;
+
+/// How often old files are looked for.
+const SWEEP: Duration = Duration::from_mins(1);
+
 /// A file of the host that only this process writes to.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -28,6 +36,8 @@ pub(super) struct Output {
     /// What is known of the file by the ledger, until it is opened.
     receipt: Receipt,
     open: Option<Open>,
+    /// When old files were last looked for.
+    swept: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -36,6 +46,8 @@ struct Open {
     file: File,
     inode: u64,
     size: u64,
+    /// When it was made, where its file system tells.
+    begun: Option<SystemTime>,
     /// How much of the file, from `size` on, may be what is to be written next.
     known: u64,
     /// Whether its last line has no end, and not because it is still being written.
@@ -50,7 +62,7 @@ impl Output {
         ledger: Arc<Mutex<Ledger>>,
         receipt: Receipt,
     ) -> Self {
-        Self { host, directory, target, ledger, receipt, open: None }
+        Self { host, directory, target, ledger, receipt, open: None, swept: None }
     }
 
     /// How much of a batch of `length` is in earlier files already.
@@ -81,6 +93,7 @@ impl Output {
             let line_end = pending[..*written].iter().rposition(|&byte| byte == b'\n');
             *written = line_end.map_or(0, |at| at + 1);
         }
+        self.remove_old();
         while *written < pending.len() {
             if self.is_full(&pending[..*written], before) {
                 self.keep(*written, before);
@@ -146,17 +159,43 @@ impl Output {
             None => before.is_none(),
         };
         let max = self.target.max_size;
-        open.known == 0 && (open.size >= max && between_lines || open.size >= max.saturating_mul(2))
+        let turn = self.target.max_age.map(|age| age / TURNS);
+        let old = |begun: SystemTime| {
+            turn.is_some_and(|turn| begun.elapsed().is_ok_and(|age| age >= turn))
+        };
+        let done = open.size >= max || open.size > 0 && open.begun.is_some_and(old);
+        open.known == 0 && (done && between_lines || open.size >= max.saturating_mul(2))
     }
 
     /// Gives the file a number, so that a new one takes its name.
     fn rotate(&mut self) -> Result<(), FileError> {
         if let Some(open) = &self.open {
-            shift(&open.directory, &self.name(), self.target.max_files)
+            let (name, files) = (self.name(), self.target.max_files);
+            rotation::shift(&open.directory, &name, files)
                 .map_err(|source| FileError::Rotate { path: self.path(), source })?;
+            if self.target.compress
+                && files > 1
+                && let Err(error) = rotation::compress(&open.directory, &name)
+            {
+                // It is there, only larger.
+                tracing::warn!(%error, path = %self.path().display(), "a file stays uncompressed");
+            }
         }
         (self.open, self.receipt) = (None, Receipt::default());
         Ok(())
+    }
+
+    /// Removes files that are too old, every now and then.
+    fn remove_old(&mut self) {
+        let due = self.swept.is_none_or(|at| at.elapsed() >= SWEEP);
+        let (Some(age), true) = (self.target.max_age, due) else { return };
+        self.swept = Some(Instant::now());
+        let removed = self.open_directory().map(|directory| {
+            rotation::remove_old(&directory, &self.name(), self.target.max_files, age)
+        });
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, path = %self.path().display(), "old files stay");
+        }
     }
 
     /// Notes how much of the batch is in files before this one, when a file begins and ends.
@@ -177,13 +216,14 @@ impl Open {
         if !found.is_file() {
             return Ok(None);
         }
-        let (inode, length) = (found.ino(), found.len());
+        let (inode, length, begun) = (found.ino(), found.len(), found.created().ok());
         if inode == receipt.inode && receipt.size <= length {
             let (size, known) = (receipt.size, length - receipt.size);
-            return Ok(Some(Self { directory, file, inode, size, known, torn: false }));
+            let torn = false;
+            return Ok(Some(Self { directory, file, inode, size, begun, known, torn }));
         }
         let torn = is_torn(&mut file, length)?;
-        Ok(Some(Self { directory, file, inode, size: length, known: 0, torn }))
+        Ok(Some(Self { directory, file, inode, size: length, begun, known: 0, torn }))
     }
 
     fn is(&self, found: &fs::Metadata) -> bool {
@@ -263,31 +303,5 @@ fn open_file(path: &PathBuf, target: &FileTarget) -> io::Result<File> {
             file.set_permissions(fs::Permissions::from_mode(target.mode))?;
             Ok(file)
         }
-    }
-}
-
-/// Moves `name` to `name.1`, `name.1` to `name.2` and so on, so that there are `files` at most
-/// with the one that follows.
-fn shift(directory: &HostDir, name: &str, files: u32) -> io::Result<()> {
-    let path = |number: u32| match number {
-        0 => directory.entry(name),
-        number => directory.entry(&format!("{name}.{number}")),
-    };
-    remove(&path(files.saturating_sub(1)))?;
-    for number in (1..files).rev() {
-        #[expect(clippy::disallowed_methods, reason = "the ledger is right for both names")]
-        let renamed = fs::rename(path(number - 1), path(number));
-        match renamed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            renamed => renamed?,
-        }
-    }
-    Ok(())
-}
-
-fn remove(path: &PathBuf) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
     }
 }
