@@ -26,6 +26,8 @@ mod removed;
 mod room;
 mod segment;
 mod syncing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod untrusted;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

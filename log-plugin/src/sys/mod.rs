@@ -153,6 +153,16 @@ pub fn host_name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
+/// A file in memory that holds `bytes`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn memory_file(bytes: &[u8]) -> io::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use std::os::unix::fs::FileExt;
+    let file = File::from(memfd_create(c"bytes", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all_at(bytes, 0)?;
+    Ok(file)
+}
+
 /// A lock on a file, given back when dropped or when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
