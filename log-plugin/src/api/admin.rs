@@ -101,8 +101,10 @@ async fn status(api: Api) -> Result<Status, Refusal> {
         let stored = logs.journals.stored()?;
         let bytes = stored.iter().map(|id| logs.journals.get(id).inventory().bytes()).sum();
         let dropped = logs.journals.lost_in_all()?.into();
+        let streams = logs.streams.records();
         Ok::<_, Refusal>(Status {
-            streams: logs.streams.records().len(),
+            streams: streams.len(),
+            non_blocking: non_blocking(&streams),
             containers: stored.len(),
             bytes,
             dropped,
@@ -111,6 +113,19 @@ async fn status(api: Api) -> Result<Status, Refusal> {
         })
     });
     counted.await?
+}
+
+/// The names of those with `mode=non-blocking`, in order.
+fn non_blocking(streams: &[Arc<StreamRecord>]) -> Vec<String> {
+    let mode = |stream: &&Arc<StreamRecord>| {
+        stream.options.get("mode").is_some_and(|mode| mode == "non-blocking")
+    };
+    let name = |stream: &Arc<StreamRecord>| match stream.name.trim_start_matches('/') {
+        "" => stream.container.clone(),
+        name => name.to_owned(),
+    };
+    let names: BTreeSet<_> = streams.iter().filter(mode).map(name).collect();
+    names.into_iter().collect()
 }
 
 /// Those of which something is stored, and those whose stream has brought nothing yet.

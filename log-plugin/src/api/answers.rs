@@ -123,6 +123,10 @@ pub struct Status {
     pub settings: BTreeMap<String, String>,
     /// Streams that dockerd has open.
     pub streams: usize,
+    /// Containers, by name, of which dockerd itself drops lines when it has too many:
+    /// `mode=non-blocking`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub non_blocking: Vec<String>,
     /// Containers that something is stored of.
     pub containers: usize,
     /// Bytes stored.

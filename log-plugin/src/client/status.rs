@@ -33,6 +33,10 @@ fn render(status: answers::Status) -> String {
         ("stored", format!("{} of {} containers", text::bytes(status.bytes), status.containers)),
         ("dropped", format!("{messages} messages, {}", text::bytes(bytes))),
     ]);
+    if !status.non_blocking.is_empty() {
+        let names = status.non_blocking.join(" ");
+        lines.push(("non-blocking", format!("{names} (dockerd itself drops lines of these)")));
+    }
     let mut shown = text::fields(lines);
     if !status.sinks.is_empty() {
         shown.push('\n');
