@@ -121,7 +121,7 @@ impl FileSpec {
 fn template(text: &str) -> Result<Template, Fault> {
     Template::parse(text).map_err(|error| match error {
         TemplateError::NotBuilt(_) => Fault::NotBuilt(Some(
-            "a template of fields, functions and `if`, such as `{{.Name}}/{{.Name}}.log`",
+            "a template of fields, functions, variables and blocks, such as `{{.Name}}/{{.Name}}.log`",
         )),
         _ => Fault::Malformed("a template such as `{{.Name}}/{{.Name}}.log`"),
     })
@@ -168,7 +168,7 @@ mod tests {
         for (key, value) in [
             ("file-path", "{{.Nickname}}"),
             ("file-path", "{{.Name"),
-            ("file-path", "{{range .ContainerEnv}}{{end}}"),
+            ("file-path", "{{html .Name}}"),
             ("file-format", "xml"),
             ("file-format", "jsonlog"),
             ("file-max-size", "0"),

@@ -115,6 +115,7 @@ fn pad(text: &str, before: i64, after: i64) -> Option<String> {
 fn json(value: &Value) -> Option<String> {
     match value {
         Value::None => Some("null".to_owned()),
+        Value::Root => None,
         Value::Bool(value) => serde_json::to_string(value).ok(),
         Value::Number(value) => serde_json::to_string(value).ok(),
         Value::Text(text) => serde_json::to_string(text).ok(),
@@ -128,7 +129,7 @@ fn length(value: &Value) -> Option<i64> {
         Value::Text(text) => text.len(),
         Value::List(list) => list.len(),
         Value::Map(map) => map.len(),
-        Value::None | Value::Bool(_) | Value::Number(_) => return None,
+        Value::None | Value::Root | Value::Bool(_) | Value::Number(_) => return None,
     };
     i64::try_from(length).ok()
 }

@@ -17,6 +17,13 @@ pub(super) enum Token {
     Word(String),
     /// `.A.B` as its names; none for the dot alone.
     Field(Vec<String>),
+    /// `$x.A.B` as its name and those behind it.
+    Variable(String, Vec<String>),
+    /// `:=`.
+    Declare,
+    /// `=`.
+    Assign,
+    Comma,
     Text(String),
     Number(i64),
     Open,
@@ -86,9 +93,19 @@ fn tokenize<'t>(
                     trimmed[1..].split_once('`').ok_or(TemplateError::Syntax("an open quote"))?;
                 (Token::Text(raw.to_owned()), after)
             }
-            '$' | ':' | '=' | ',' => return Err(TemplateError::NotBuilt("variables".to_owned())),
+            '$' => {
+                let (variable, after) = name(&trimmed[1..]);
+                let (path, after) = names(after);
+                (Token::Variable(variable.to_owned(), path), after)
+            }
+            ':' => {
+                let after = trimmed.strip_prefix(":=");
+                (Token::Declare, after.ok_or(TemplateError::Syntax("a `:` without `=`"))?)
+            }
+            '=' => (Token::Assign, &trimmed[1..]),
+            ',' => (Token::Comma, &trimmed[1..]),
             '-' | '+' | '0'..='9' => number(trimmed)?,
-            '.' => field(trimmed)?,
+            '.' => field(trimmed),
             letter if letter.is_alphabetic() || letter == '_' => {
                 let (word, after) = name(trimmed);
                 (Token::Word(word.to_owned()), after)
@@ -105,7 +122,15 @@ fn name(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-fn field(mut text: &str) -> Result<(Token, &str), TemplateError> {
+fn field(text: &str) -> (Token, &str) {
+    let (path, after) = names(text);
+    // The dot alone has no name.
+    let after = if path.is_empty() { &text[1..] } else { after };
+    (Token::Field(path), after)
+}
+
+/// The names behind each dot.
+fn names(mut text: &str) -> (Vec<String>, &str) {
     let mut names = Vec::new();
     while let Some(after) = text.strip_prefix('.') {
         let (name, after) = name(after);
@@ -115,10 +140,7 @@ fn field(mut text: &str) -> Result<(Token, &str), TemplateError> {
         names.push(name.to_owned());
         text = after;
     }
-    if names.is_empty() {
-        return Err(TemplateError::NotBuilt("the dot alone".to_owned()));
-    }
-    Ok((Token::Field(names), text))
+    (names, text)
 }
 
 fn number(text: &str) -> Result<(Token, &str), TemplateError> {

@@ -1,8 +1,9 @@
 //! Templates over a container in Go's language, as Docker's drivers take them for `tag`.
 //!
 //! Built: text, fields, pipelines, parentheses, Docker's functions, Go's own that make sense for a
-//! name, comments, trimming, and `if` with `else`. Absent, and refused where a sink would need
-//! them: variables, `range`, `with`, the escaping functions. Errors in what is built are those of
+//! name, comments, trimming, variables, `if`, `with` and `range` with `else`. Absent, and refused
+//! where a sink would need them: `break`, `continue`, templates in templates, the escaping
+//! functions. Errors in what is built are those of
 //! Go; where Go would fail while rendering, so does [`Template::render`].
 
 mod function;
@@ -12,7 +13,7 @@ mod value;
 
 use crate::container::Container;
 
-use self::parser::{Expression, Node, Operand};
+use self::parser::{Expression, Node, Operand, Range};
 use self::value::Value;
 
 /// A template that can be rendered.
@@ -51,60 +52,145 @@ impl Template {
 
     /// The template's text for `container`.
     pub fn render(&self, container: &Container) -> Result<String, TemplateError> {
+        let mut scope = Scope { container, dot: Value::Root, variables: Vec::new() };
         let mut out = String::new();
-        render(&self.nodes, container, &mut out)?;
+        render(&self.nodes, &mut scope, &mut out)?;
         Ok(out)
     }
 }
 
-fn render(nodes: &[Node], container: &Container, out: &mut String) -> Result<(), TemplateError> {
+/// What a name means where it stands.
+struct Scope<'a> {
+    container: &'a Container,
+    dot: Value,
+    variables: Vec<(String, Value)>,
+}
+
+impl Scope<'_> {
+    /// Renders `nodes` with `variables` more and, if there is one, another `dot`; what is declared
+    /// within ends with them.
+    fn within(
+        &mut self,
+        variables: impl IntoIterator<Item = (String, Value)>,
+        dot: Option<Value>,
+        nodes: &[Node],
+        out: &mut String,
+    ) -> Result<(), TemplateError> {
+        let (count, before) = (self.variables.len(), self.dot.clone());
+        self.variables.extend(variables);
+        self.dot = dot.unwrap_or(before.clone());
+        let rendered = render(nodes, self, out);
+        self.variables.truncate(count);
+        self.dot = before;
+        rendered
+    }
+
+    /// The variable `name`; without one the container.
+    fn variable(&self, name: &str) -> Option<&Value> {
+        let mut newest = self.variables.iter().rev();
+        newest.find(|(own, _)| own == name).map(|(_, value)| value)
+    }
+}
+
+fn render(nodes: &[Node], scope: &mut Scope<'_>, out: &mut String) -> Result<(), TemplateError> {
     for node in nodes {
         match node {
             Node::Text(text) => out.push_str(text),
-            Node::Action(expression) => out.push_str(&evaluate(expression, container)?.printed()),
-            Node::If { condition, then, otherwise } => {
-                let holds = evaluate(condition, container)?.is_true();
-                render(if holds { then } else { otherwise }, container, out)?;
+            Node::Action(expression) => match evaluate(expression, scope)? {
+                Value::Root => return Err(TemplateError::NotBuilt("the dot alone".to_owned())),
+                value => out.push_str(&value.printed()),
+            },
+            Node::Declare(name, expression) => {
+                let value = evaluate(expression, scope)?;
+                scope.variables.push((name.clone(), value));
             }
+            Node::Set(name, expression) => {
+                let value = evaluate(expression, scope)?;
+                let own = scope.variables.iter_mut().rev().find(|(own, _)| own == name);
+                own.ok_or(TemplateError::Syntax("a variable that was not declared"))?.1 = value;
+            }
+            Node::Branch(branch) => {
+                let value = evaluate(&branch.condition, scope)?;
+                let variable = branch.variable.iter().map(|name| (name.clone(), value.clone()));
+                let variable: Vec<_> = variable.collect();
+                if value.is_true() {
+                    let dot = branch.moves_dot.then_some(value);
+                    scope.within(variable, dot, &branch.then, out)?;
+                } else {
+                    scope.within(variable, None, &branch.otherwise, out)?;
+                }
+            }
+            Node::Range(range) => repeat(range, scope, out)?,
         }
     }
     Ok(())
 }
 
+/// Renders the body of `range` for each element of a list or, by their keys, of a map.
+fn repeat(range: &Range, scope: &mut Scope<'_>, out: &mut String) -> Result<(), TemplateError> {
+    let elements: Vec<(Value, Value)> = match evaluate(&range.over, scope)? {
+        Value::List(list) => {
+            (0..).map(Value::Number).zip(list.into_iter().map(Value::Text)).collect()
+        }
+        Value::Map(map) => {
+            map.into_iter().map(|(key, value)| (Value::Text(key), Value::Text(value))).collect()
+        }
+        _ => {
+            let (function, expected) = ("range".to_owned(), "a list or a map");
+            return Err(TemplateError::Argument { function, expected });
+        }
+    };
+    if elements.is_empty() {
+        return scope.within([], None, &range.otherwise, out);
+    }
+    for (key, value) in elements {
+        let named =
+            |name: &Option<String>, value: &Value| name.clone().map(|own| (own, value.clone()));
+        let variables = named(&range.key, &key).into_iter().chain(named(&range.value, &value));
+        let variables: Vec<_> = variables.collect();
+        scope.within(variables, Some(value), &range.each, out)?;
+    }
+    Ok(())
+}
+
 /// The value of a pipeline: each stage's last argument is the value of the one before.
-fn evaluate(pipeline: &Expression, container: &Container) -> Result<Value, TemplateError> {
+fn evaluate(pipeline: &Expression, scope: &Scope<'_>) -> Result<Value, TemplateError> {
     let mut piped: Option<Value> = None;
     for stage in &pipeline.stages {
         let (first, rest) = stage.split_first().ok_or(TemplateError::Syntax("an empty action"))?;
         let mut arguments = Vec::with_capacity(rest.len() + 1);
         for operand in rest {
-            arguments.push(operand_value(operand, container)?);
+            arguments.push(operand_value(operand, scope)?);
         }
         arguments.extend(piped.take());
         piped = Some(match first {
             Operand::Function(name) => function::call(name, arguments)?,
-            operand if arguments.is_empty() => operand_value(operand, container)?,
+            operand if arguments.is_empty() => operand_value(operand, scope)?,
             _ => return Err(TemplateError::Syntax("arguments of what is no function")),
         });
     }
     piped.ok_or(TemplateError::Syntax("an empty action"))
 }
 
-fn operand_value(operand: &Operand, container: &Container) -> Result<Value, TemplateError> {
+fn operand_value(operand: &Operand, scope: &Scope<'_>) -> Result<Value, TemplateError> {
     match operand {
         Operand::Literal(value) => Ok(value.clone()),
-        Operand::Field(path) => field(path, container),
+        Operand::Field(path) => field(&scope.dot, path, scope.container),
+        Operand::Variable(name, path) => {
+            field(scope.variable(name).unwrap_or(&Value::Root), path, scope.container)
+        }
         Operand::Function(name) => function::call(name, Vec::new()),
-        Operand::Nested(pipeline) => evaluate(pipeline, container),
+        Operand::Nested(pipeline) => evaluate(pipeline, scope),
     }
 }
 
-/// A field of the container, or a key in one of its maps.
-fn field(path: &[String], container: &Container) -> Result<Value, TemplateError> {
+/// What `path` leads to from `value` on: fields of the container, keys of maps.
+fn field(value: &Value, path: &[String], container: &Container) -> Result<Value, TemplateError> {
     let unknown = || TemplateError::Unknown(path.join("."));
-    let (first, rest) = path.split_first().ok_or_else(unknown)?;
-    let value = Value::of_container(first, container).ok_or_else(unknown)??;
-    rest.iter().try_fold(value, |value, key| value.key(key).ok_or_else(unknown))
+    path.iter().try_fold(value.clone(), |value, name| match value {
+        Value::Root => Value::of_container(name, container).ok_or_else(unknown)?,
+        value => value.key(name).ok_or_else(unknown),
+    })
 }
 
 #[cfg(test)]
@@ -155,6 +241,19 @@ mod tests {
             ("a {{- .Name -}} b{{/* said */}}c", "aweb_1bc"),
             ("a{{- /* said */ -}} b", "ab"),
             ("{{json .ContainerLabels}}{{json .Name}}", "{\"team\":\"blue\"}\"web_1\""),
+            ("{{range .ContainerArgs}}<{{.}}>{{else}}none{{end}}", "<-c><true>"),
+            ("{{range $i, $e := .ContainerEnv}}{{if $i}},{{end}}{{$e}}{{end}}", "A=1,B=x=y"),
+            ("{{range $k, $v := .ContainerLabels}}{{$k}}:{{$v}}{{end}}", "team:blue"),
+            ("{{range .Config}}a{{else}}{{.Name}}{{end}}", "web_1"),
+            (
+                "{{with .ContainerLabels.team}}{{.}}{{$.Name}}{{end}}{{with .LogPath}}b{{else}}c{{end}}",
+                "blueweb_1c",
+            ),
+            ("{{with $x := .Name}}{{$x}}{{upper .}}{{end}}", "web_1WEB_1"),
+            ("{{$x := .Name}}{{if eq $x \"web_1\"}}{{$x = \"y\"}}{{end}}{{$x}}", "y"),
+            ("{{$x := 1}}{{if true}}{{$x := 2}}{{$x}}{{end}}{{$x}}", "21"),
+            ("{{$c := .}}{{$c.Name}}{{with .ContainerLabels}}{{.team}}{{end}}", "web_1blue"),
+            ("{{if $n := len .ContainerArgs}}{{$n}}{{else}}{{$n}}{{end}}", "2"),
             ("{{.ContainerArgs}} {{.ContainerLabels}}", "[-c true] map[team:blue]"),
         ] {
             assert_eq!(render(template).as_deref(), Ok(expected), "{template}");
@@ -164,18 +263,38 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let syntax = |text| matches!(render(text), Err(TemplateError::Syntax(_)));
-        for bad in
-            ["{{.Name", "{{}}", "{{if .Name}}x", "x{{end}}", "{{else}}", "{{(.Name}}", "{{\"a}}"]
-        {
+        for bad in [
+            "{{.Name",
+            "{{}}",
+            "{{if .Name}}x",
+            "x{{end}}",
+            "{{else}}",
+            "{{(.Name}}",
+            "{{\"a}}",
+            "{{$x}}",
+            "{{$x = 1}}",
+            "{{if true}}{{$x := 1}}{{end}}{{$x}}",
+            "{{range .Config}}",
+            "{{with .Name}}a{{else if .Name}}b{{end}}",
+            "{{print $x := 1}}",
+            "{{:}}",
+        ] {
             assert!(syntax(bad), "{bad}: {:?}", render(bad));
         }
-        for bad in ["{{.Nickname}}", "{{.Name | shout}}"] {
+        for bad in
+            ["{{.Nickname}}", "{{.Name | shout}}", "{{with .Name}}{{.ID}}{{end}}", "{{$.Nickname}}"]
+        {
             assert!(matches!(render(bad), Err(TemplateError::Unknown(_))), "{bad}");
         }
-        for absent in ["{{range .ContainerEnv}}{{end}}", "{{$x := .Name}}", "{{html .Name}}"] {
+        for absent in ["{{range .Config}}{{break}}{{end}}", "{{.}}", "{{$}}", "{{html .Name}}"] {
             assert!(matches!(render(absent), Err(TemplateError::NotBuilt(_))), "{absent}");
         }
-        for bad in ["{{truncate .Name}}", "{{index .Name 1}}", "{{join .Name \"\"}}"] {
+        for bad in [
+            "{{range .Name}}{{end}}",
+            "{{truncate .Name}}",
+            "{{index .Name 1}}",
+            "{{join .Name \"\"}}",
+        ] {
             assert!(matches!(render(bad), Err(TemplateError::Argument { .. })), "{bad}");
         }
     }

@@ -10,7 +10,31 @@ use crate::container::Container;
 pub(super) enum Node {
     Text(String),
     Action(Expression),
-    If { condition: Expression, then: Vec<Node>, otherwise: Vec<Node> },
+    /// A variable gets a value: a new one, or one that there is.
+    Set(String, Expression),
+    Declare(String, Expression),
+    /// `if`, or `with`, which makes the value the dot; either may name it.
+    Branch(Branch),
+    Range(Range),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Branch {
+    pub(super) variable: Option<String>,
+    pub(super) condition: Expression,
+    pub(super) moves_dot: bool,
+    pub(super) then: Vec<Node>,
+    pub(super) otherwise: Vec<Node>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Range {
+    /// For the place or the key, where there are two, and for what is there.
+    pub(super) key: Option<String>,
+    pub(super) value: Option<String>,
+    pub(super) over: Expression,
+    pub(super) each: Vec<Node>,
+    pub(super) otherwise: Vec<Node>,
 }
 
 /// A pipeline: each stage a function with its arguments, or one operand.
@@ -22,7 +46,9 @@ pub(super) struct Expression {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Operand {
     Literal(Value),
+    /// Of the dot, which it is without a name.
     Field(Vec<String>),
+    Variable(String, Vec<String>),
     Function(String),
     Nested(Expression),
 }
@@ -33,9 +59,32 @@ const DEEPEST: usize = 32;
 pub(super) fn parse(template: &str) -> Result<Vec<Node>, TemplateError> {
     let parts = parts(template)?;
     let mut rest = parts.as_slice();
-    match block(&mut rest, 0)? {
+    let scope = Scope { variables: Vec::new(), rooted: true };
+    match block(&mut rest, scope, 0)? {
         (nodes, None) => Ok(nodes),
         (_, Some(_)) => Err(TemplateError::Syntax("`end` or `else` of no block")),
+    }
+}
+
+/// What is known where an action stands.
+#[derive(Debug, Clone)]
+struct Scope {
+    variables: Vec<String>,
+    /// The dot is the container.
+    rooted: bool,
+}
+
+impl Scope {
+    /// The same with `variables` that a block's head declares.
+    fn with<'n>(&self, variables: impl IntoIterator<Item = &'n String>) -> Self {
+        let mut inner = self.clone();
+        inner.variables.extend(variables.into_iter().cloned());
+        inner
+    }
+
+    fn knows(&self, variable: &str) -> Result<(), TemplateError> {
+        let known = variable.is_empty() || self.variables.iter().any(|own| own == variable);
+        if known { Ok(()) } else { Err(TemplateError::Syntax("a variable that was not declared")) }
     }
 }
 
@@ -49,6 +98,7 @@ enum Ending<'t> {
 /// The nodes up to the end of a block, or of the template.
 fn block<'t>(
     rest: &mut &'t [Part],
+    mut scope: Scope,
     depth: usize,
 ) -> Result<(Vec<Node>, Option<Ending<'t>>), TemplateError> {
     if depth > DEEPEST {
@@ -74,43 +124,111 @@ fn block<'t>(
             ("else", [Token::Word(word), condition @ ..]) if word == "if" => {
                 return Ok((nodes, Some(Ending::ElseIf(condition))));
             }
-            ("if", condition) => nodes.push(conditional(condition, rest, depth)?),
-            ("range" | "with" | "define" | "block" | "template" | "break" | "continue", _) => {
+            ("if", head) => nodes.push(branch(head, rest, &scope, false, depth)?),
+            ("with", head) => nodes.push(branch(head, rest, &scope, true, depth)?),
+            ("range", head) => nodes.push(range(head, rest, &scope, depth)?),
+            ("define" | "block" | "template" | "break" | "continue", _) => {
                 return Err(TemplateError::NotBuilt(word.to_owned()));
             }
-            _ => nodes.push(Node::Action(expression(tokens)?)),
+            _ => nodes.push(action(tokens, &mut scope)?),
         }
     }
     Ok((nodes, None))
 }
 
-fn conditional(
-    condition: &[Token],
-    rest: &mut &[Part],
-    depth: usize,
-) -> Result<Node, TemplateError> {
-    const OPEN: TemplateError = TemplateError::Syntax("`if` without `end`");
-    let condition = expression(condition)?;
-    let (then, ending) = block(rest, depth + 1)?;
-    let otherwise = match ending.ok_or(OPEN)? {
-        Ending::End => Vec::new(),
-        Ending::Else => match block(rest, depth + 1)? {
-            (nodes, Some(Ending::End)) => nodes,
-            _ => return Err(OPEN),
-        },
-        Ending::ElseIf(condition) => vec![conditional(condition, rest, depth + 1)?],
-    };
-    Ok(Node::If { condition, then, otherwise })
+/// A value to be shown, or one for a variable.
+fn action(tokens: &[Token], scope: &mut Scope) -> Result<Node, TemplateError> {
+    Ok(match tokens {
+        [Token::Variable(name, path), Token::Declare, value @ ..] if path.is_empty() => {
+            let value = expression(value, scope)?;
+            scope.variables.push(name.clone());
+            Node::Declare(name.clone(), value)
+        }
+        [Token::Variable(name, path), Token::Assign, value @ ..] if path.is_empty() => {
+            scope.knows(name)?;
+            Node::Set(name.clone(), expression(value, scope)?)
+        }
+        _ => Node::Action(expression(tokens, scope)?),
+    })
 }
 
-fn expression(tokens: &[Token]) -> Result<Expression, TemplateError> {
+fn branch(
+    head: &[Token],
+    rest: &mut &[Part],
+    scope: &Scope,
+    moves_dot: bool,
+    depth: usize,
+) -> Result<Node, TemplateError> {
+    let (variable, condition) = match head {
+        [Token::Variable(name, path), Token::Declare, value @ ..] if path.is_empty() => {
+            (Some(name.clone()), value)
+        }
+        value => (None, value),
+    };
+    let condition = expression(condition, scope)?;
+    let outer = scope.with(&variable);
+    let inner = Scope { rooted: outer.rooted && !moves_dot, ..outer.clone() };
+    let (then, ending) = block(rest, inner, depth + 1)?;
+    let otherwise = match ending.ok_or(OPEN)? {
+        Ending::ElseIf(condition) if !moves_dot => {
+            vec![branch(condition, rest, &outer, false, depth + 1)?]
+        }
+        ending => otherwise(&ending, rest, outer, depth)?,
+    };
+    Ok(Node::Branch(Branch { variable, condition, moves_dot, then, otherwise }))
+}
+
+fn range(
+    head: &[Token],
+    rest: &mut &[Part],
+    scope: &Scope,
+    depth: usize,
+) -> Result<Node, TemplateError> {
+    let (key, value, over) = match head {
+        [
+            Token::Variable(key, _),
+            Token::Comma,
+            Token::Variable(value, _),
+            Token::Declare,
+            over @ ..,
+        ] => (Some(key.clone()), Some(value.clone()), over),
+        [Token::Variable(value, _), Token::Declare, over @ ..] => (None, Some(value.clone()), over),
+        over => (None, None, over),
+    };
+    let over = expression(over, scope)?;
+    let inner = Scope { rooted: false, ..scope.with(key.iter().chain(&value)) };
+    let (each, ending) = block(rest, inner, depth + 1)?;
+    let otherwise = otherwise(&ending.ok_or(OPEN)?, rest, scope.clone(), depth)?;
+    Ok(Node::Range(Range { key, value, over, each, otherwise }))
+}
+
+const OPEN: TemplateError = TemplateError::Syntax("a block without `end`");
+
+/// What stands after an `else`, up to the block's end.
+fn otherwise(
+    ending: &Ending<'_>,
+    rest: &mut &[Part],
+    scope: Scope,
+    depth: usize,
+) -> Result<Vec<Node>, TemplateError> {
+    match ending {
+        Ending::End => Ok(Vec::new()),
+        Ending::Else => match block(rest, scope, depth + 1)? {
+            (nodes, Some(Ending::End)) => Ok(nodes),
+            _ => Err(OPEN),
+        },
+        Ending::ElseIf(_) => Err(TemplateError::Syntax("`else if` of what is no `if`")),
+    }
+}
+
+fn expression(tokens: &[Token], scope: &Scope) -> Result<Expression, TemplateError> {
     let mut rest = tokens;
-    let parsed = pipeline(&mut rest, 0)?;
+    let parsed = pipeline(&mut rest, scope, 0)?;
     if rest.is_empty() { Ok(parsed) } else { Err(TemplateError::Syntax("a `)` too many")) }
 }
 
 /// A pipeline up to a closing parenthesis, which is left, or the end.
-fn pipeline(rest: &mut &[Token], depth: usize) -> Result<Expression, TemplateError> {
+fn pipeline(rest: &mut &[Token], scope: &Scope, depth: usize) -> Result<Expression, TemplateError> {
     if depth > DEEPEST {
         return Err(TemplateError::Syntax("too many parentheses in each other"));
     }
@@ -126,7 +244,7 @@ fn pipeline(rest: &mut &[Token], depth: usize) -> Result<Expression, TemplateErr
                 continue;
             }
             Token::Open => {
-                let nested = pipeline(rest, depth + 1)?;
+                let nested = pipeline(rest, scope, depth + 1)?;
                 let Some((Token::Close, after)) = rest.split_first() else {
                     return Err(TemplateError::Syntax("a `)` is missing"));
                 };
@@ -139,10 +257,18 @@ fn pipeline(rest: &mut &[Token], depth: usize) -> Result<Expression, TemplateErr
                 _ => Operand::Function(function::known(word)?.to_owned()),
             },
             Token::Field(path) => {
-                if Value::of_container(&path[0], &Container::default()).is_none() {
+                let known = |name| Value::of_container(name, &Container::default()).is_some();
+                if scope.rooted && path.first().is_some_and(|name| !known(name)) {
                     return Err(TemplateError::Unknown(path.join(".")));
                 }
                 Operand::Field(path.clone())
+            }
+            Token::Variable(name, path) => {
+                scope.knows(name)?;
+                Operand::Variable(name.clone(), path.clone())
+            }
+            Token::Declare | Token::Assign | Token::Comma => {
+                return Err(TemplateError::Syntax("a variable gets its value elsewhere"));
             }
             Token::Text(text) => Operand::Literal(Value::Text(text.clone())),
             Token::Number(number) => Operand::Literal(Value::Number(*number)),

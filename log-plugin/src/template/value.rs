@@ -11,6 +11,8 @@ use crate::sys;
 pub(super) enum Value {
     /// What is not there.
     None,
+    /// The container itself.
+    Root,
     Bool(bool),
     Number(i64),
     Text(String),
@@ -58,6 +60,7 @@ impl Value {
     pub(super) fn is_true(&self) -> bool {
         match self {
             Self::None => false,
+            Self::Root => true,
             Self::Bool(value) => *value,
             Self::Number(value) => *value != 0,
             Self::Text(text) => !text.is_empty(),
@@ -69,7 +72,8 @@ impl Value {
     /// As Go's `%v` prints it.
     pub(super) fn printed(&self) -> String {
         match self {
-            Self::None => "<no value>".to_owned(),
+            // Nobody is shown the container as a whole.
+            Self::None | Self::Root => "<no value>".to_owned(),
             Self::Bool(value) => value.to_string(),
             Self::Number(value) => value.to_string(),
             Self::Text(text) => text.clone(),
