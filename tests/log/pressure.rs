@@ -1,10 +1,11 @@
 //! What the host has too little of, and a plugin that is away for a while.
 
+use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use harness::{Container, Scenario, Stage, numbered};
+use anyhow::{Context, Result, ensure};
+use harness::{Container, Plugin, Scenario, Stage, numbered};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -18,6 +19,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("no_pipe_can_grow", no_pipe_can_grow),
         Scenario::new("disabled_for_a_while", disabled_for_a_while),
+        Scenario::new("dead_sinks_under_load", dead_sinks).tolerating(&["a sink does not deliver"]),
     ]
 }
 
@@ -50,4 +52,44 @@ fn disabled_for_a_while(stage: &Stage) -> Result<()> {
     plugin.enable()?;
     ensure!(container.wait(LIMIT)? == 0, "the container failed");
     numbered::check(&container.logs(&[])?.stdout, 200_000)
+}
+
+/// Servers that do not answer while a container prints without a pause: they cost memory within
+/// bounds, and no stop waits for them. `DEAD_SINK_SECONDS` says for how long.
+fn dead_sinks(stage: &Stage) -> Result<()> {
+    /// For a busy container, in KiB.
+    const ALLOWED: u64 = 8 * 1024;
+    let seconds = env::var("DEAD_SINK_SECONDS").map_or(Ok(10), |text| text.parse())?;
+    let plugin = stage.plugin()?;
+    let before = memory(stage, plugin)?;
+    let options = ["syslog-address=tcp://127.0.0.1:9", "fluentd-address=127.0.0.1:9"];
+    let mut arguments = vec!["--log-driver", "pglog"];
+    for option in options.iter().chain(&["max-size=1m", "max-file=3"]) {
+        arguments.extend(["--log-opt", option]);
+    }
+    // It heeds SIGTERM.
+    arguments.extend(["base", "perl", "-e", numbered::SLOWLY, "1000000000", "TERM"]);
+    let container = Container::run(stage.engine(), "loud", &arguments)?;
+    let (begun, mut most) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        most = most.max(memory(stage, plugin)?);
+        thread::sleep(Duration::from_millis(200));
+    }
+    let grown = most.saturating_sub(before);
+    ensure!(grown <= ALLOWED, "{grown} KiB more than the {before} before");
+    container.stop(Duration::from_secs(2))?;
+    let status = plugin.call("/Pglog.Status", "{}")?.1;
+    let sinks = status["sinks"].as_array().context("sinks")?;
+    let own = sinks.iter().filter(|sink| sink["name"] == "loud");
+    let dropped: Vec<_> = own.map(|sink| sink["dropped_lines"].as_u64()).collect();
+    ensure!(dropped.len() == 2 && dropped.iter().all(|lines| *lines > Some(0)), "{dropped:?}");
+    Ok(())
+}
+
+/// What the plugin's process has of its own in memory, in KiB.
+fn memory(stage: &Stage, plugin: &Plugin) -> Result<u64> {
+    let status = format!("/proc/{}/status", plugin.pid()?);
+    let line = stage.engine().shell(&format!("grep RssAnon {status}"))?;
+    let number = line.split_whitespace().nth(1).context("a number")?;
+    Ok(number.parse()?)
 }
