@@ -73,13 +73,7 @@ fn malformed(stage: &Stage, driver: &'static str) -> Result<()> {
 }
 
 fn not_yet_built(stage: &Stage) -> Result<()> {
-    for option in [
-        "file-max-age=7d",
-        "postgres=on",
-        "log-line-prefix=%m",
-        "redact=strict",
-        "route=audit -> syslog",
-    ] {
+    for option in ["postgres=on", "log-line-prefix=%m", "redact=strict", "route=audit -> syslog"] {
         let key = option.split('=').next().unwrap_or(option);
         refused(stage, "pglog", option, &[key, "not built yet"])?;
     }
