@@ -55,11 +55,8 @@ fn malformed(stage: &Stage) -> Result<()> {
 }
 
 fn not_yet_built(stage: &Stage) -> Result<()> {
-    for option in ["wal.size=1G", "compress=zstd"] {
-        let key = option.split('=').next().unwrap_or(option);
-        refused(stage, "bad", option, &[key, "not built yet"])?;
-    }
-    refused(stage, "appdb@now", "consistency=barrier", &["consistency=barrier", "not built yet"])
+    refused(stage, "bad", "compress=zstd", &["compress", "not built yet"])?;
+    refused(stage, "appdb@now", "consistency=backup", &["consistency=backup", "not built yet"])
 }
 
 fn names(stage: &Stage) -> Result<()> {
