@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 /// And they start, which needs all of their libraries.
 fn programs(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
-    for (plugin, tools) in [("pgvol", &["mkfs.btrfs", "btrfs"][..]), ("pglog", &[])] {
+    for (plugin, tools) in [("pgvol", &["mkfs.btrfs", "btrfs", "mkfs.xfs"][..]), ("pglog", &[])] {
         let root = format!("/srv/{plugin}/rootfs");
         let mut count = 0;
         count_programs(&engine.path(&root), &mut count)?;

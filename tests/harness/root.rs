@@ -17,7 +17,7 @@ use crate::version::{UNSTABLE, Version};
 const IMAGE_SUITE: &str = "trixie";
 
 /// Docker as Debian ships it, and what it and the harness call.
-const ENGINE_PACKAGES: &str = "btrfs-progs,ca-certificates,docker-registry,docker.io,e2fsprogs,iproute2,iptables,jq,mount,procps,util-linux";
+const ENGINE_PACKAGES: &str = "btrfs-progs,ca-certificates,docker-registry,docker.io,e2fsprogs,iproute2,iptables,jq,mount,procps,util-linux,xfsprogs";
 
 /// What containers run that only need a shell.
 const BASE_PACKAGES: &str = "procps";
