@@ -21,6 +21,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             "messages were lost",
             "cannot be written yet",
             "dropped the",
+            "cannot be noted",
         ]),
     ]
 }

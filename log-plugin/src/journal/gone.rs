@@ -101,8 +101,11 @@ impl State {
             None => Slots::open::<Noted>(path).map(|(slots, _)| slots),
         };
         let written = opened.and_then(|slots| self.slots.insert(slots).write(noted));
-        self.unkept = written.is_err();
-        if let Err(error) = written {
+        // Said once, however much is lost until the disk has it again.
+        let known = std::mem::replace(&mut self.unkept, written.is_err());
+        if let Err(error) = written
+            && !known
+        {
             tracing::warn!(%error, path = %path.display(), "what is gone cannot be noted");
         }
     }
