@@ -413,7 +413,8 @@ fn space_of_a_deleted_share_can_soon_be_used() {
     let path = pool.locate(&name("other")).unwrap().join("data/file");
     let begun = Instant::now();
     while durable::write(&path, &megabyte.repeat(32)).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(3), "still full");
+        // Unless it is told to commit, a btrfs gives nothing back for half a minute.
+        assert!(begun.elapsed() < Duration::from_secs(20), "still full");
         std::thread::sleep(Duration::from_millis(50));
     }
     mount::detach(&plan.mount_point).unwrap();
