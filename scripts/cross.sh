@@ -30,13 +30,15 @@ host_architecture() {
 
 # cross_root ARCH: makes the root unless an earlier run has; sets $sysroot.
 cross_root() {
-    local cache=${XDG_CACHE_HOME:-$HOME/.cache}/pgvol-cross packages key
+    local cache=${XDG_CACHE_HOME:-$HOME/.cache}/pgvol-cross packages unpack key
     cross_names "$1"
     [ "$(id -u)" = 0 ] || die "please run it as root: what is for $1 is built in a Debian root"
     need mmdebstrap mmdebstrap debian-archive-keyring
     need unshare util-linux
-    packages=cargo-web,rustc-web,libstd-rust-web-dev:$1,gcc-${triplet//_/-},libc6-dev:$1,btrfs-progs:$1,xfsprogs:$1,qemu-user
-    key=$(echo "$cross_suite $(host_architecture) $packages" | sha256sum)
+    packages=cargo-web,rustc-web,libstd-rust-web-dev:$1,gcc-${triplet//_/-},libc6-dev:$1,btrfs-progs:$1,libinih1:$1,liburcu8t64:$1,qemu-user
+    # Whose package asks for a Python of its own architecture, which does not run here.
+    unpack="cd /tmp; apt-get --quiet download xfsprogs:$1; dpkg -x xfsprogs_*.deb /; rm xfsprogs_*.deb"
+    key=$(echo "$cross_suite $(host_architecture) $packages $unpack" | sha256sum)
     sysroot=$cache/${key:0:16}
     mkdir -p "$cache"
     exec 9>"$cache/lock"
@@ -48,6 +50,7 @@ cross_root() {
         mmdebstrap --quiet --variant=apt --architectures="$(host_architecture),$1" --include="$packages" \
             --dpkgopt='path-exclude=/usr/bin/qemu-*' --dpkgopt="path-include=/usr/bin/qemu-$cpu" \
             --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+            --customize-hook="chroot \"\$1\" sh -euc '$unpack'" \
             "$cross_suite" "$sysroot.part" >&2
         mv "$sysroot.part" "$sysroot"
     fi
