@@ -35,7 +35,8 @@ fn main() -> ExitCode {
 /// And they start, which needs all of their libraries.
 fn programs(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
-    for (plugin, tools) in [("pgvol", &["mkfs.btrfs", "btrfs", "mkfs.xfs"][..]), ("pglog", &[])] {
+    let tools = ["mkfs.btrfs --version", "btrfs --version", "mkfs.xfs -V"];
+    for (plugin, tools) in [("pgvol", &tools[..]), ("pglog", &[])] {
         let root = format!("/srv/{plugin}/rootfs");
         let mut count = 0;
         count_programs(&engine.path(&root), &mut count)?;
@@ -44,8 +45,8 @@ fn programs(stage: &Stage) -> Result<()> {
         let known = engine.shell(&format!("chroot {root} /{plugin} formats"))?;
         ensure!(known.contains(&format!("{plugin}-")), "{known}");
         for tool in tools {
-            let said = engine.shell(&format!("chroot {root} /usr/sbin/{tool} --version"))?;
-            ensure!(said.contains("btrfs"), "{said}");
+            let said = engine.shell(&format!("chroot {root} /usr/sbin/{tool}"))?;
+            ensure!(said.contains("btrfs") || said.contains("xfs"), "{said}");
         }
     }
     Ok(())
