@@ -43,8 +43,8 @@ trap finish EXIT
 trap 'exit 1' INT TERM HUP
 
 # check_formats NAME: refuses state that a newer version has written, while nothing is changed yet. The
-# first line of what the plugins keep says `KIND VERSION`; a cursor has two places for that, of which
-# one may be of zeros.
+# first line of what the plugins keep says `KIND VERSION`; what is rewritten in place has two places for that, of
+# which one may be of zeros.
 check_formats() {
     local known source newer
     known=$(as_root chroot "$packages/$1/rootfs" "/$1" formats) ||
@@ -54,7 +54,8 @@ check_formats() {
     newer=$({ echo "$known"
         as_root find "$source/$1" -maxdepth 2 \( -name format -o -name '*.record' -o -name '*.snapshot' -o -name '*.trashed' -o -path '*/streams/*' \) \
             -type f -exec awk 'FNR == 1 { print $1, $2, FILENAME }' {} + 2>/dev/null || :
-        as_root find "$source/$1" -maxdepth 2 -name '*.cursor' -type f -exec grep -aoHE "$1-cursor [0-9]+" {} + 2>/dev/null |
+        as_root find "$source/$1" -maxdepth 3 \( -name '*.cursor' -o -path '*/journals/*/gone' \) \
+            -type f -exec grep -aoHE "$1-(cursor|gone) [0-9]+" {} + 2>/dev/null |
             sed -E 's/^(.*):([^ :]+ [0-9]+)$/\2 \1/' || :
     } | awk 'NF == 2 { known[$1] = $2 } NF > 2 && $1 in known && $2 > known[$1] { print "  " $3 ": format " $2 }')
     [ -z "$newer" ] || die "$1: a newer version has written these files, and this one cannot read them:"$'\n'"$newer"

@@ -88,13 +88,17 @@ fn script(stage: &Stage) -> Result<()> {
         ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
         edit(newer, known)?;
         // In the second of its places; the first is empty yet.
-        let cursor = "/var/lib/pglog/sinks/0123.file.cursor";
-        let written = "head -c 4096 /dev/zero; printf 'pglog-cursor 2 00000000\\n{}'";
-        engine.shell(&format!("mkdir -p /var/lib/pglog/sinks; ({written}) >{cursor}"))?;
-        let outcome = install(engine, "/var/lib/two", "")?;
-        let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
-        ensure!(!outcome.success && said.contains(&format!("{cursor}: format 2")), "{said}");
-        ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
+        for (kind, path) in [("cursor", "sinks/0123.file.cursor"), ("gone", "journals/0123/gone")] {
+            let path = format!("/var/lib/pglog/{path}");
+            let written =
+                format!("head -c 4096 /dev/zero; printf 'pglog-{kind} 2 00000000\\n{{}}'");
+            engine.shell(&format!("mkdir -p $(dirname {path}); ({written}) >{path}"))?;
+            let outcome = install(engine, "/var/lib/two", "")?;
+            let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+            ensure!(!outcome.success && said.contains(&format!("{path}: format 2")), "{said}");
+            ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
+            engine.shell(&format!("rm {path}"))?;
+        }
         engine.shell("rm -r /var/lib/pglog")?;
         installed(engine, "/var/lib/two", "")?;
         engine.docker(&["volume", "rm", "appdb"]).map(drop)
