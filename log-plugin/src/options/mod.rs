@@ -21,7 +21,7 @@ pub use self::extras::Extras;
 pub use self::file::{FileFormat, FileSpec};
 use self::fluentd::Form;
 pub use self::fluentd::{FluentdAddress, FluentdMode, FluentdSpec};
-pub use self::syslog::{Address, Framing, SyslogFormat, SyslogSpec};
+pub use self::syslog::{Address, Deliver, Framing, SyslogFormat, SyslogSpec};
 pub use self::tls::{TlsSpec, TlsVersion};
 pub(crate) use self::value::{A_SIZE, AN_AGE, age, size};
 use crate::tag;
@@ -140,6 +140,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("file-owner", Kind::File(file::Key::Owner)),
     ("file-*", Kind::NotBuilt(None)),
     ("syslog-address", Kind::Syslog(syslog::Key::Address)),
+    ("syslog-deliver", Kind::Syslog(syslog::Key::Deliver)),
     ("syslog-facility", Kind::Syslog(syslog::Key::Facility)),
     ("syslog-format", Kind::Syslog(syslog::Key::Format)),
     ("syslog-framing", Kind::Syslog(syslog::Key::Framing)),
@@ -205,7 +206,7 @@ impl LogSpec {
         let mut spec = Self::default();
         let mut bad: Vec<_> =
             options.iter().filter_map(|(key, value)| spec.take(key, value).err()).collect();
-        let syslog = spec.syslog.as_ref().and_then(|sink| Some(("syslog", sink.tls.conflict()?)));
+        let syslog = spec.syslog.as_ref().and_then(|sink| Some(("syslog", sink.conflict()?)));
         let fluentd = spec.fluentd.as_ref().and_then(|sink| Some(("fluentd", sink.conflict()?)));
         for (sink, (key, allowed)) in syslog.into_iter().chain(fluentd) {
             let key = format!("{sink}-{key}");

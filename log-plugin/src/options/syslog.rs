@@ -14,6 +14,7 @@ const PORT: u16 = 514;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Key {
     Address,
+    Deliver,
     Facility,
     Format,
     Framing,
@@ -36,6 +37,17 @@ pub enum Address {
     Tcp(String, u16),
     /// Host and port.
     Tls(String, u16),
+}
+
+/// Which of several addresses a message goes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deliver {
+    /// The first that answers.
+    #[default]
+    Failover,
+    /// Each of them.
+    All,
 }
 
 /// How a message is laid out.
@@ -65,8 +77,10 @@ pub enum Framing {
 /// What the options of the syslog sink ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyslogSpec {
-    /// Tried one after another.
+    /// One at least.
     pub addresses: Vec<Address>,
+    /// Which of them a message goes to.
+    pub deliver: Deliver,
     /// 0 to 23.
     pub facility: u8,
     /// The layout.
@@ -81,6 +95,7 @@ impl Default for SyslogSpec {
     fn default() -> Self {
         Self {
             addresses: vec![Address::Local],
+            deliver: Deliver::Failover,
             facility: 3,
             format: SyslogFormat::Local,
             framing: None,
@@ -93,6 +108,13 @@ impl SyslogSpec {
     pub(super) fn take(&mut self, key: Key, text: &str) -> Result<(), Fault> {
         match key {
             Key::Address => self.addresses = addresses(text)?,
+            Key::Deliver => {
+                self.deliver = match text {
+                    "failover" => Deliver::Failover,
+                    "all" => Deliver::All,
+                    _ => return Err(Fault::Malformed("failover or all")),
+                }
+            }
             Key::Facility => self.facility = facility(text)?,
             Key::Format => self.format = format(text)?,
             Key::Framing => {
@@ -105,6 +127,21 @@ impl SyslogSpec {
             Key::Tls(key) => self.tls.take(key, text)?,
         }
         Ok(())
+    }
+
+    /// What is wrong with the options as a whole: the end of the key to name and what is allowed.
+    pub(super) fn conflict(&self) -> Option<(&'static str, &'static str)> {
+        let Self { addresses, deliver, tls, .. } = self;
+        let twice = || (1..addresses.len()).any(|at| addresses[..at].contains(&addresses[at]));
+        match deliver {
+            Deliver::All if *addresses == [Address::Local] => {
+                Some(("deliver", "all only together with the addresses, `syslog-address`"))
+            }
+            Deliver::All if twice() => {
+                Some(("address", "each address once, where `syslog-deliver` is all"))
+            }
+            _ => tls.conflict(),
+        }
     }
 }
 
@@ -208,6 +245,24 @@ mod tests {
     }
 
     #[test]
+    fn messages_go_to_one_address_or_to_all() {
+        let two = ("syslog-address", "tcp://a,tcp://b");
+        let deliver = |options: &[_]| parse(options).unwrap().deliver;
+        assert_eq!(deliver(&[two]), Deliver::Failover);
+        assert_eq!(deliver(&[two, ("syslog-deliver", "failover")]), Deliver::Failover);
+        assert_eq!(deliver(&[two, ("syslog-deliver", "all")]), Deliver::All);
+        assert_eq!(
+            deliver(&[("syslog-address", "tcp://a"), ("syslog-deliver", "all")]),
+            Deliver::All
+        );
+        let twice = [("syslog-address", "tcp://a,udp://a,tcp://a:514"), ("syslog-deliver", "all")];
+        let words = parse(&twice).unwrap_err();
+        assert!(words.contains("`syslog-address=tcp://a,udp://a,tcp://a:514`"), "{words}");
+        assert!(words.contains("each address once"), "{words}");
+        parse(&twice[..1]).unwrap();
+    }
+
+    #[test]
     fn facilities_and_formats_are_docker_s() {
         let facility = |text| parse(&[("syslog-facility", text)]).unwrap().facility;
         assert_eq!((facility("local7"), facility("kern"), facility("17")), (23, 0, 17));
@@ -242,6 +297,8 @@ mod tests {
             ("syslog-format", "rfc9999"),
             ("syslog-format", "postgres"),
             ("syslog-framing", "nul"),
+            ("syslog-deliver", "any"),
+            ("syslog-deliver", "all"),
             ("syslog-tls-ca-cert", "ca.pem"),
             ("syslog-tls-cert", "/only"),
             ("syslog-tls-key", "/only"),

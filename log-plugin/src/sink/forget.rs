@@ -4,9 +4,9 @@
 //! beyond the log's end, and a reader begins anew then.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{SinkKind, Sinks};
+use super::Sinks;
 use crate::names::ContainerId;
 
 /// Why sinks are not forgotten.
@@ -39,8 +39,11 @@ impl Sinks {
             return Err(ForgetError::Behind.into());
         }
         let removed = remove()?;
-        let cursors = SinkKind::ALL.map(|kind| self.cursor_path(container, kind));
-        for path in cursors.into_iter().chain([self.record_path(container)]) {
+        let listed = self.cursors(container).map_err(|source| {
+            let path = self.directory.clone();
+            ForgetError::System { path, source }
+        });
+        for path in listed?.into_iter().chain([self.record_path(container)]) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed.map_err(|source| ForgetError::System { path, source })?,
@@ -49,11 +52,23 @@ impl Sinks {
         drop(running);
         Ok(removed)
     }
+
+    /// The ledgers that `container` has, however many sinks of a kind there were.
+    fn cursors(&self, container: &ContainerId) -> io::Result<Vec<PathBuf>> {
+        let prefix = format!("{container}.");
+        let is_own = |path: &Path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(&prefix) && name.ends_with(".cursor"))
+        };
+        let all = std::fs::read_dir(&self.directory)?.map(|entry| Ok(entry?.path()));
+        all.filter(|path| path.as_ref().map_or(true, |path| is_own(path))).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Host;
+    use super::super::status::SinkId;
+    use super::super::{Host, SinkKind};
     use super::*;
     use crate::journal::Journals;
     use crate::sys::HostRoot;
@@ -73,15 +88,20 @@ mod tests {
         )
         .unwrap();
         let id = ContainerId::parse("c").unwrap();
-        let cursor = sinks.cursor_path(&id, SinkKind::File);
-        plugin_sdk::durable::write(&cursor, b"how far it is").unwrap();
+        let numbered = |number| SinkId { kind: SinkKind::Syslog, number };
+        let cursors = [SinkKind::File.into(), numbered(0), numbered(1)];
+        let cursors = cursors.map(|sink| sinks.cursor_path(&id, sink));
+        let other = sinks.cursor_path(&ContainerId::parse("cc").unwrap(), numbered(0));
+        for cursor in cursors.iter().chain([&other]) {
+            plugin_sdk::durable::write(cursor, b"how far it is").unwrap();
+        }
         let refused = sinks.forget_after(&id, || Err::<(), _>(ForgetError::Behind));
-        assert!(refused.is_err() && cursor.exists());
+        assert!(refused.is_err() && cursors.iter().all(|cursor| cursor.exists()));
         let removed = sinks.forget_after(&id, || {
-            assert!(cursor.exists(), "the log goes first");
+            assert!(cursors[0].exists(), "the log goes first");
             Ok::<_, ForgetError>(7)
         });
         assert_eq!(removed.unwrap(), 7);
-        assert!(!cursor.exists());
+        assert!(!cursors.iter().any(|cursor| cursor.exists()) && other.exists());
     }
 }

@@ -16,8 +16,9 @@ use super::{RETRY, Sinks};
 use crate::names::ContainerId;
 
 pub(crate) const KIND: &str = "pglog-sinks";
-/// 2: a fluentd, and labels of a file. A program that does not know these would forget them.
-pub(crate) const VERSION: u32 = 2;
+/// 2: a fluentd, and labels of a file. 3: delivery to all of several syslog servers. A program that
+/// does not know these would forget them.
+pub(crate) const VERSION: u32 = 3;
 
 /// A container's sinks, as they are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

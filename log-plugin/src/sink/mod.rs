@@ -42,7 +42,7 @@ use self::ledger::Ledger;
 pub(crate) use self::ledger::{KIND as LEDGER_KIND, VERSION as LEDGER_VERSION};
 use self::outlet::Outlet;
 use self::retry::Backoff;
-use self::status::Meter;
+use self::status::{Meter, SinkId};
 pub use self::status::{SinkKind, SinkStatus};
 use self::syslog::SyslogOutlet;
 use self::target::Target;
@@ -92,7 +92,7 @@ pub struct Sinks {
 }
 
 /// Which sink of which container.
-type Key = (ContainerId, SinkKind);
+type Key = (ContainerId, SinkId);
 
 /// A sink at work.
 #[derive(Debug, Clone)]
@@ -161,7 +161,7 @@ impl Sinks {
             targets: targets.clone(),
         };
         self.keep(container, record);
-        targets.each().for_each(|target| self.launch(container, name, target));
+        targets.each().for_each(|(id, target)| self.launch(container, name, id, target));
     }
 
     /// Takes up all sinks that an earlier process left. To be called when the streams are taken
@@ -184,7 +184,8 @@ impl Sinks {
             });
             match known {
                 Ok((container, Record { name, targets, .. })) => {
-                    targets.each().for_each(|target| self.launch(&container, &name, target));
+                    let each = targets.each();
+                    each.for_each(|(id, target)| self.launch(&container, &name, id, target));
                     count += 1;
                 }
                 Err(error) => tracing::error!(error, path = %path.display(), "record of sinks"),
@@ -195,10 +196,10 @@ impl Sinks {
 
     /// The sinks at work, in the order of their containers.
     pub fn status(&self) -> Vec<SinkStatus> {
-        let meters: Vec<_> = self.running().values().map(|own| Arc::clone(&own.meter)).collect();
-        let mut all: Vec<_> = meters.iter().map(|meter| meter.status()).collect();
-        all.sort_by(|one, two| (&one.container, one.sink).cmp(&(&two.container, two.sink)));
-        all
+        let meter = |(key, own): (&Key, &Running)| (key.clone(), Arc::clone(&own.meter));
+        let mut meters: Vec<_> = self.running().iter().map(meter).collect();
+        meters.sort_by(|(one, _), (two, _)| one.cmp(two));
+        meters.iter().map(|(_, meter)| meter.status()).collect()
     }
 
     /// Waits until every task has noticed the interrupt.
@@ -207,13 +208,13 @@ impl Sinks {
         self.tasks.wait().await;
     }
 
-    fn cursor_path(&self, container: &ContainerId, kind: SinkKind) -> PathBuf {
-        self.directory.join(format!("{container}.{}.cursor", kind.name()))
+    fn cursor_path(&self, container: &ContainerId, id: SinkId) -> PathBuf {
+        self.directory.join(format!("{container}.{id}.cursor"))
     }
 
     /// Starts the task, unless it runs with this target already.
-    fn launch(self: &Arc<Self>, container: &ContainerId, name: &str, target: Target) {
-        let key = (container.clone(), target.kind());
+    fn launch(self: &Arc<Self>, container: &ContainerId, name: &str, id: SinkId, target: Target) {
+        let key = (container.clone(), id);
         let mut running = self.running();
         let before = running.get(&key).cloned();
         if before.as_ref().is_some_and(|before| before.target == target) {
@@ -306,8 +307,8 @@ impl Sinks {
     }
 
     async fn delivery(self: &Arc<Self>, key: &Key, own: &Running) -> io::Result<Delivery> {
-        let (container, kind) = key;
-        let path = self.cursor_path(container, *kind);
+        let (container, id) = key;
+        let path = self.cursor_path(container, *id);
         let (host, own, container) = (self.host.clone(), own.clone(), container.to_string());
         let opened = tokio::task::spawn_blocking(move || {
             let ledger = Ledger::open(&path)?;

@@ -1,5 +1,6 @@
 //! What is to be known of each sink, for `docker pglog status`.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -22,9 +23,6 @@ pub enum SinkKind {
 }
 
 impl SinkKind {
-    /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::File, Self::Syslog, Self::Fluentd];
-
     /// As it is called in options and in names of files.
     pub fn name(self) -> &'static str {
         match self {
@@ -32,6 +30,28 @@ impl SinkKind {
             Self::Syslog => "syslog",
             Self::Fluentd => "fluentd",
         }
+    }
+}
+
+/// Which of a container's sinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SinkId {
+    pub(super) kind: SinkKind,
+    /// Among those of the kind, from 0 on.
+    pub(super) number: usize,
+}
+
+impl From<SinkKind> for SinkId {
+    fn from(kind: SinkKind) -> Self {
+        Self { kind, number: 0 }
+    }
+}
+
+/// As names of files have it: the first of a kind is called as if it were the only one.
+impl fmt::Display for SinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        if self.number > 0 { write!(f, "-{}", self.number + 1) } else { Ok(()) }
     }
 }
 

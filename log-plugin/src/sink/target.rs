@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::file;
-use super::status::SinkKind;
+use super::status::{SinkId, SinkKind};
 use crate::container::Container;
 use crate::options::{
-    Address, BadOption, BadOptions, FileFormat, FileSpec, FluentdAddress, FluentdMode, FluentdSpec,
-    Framing, LogSpec, SyslogFormat, SyslogSpec, TlsSpec,
+    Address, BadOption, BadOptions, Deliver, FileFormat, FileSpec, FluentdAddress, FluentdMode,
+    FluentdSpec, Framing, LogSpec, SyslogFormat, SyslogSpec, TlsSpec,
 };
 use crate::template::Template;
 
@@ -41,8 +41,11 @@ pub(super) enum Target {
 /// Syslog servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyslogTarget {
-    /// Tried one after another.
+    /// One at least.
     pub addresses: Vec<Address>,
+    /// Which of them a message goes to.
+    #[serde(default)]
+    pub deliver: Deliver,
     /// 0 to 23.
     pub facility: u8,
     /// How messages are laid out.
@@ -130,10 +133,30 @@ impl Targets {
     }
 
     /// Each of them.
-    pub(super) fn each(&self) -> impl Iterator<Item = Target> {
+    pub(super) fn each(&self) -> impl Iterator<Item = (SinkId, Target)> {
         let file = self.file.clone().map(Target::File);
         let fluentd = self.fluentd.clone().map(|target| Target::Fluentd(Box::new(target)));
-        file.into_iter().chain(self.syslog.clone().map(Target::Syslog)).chain(fluentd)
+        let alone = file.into_iter().chain(fluentd).map(|target| (target.kind().into(), target));
+        let syslog = self.syslog.iter().flat_map(SyslogTarget::each).enumerate();
+        let syslog = syslog.map(|(number, target)| {
+            (SinkId { kind: SinkKind::Syslog, number }, Target::Syslog(target))
+        });
+        alone.chain(syslog)
+    }
+}
+
+impl SyslogTarget {
+    /// A target for each sink that it takes: where a message goes to all addresses, one that is
+    /// dead must not hold up the others.
+    fn each(&self) -> Vec<Self> {
+        match self.deliver {
+            Deliver::Failover => vec![self.clone()],
+            Deliver::All => {
+                let alone = |address: &Address| vec![address.clone()];
+                let addresses = self.addresses.iter().map(alone);
+                addresses.map(|addresses| Self { addresses, ..self.clone() }).collect()
+            }
+        }
     }
 }
 
@@ -152,9 +175,9 @@ fn syslog_target(
     options: &LogSpec,
     container: &Container,
 ) -> Result<SyslogTarget, BadOption> {
-    let SyslogSpec { addresses, facility, format, framing, tls } = spec.clone();
+    let SyslogSpec { addresses, deliver, facility, format, framing, tls } = spec.clone();
     let tag = tag(options, container)?;
-    Ok(SyslogTarget { addresses, facility, format, framing, tls, tag })
+    Ok(SyslogTarget { addresses, deliver, facility, format, framing, tls, tag })
 }
 
 fn fluentd_target(

@@ -187,6 +187,51 @@ fn the_next_address_is_taken_when_one_does_not_answer() {
     assert_eq!(plugin.sinks()[0].error, None);
 }
 
+/// Each address has a sink of its own: a dead one holds up neither the others nor the container,
+/// and gets all of it when it comes back, also after a kill.
+#[test]
+fn several_addresses_each_get_all_of_it() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    datagrams.set_read_timeout(Some(LIMIT)).unwrap();
+    let (live, udp) = (listener.local_addr().unwrap(), datagrams.local_addr().unwrap());
+    let connections = serve(listener);
+    let address = format!("tcp://{dead},tcp://{live},udp://{udp}");
+    let (path, mut fifo) = rig.fifo("f");
+    let options = [("syslog-address", address.as_str()), ("syslog-deliver", "all")];
+    assert_eq!(plugin.start_logging("c", &path, &options), json!({"Err": ""}));
+    let datagram = || {
+        let mut buffer = [0; 2000];
+        let length = datagrams.recv(&mut buffer).unwrap();
+        numbers(&String::from_utf8_lossy(&buffer[..length]))
+    };
+    fifo.write_all(&numbered(0)).unwrap();
+    let mut connection = connections.recv_timeout(LIMIT).unwrap();
+    assert_eq!(numbers(&read_up_to(&mut connection, "line 0000000")), [0]);
+    assert_eq!(datagram(), [0]);
+    eventually("the dead one is seen to be", || plugin.sinks()[0].error.is_some());
+    let targets: Vec<_> = plugin.sinks().into_iter().map(|sink| sink.target).collect();
+    assert_eq!(targets, address.split(',').collect::<Vec<_>>());
+    let lag = |plugin: &Plugin, sink: usize| plugin.sinks()[sink].lag_bytes;
+    let settled = || (1..3).all(|sink| lag(&plugin, sink) == 0);
+    eventually("it is not behind because of the other", settled);
+    assert!(lag(&plugin, 0) > 0);
+    plugin.kill();
+    let first = serve(TcpListener::bind(dead).unwrap());
+    let plugin = Plugin::start(rig.path());
+    fifo.write_all(&numbered(1)).unwrap();
+    let mut connection = connections.recv_timeout(LIMIT).unwrap();
+    assert_eq!(numbers(&read_up_to(&mut connection, "line 0000001")), [1]);
+    assert_eq!(datagram(), [1]);
+    let mut connection = first.recv_timeout(LIMIT).unwrap();
+    assert_eq!(numbers(&read_up_to(&mut connection, "line 0000001")), [0, 1]);
+    plugin.stop_logging(&path);
+    eventually("all of them end", || plugin.sinks().is_empty());
+}
+
 /// What a dead server had before it died may be lost with it: of a plugin that dies too, it counts.
 #[test]
 fn lines_that_might_have_to_be_sent_again_are_counted_when_they_cannot() {
