@@ -9,6 +9,7 @@ mod bad;
 mod extras;
 mod file;
 mod fluentd;
+pub(crate) mod structured;
 mod syslog;
 mod tls;
 mod value;
@@ -144,6 +145,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("syslog-facility", Kind::Syslog(syslog::Key::Facility)),
     ("syslog-format", Kind::Syslog(syslog::Key::Format)),
     ("syslog-framing", Kind::Syslog(syslog::Key::Framing)),
+    ("syslog-sd-id", Kind::Syslog(syslog::Key::StructuredId)),
     ("syslog-tls-ca-cert", Kind::Syslog(syslog::Key::Tls(tls::Key::CaCert))),
     ("syslog-tls-cert", Kind::Syslog(syslog::Key::Tls(tls::Key::Cert))),
     ("syslog-tls-key", Kind::Syslog(syslog::Key::Tls(tls::Key::Secret))),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Fault;
 use super::tls::{self, TlsSpec};
+use super::{Fault, structured};
 
 /// The port where an address names none, as Docker has it.
 const PORT: u16 = 514;
@@ -18,6 +18,7 @@ pub(super) enum Key {
     Facility,
     Format,
     Framing,
+    StructuredId,
     Tls(tls::Key),
 }
 
@@ -87,6 +88,8 @@ pub struct SyslogSpec {
     pub format: SyslogFormat,
     /// As asked for; else it follows from address and format.
     pub framing: Option<Framing>,
+    /// The id under which labels and variables are structured data.
+    pub structured: Option<String>,
     /// For the addresses that need it.
     pub tls: TlsSpec,
 }
@@ -99,6 +102,7 @@ impl Default for SyslogSpec {
             facility: 3,
             format: SyslogFormat::Local,
             framing: None,
+            structured: None,
             tls: TlsSpec::default(),
         }
     }
@@ -124,6 +128,12 @@ impl SyslogSpec {
                     _ => return Err(Fault::Malformed("lf or octet-counting")),
                 });
             }
+            Key::StructuredId if structured::is_id(text) => self.structured = Some(text.to_owned()),
+            Key::StructuredId => {
+                return Err(Fault::Malformed(
+                    "NAME@NUMBER in at most 32 characters, the number a private enterprise's",
+                ));
+            }
             Key::Tls(key) => self.tls.take(key, text)?,
         }
         Ok(())
@@ -131,8 +141,12 @@ impl SyslogSpec {
 
     /// What is wrong with the options as a whole: the end of the key to name and what is allowed.
     pub(super) fn conflict(&self) -> Option<(&'static str, &'static str)> {
-        let Self { addresses, deliver, tls, .. } = self;
+        let Self { addresses, deliver, format, structured, tls, .. } = self;
         let twice = || (1..addresses.len()).any(|at| addresses[..at].contains(&addresses[at]));
+        if structured.is_some() && matches!(format, SyslogFormat::Local | SyslogFormat::Rfc3164) {
+            let key = "sd-id";
+            return Some((key, "only together with `syslog-format` rfc5424 or rfc5424micro"));
+        }
         match deliver {
             Deliver::All if *addresses == [Address::Local] => {
                 Some(("deliver", "all only together with the addresses, `syslog-address`"))
@@ -297,6 +311,8 @@ mod tests {
             ("syslog-format", "rfc9999"),
             ("syslog-format", "postgres"),
             ("syslog-framing", "nul"),
+            ("syslog-sd-id", "origin"),
+            ("syslog-sd-id", "pglog@32473"),
             ("syslog-deliver", "any"),
             ("syslog-deliver", "all"),
             ("syslog-tls-ca-cert", "ca.pem"),

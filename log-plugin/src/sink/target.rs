@@ -9,12 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::file;
 use super::status::{SinkId, SinkKind};
+use super::syslog::structured;
 use crate::container::Container;
 use crate::options::{
     Address, BadOption, BadOptions, Deliver, FileFormat, FileSpec, FluentdAddress, FluentdMode,
     FluentdSpec, Framing, LogSpec, SyslogFormat, SyslogSpec, TlsSpec,
 };
 use crate::template::Template;
+
+/// Most bytes of structured data: more would leave a datagram no room for the longest line.
+const LARGEST_ELEMENT: usize = 8 << 10;
 
 /// All sinks of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +60,9 @@ pub struct SyslogTarget {
     pub tls: TlsSpec,
     /// What messages are marked with.
     pub tag: String,
+    /// An element of structured data, as messages have it.
+    #[serde(default)]
+    pub structured: Option<String>,
 }
 
 /// A fluentd.
@@ -175,9 +182,19 @@ fn syslog_target(
     options: &LogSpec,
     container: &Container,
 ) -> Result<SyslogTarget, BadOption> {
-    let SyslogSpec { addresses, deliver, facility, format, framing, tls } = spec.clone();
+    let SyslogSpec { addresses, deliver, facility, format, framing, structured, tls } =
+        spec.clone();
     let tag = tag(options, container)?;
-    Ok(SyslogTarget { addresses, deliver, facility, format, framing, tls, tag })
+    let element = |id: &String| structured::element(id, &options.extras.of(container));
+    let structured = match structured.as_ref().and_then(element) {
+        Some(element) if element.len() > LARGEST_ELEMENT => Err(BadOption::Malformed {
+            key: "syslog-sd-id".to_owned(),
+            value: spec.structured.clone().unwrap_or_default(),
+            allowed: "an id where `labels` and `env` choose no more than 8 KiB".into(),
+        }),
+        element => Ok(element),
+    }?;
+    Ok(SyslogTarget { addresses, deliver, facility, format, framing, tls, tag, structured })
 }
 
 fn fluentd_target(

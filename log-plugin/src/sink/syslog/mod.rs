@@ -8,6 +8,7 @@
 
 mod connection;
 mod encode;
+pub(super) mod structured;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -18,7 +19,7 @@ use jiff::tz::TimeZone;
 use tokio::time::Instant;
 
 use self::connection::Connection;
-use self::encode::{Layout, frame};
+use self::encode::{Facts, Layout, frame};
 use super::ledger::{self, Ledger};
 use super::link::LinkError;
 use super::notice;
@@ -70,14 +71,15 @@ struct Recent {
 
 impl SyslogOutlet {
     pub(super) fn new(host: HostRoot, target: SyslogTarget, ledger: Arc<Mutex<Ledger>>) -> Self {
-        let layout = Layout {
+        let layout = Layout::new(Facts {
             format: target.format,
             facility: target.facility,
-            host: sys::host_name(),
-            tag: target.tag.clone(),
+            host: &sys::host_name(),
+            tag: &target.tag,
             pid: std::process::id(),
+            structured: target.structured.as_deref(),
             zone: zone_of(&host),
-        };
+        });
         Self {
             target,
             host,
