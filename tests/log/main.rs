@@ -15,6 +15,7 @@ mod pressure;
 mod reading;
 mod retention;
 mod syslog;
+mod syslog_ng;
 mod trial;
 
 const SMOKE: &[&str] = &[
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         pressure::scenarios(),
         // The last: a sink whose server is gone complains at each start of the plugin.
         syslog::scenarios(),
+        syslog_ng::scenarios(),
         fluentd::scenarios(),
         trial::scenarios(),
     ];

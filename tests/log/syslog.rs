@@ -90,7 +90,7 @@ impl Server {
 
     /// Those of them that were sent with `tag`, once there are `count`. Others may come at any
     /// time: what rsyslog itself has to say, and what an earlier container has yet to deliver.
-    fn tagged(stage: &Stage, tag: &str, count: usize) -> Result<Vec<String>> {
+    pub(crate) fn tagged(stage: &Stage, tag: &str, count: usize) -> Result<Vec<String>> {
         eventually(LIMIT, || {
             let all = Self::records(stage);
             let of_tag = all.iter().filter(|record| record.split('|').nth(3) == Some(tag));
