@@ -201,8 +201,8 @@ impl<'a> Looked<'a> {
 }
 
 impl From<Lost> for Dropped {
-    fn from(Lost { messages, bytes }: Lost) -> Self {
-        Self { messages, bytes }
+    fn from(Lost { messages, bytes, removed }: Lost) -> Self {
+        Self { messages, bytes, removed }
     }
 }
 

@@ -35,14 +35,16 @@ pub struct Container {
     pub dropped: Dropped,
 }
 
-/// Messages that no disk would take.
+/// Messages that a full disk has cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dropped {
-    /// How many.
+    /// How many it did not take.
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// How many more were stored, and went before their time to make room.
+    pub removed: u64,
 }
 
 /// `/Pglog.Inspect`: all that is known of a container's log.

@@ -27,7 +27,7 @@ fn render(list: List) -> String {
             container.segments.to_string(),
             or_dash(container.first),
             or_dash(container.last),
-            container.dropped.messages.to_string(),
+            (container.dropped.messages + container.dropped.removed).to_string(),
         ]
     };
     text::table(
@@ -51,7 +51,7 @@ mod tests {
             segments: 2,
             first: Some("2026-11-22T12:00:00Z".to_owned()),
             last: Some("2026-11-22T12:00:01Z".to_owned()),
-            dropped: Dropped { messages: 7, bytes: 70 },
+            dropped: Dropped { messages: 5, bytes: 70, removed: 2 },
         };
         let empty = Container { id: "ab".to_owned(), ..Container::default() };
         assert_eq!(

@@ -27,11 +27,16 @@ fn render(status: answers::Status) -> String {
         lines.push(("error", error));
         return text::fields(lines);
     }
-    let Dropped { messages, bytes } = status.dropped;
+    let Dropped { messages, bytes, removed } = status.dropped;
+    let room = if removed > 0 {
+        format!(", and {removed} stored before, to make room")
+    } else {
+        String::new()
+    };
     lines.extend([
         ("streams", format!("{} open", status.streams)),
         ("stored", format!("{} of {} containers", text::bytes(status.bytes), status.containers)),
-        ("dropped", format!("{messages} messages, {}", text::bytes(bytes))),
+        ("dropped", format!("{messages} messages, {}{room}", text::bytes(bytes))),
     ]);
     if !status.non_blocking.is_empty() {
         let names = status.non_blocking.join(" ");
@@ -91,7 +96,7 @@ mod tests {
             streams: 1,
             containers: 2,
             bytes: 3 << 20,
-            dropped: Dropped { messages: 7, bytes: 70 },
+            dropped: Dropped { messages: 7, bytes: 70, removed: 3 },
             sinks: vec![Sink {
                 name: "app".to_owned(),
                 sink: "file".to_owned(),
@@ -113,7 +118,7 @@ mod tests {
              settings:   LOG_LEVEL=info\n\
              streams:    1 open\n\
              stored:     3.0 MiB of 2 containers\n\
-             dropped:    7 messages, 70 B\n\
+             dropped:    7 messages, 70 B, and 3 stored before, to make room\n\
              \n\
              CONTAINER   SINK   TARGET                   LAG       LINES   DROPPED   STATE\n\
              app         file   /var/log/pglog/app.log   1.0 MiB   5       2-5+      no space\n"

@@ -1,5 +1,5 @@
-//! What of a container's log is nowhere any more: messages that no disk would take, and the lines
-//! of segments that were removed. On disk beside the segments, so that the account holds over
+//! What of a container's log is nowhere any more: messages that no disk would take, those that made
+//! room for others on a full one, and the lines of segments that were removed. On disk beside the segments, so that the account holds over
 //! kills.
 //!
 //! Invariants:
@@ -22,7 +22,8 @@ use crate::names::ContainerId;
 use crate::slots::{Slots, Turned};
 
 pub(crate) const KIND: &str = "pglog-gone";
-pub(crate) const VERSION: u32 = 1;
+/// 2: what made room on a full disk. A program that does not know it would forget it.
+pub(crate) const VERSION: u32 = 2;
 
 /// Name of the file; no segment's has this form.
 const FILE: &str = "gone";
@@ -31,13 +32,23 @@ const FILE: &str = "gone";
 /// killed knows only that lines are missing.
 const REMEMBERED: usize = 100;
 
-/// Messages that no disk would take.
+/// Messages that a full disk has cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// How many.
+    /// How many it did not take.
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// How many more were stored, and went before their time to make room.
+    #[serde(default)]
+    pub removed: u64,
+}
+
+/// A segment that makes room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Freed {
+    sequence: u64,
+    messages: u64,
 }
 
 /// What is taken out of a stream's pipe to be dropped.
@@ -55,6 +66,9 @@ pub(super) struct Taking {
 struct Noted {
     turn: u64,
     lost: Lost,
+    /// The last segment that was to make room; counted already, though a kill may have left it.
+    #[serde(default)]
+    freed: Option<Freed>,
     /// Lines of the segments that were removed last, by sequence.
     removed: BTreeMap<u64, u64>,
     /// By the tag of the stream.
@@ -71,6 +85,15 @@ impl Turned for Noted {
     fn set_turn(&mut self, turn: u64) {
         self.turn = turn;
     }
+}
+
+/// Why a segment goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The options say so.
+    Retention,
+    /// The disk has no room for what comes.
+    FullDisk,
 }
 
 /// The account of one journal.
@@ -127,17 +150,28 @@ impl Gone {
         }
     }
 
-    pub(super) fn lost(&self) -> Lost {
-        self.lock().noted(&self.path).lost
+    /// What was lost, and the last of it that may still be there.
+    fn lost(&self) -> (Lost, Option<Freed>) {
+        let mut state = self.lock();
+        let noted = state.noted(&self.path);
+        (noted.lost, noted.freed)
     }
 
-    /// A segment of so many `lines` is about to be removed.
-    fn note_removal(&self, sequence: u64, lines: u64) {
+    /// A segment of so many `lines` is about to be removed, to make room if it is `freed`.
+    fn note_removal(&self, sequence: u64, lines: u64, freed: Option<Freed>) {
         let mut state = self.lock();
-        let removed = &mut state.noted(&self.path).removed;
-        removed.insert(sequence, lines);
-        while removed.len() > REMEMBERED {
-            removed.pop_first();
+        let noted = state.noted(&self.path);
+        // Noted before, and a kill left it.
+        if let Some(again) = noted.freed.take_if(|before| before.sequence == sequence) {
+            noted.lost.removed = noted.lost.removed.saturating_sub(again.messages);
+        }
+        if let Some(freed) = freed {
+            noted.lost.removed += freed.messages;
+            noted.freed = Some(freed);
+        }
+        noted.removed.insert(sequence, lines);
+        while noted.removed.len() > REMEMBERED {
+            noted.removed.pop_first();
         }
         state.keep(&self.path);
     }
@@ -186,18 +220,26 @@ impl Gone {
 impl Journal {
     /// What was lost of this container, ever.
     pub fn lost(&self) -> Lost {
-        self.gone.lost()
+        let (mut lost, freed) = self.gone.lost();
+        if let Some(freed) = freed
+            && self.state().segments.contains_key(&freed.sequence)
+        {
+            lost.removed = lost.removed.saturating_sub(freed.messages);
+        }
+        lost
     }
 
     /// A segment is about to be removed: notes its lines, as far as it can be read.
-    pub(super) fn note_removal(&self, sequence: u64) {
+    pub(super) fn note_removal(&self, sequence: u64, cause: Cause) {
         let known = self.state().segments.get(&sequence).and_then(|own| own.index.clone());
         let index = known.or_else(|| {
             let contents = self.open_segment(sequence).ok()??;
             self.index_of(sequence, &contents).ok()
         });
         if let Some(index) = index {
-            self.gone.note_removal(sequence, index.lines());
+            let freed = Freed { sequence, messages: index.frames() };
+            let freed = (cause == Cause::FullDisk).then_some(freed);
+            self.gone.note_removal(sequence, index.lines(), freed);
         }
     }
 
@@ -228,6 +270,7 @@ impl Journals {
         Ok(each.fold(Lost::default(), |sum, one| Lost {
             messages: sum.messages + one.messages,
             bytes: sum.bytes + one.bytes,
+            removed: sum.removed + one.removed,
         }))
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Journal;
+use super::gone::Cause;
 use super::removal::missing_is_fine;
 
 impl Journal {
@@ -52,7 +53,7 @@ impl Journal {
     /// Removes a segment and holds it for nobody.
     pub(super) fn free(&self, sequence: u64) -> io::Result<()> {
         let Some(segment) = self.state().segments.get(&sequence).cloned() else { return Ok(()) };
-        self.note_removal(sequence);
+        self.note_removal(sequence, Cause::FullDisk);
         missing_is_fine(fs::remove_file(segment.path(&self.dir)))?;
         let mut state = self.state();
         state.segments.remove(&sequence);
@@ -71,7 +72,7 @@ impl Journal {
             state.removed.is_wanted(sequence) || read()
         };
         let file = wanted.then(|| segment.open(&self.dir).ok()).flatten().map(Arc::new);
-        self.note_removal(sequence);
+        self.note_removal(sequence, Cause::Retention);
         missing_is_fine(fs::remove_file(segment.path(&self.dir)))?;
         let mut state = self.state();
         state.segments.remove(&sequence);
@@ -144,6 +145,29 @@ mod tests {
         assert_eq!((journal.inventory().segments.len(), held(dir.path())), (2, 0));
         assert_eq!(reader.read(u64::MAX).unwrap().entries.len(), 2);
         assert_eq!(reader.take_dropped(), Dropped { lines: 2, ..Dropped::default() });
+    }
+
+    #[test]
+    fn what_makes_room_on_a_full_disk_is_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path(), 5);
+        let removed = |journal: &Journal| journal.lost().removed;
+        assert!(journal.remove_oldest().unwrap());
+        assert_eq!(removed(&journal), 0, "that was retention");
+        assert!(journal.free_oldest().unwrap());
+        assert_eq!(removed(&journal), 1);
+        // Killed after it was noted and before it went.
+        journal.note_removal(3, Cause::FullDisk);
+        let again = Journal::open(dir.path());
+        assert_eq!(removed(&again), 1);
+        assert!(again.free_oldest().unwrap());
+        assert_eq!(removed(&again), 2);
+        // So it was, but retention comes first when the disk has room again.
+        again.note_removal(4, Cause::FullDisk);
+        let again = Journal::open(dir.path());
+        assert!(again.remove_oldest().unwrap());
+        assert_eq!(removed(&again), 2);
+        assert_eq!(removed(&Journal::open(dir.path())), 2);
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl Writer {
             (end, messages) = (bytes.len(), 1);
         }
         let length = end - half;
-        let lost = Lost { messages, bytes: end as u64 };
+        let lost = Lost { messages, bytes: end as u64, ..Lost::default() };
         let checksum = crc32c::crc32c(&peeked[..length]);
         let cut = self.current.as_ref().filter(|_| half > 0).map(|at| at.scan.position());
         let tag = self.stream.tag();
@@ -272,7 +272,7 @@ impl Writer {
 impl Refused {
     /// Says what was lost.
     fn report(&self, stream: &StreamId) {
-        let Lost { messages, bytes } = self.lost;
+        let Lost { messages, bytes, .. } = self.lost;
         if bytes > 0 {
             tracing::error!(%stream, messages, bytes, "log messages were lost");
         }
