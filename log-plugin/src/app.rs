@@ -27,7 +27,7 @@ const KIND: &str = "pglog-state";
 const VERSION: u32 = 2;
 
 /// What the state directory holds, in the formats that this program writes and the newest it reads.
-pub const FORMATS: [record::Format; 7] = [
+pub const FORMATS: [record::Format; 8] = [
     (KIND, VERSION),
     (ingest::RECORD_KIND, ingest::RECORD_VERSION),
     (crate::sink::RECORD_KIND, crate::sink::RECORD_VERSION),
@@ -35,6 +35,7 @@ pub const FORMATS: [record::Format; 7] = [
     (journal::ABOUT_KIND, journal::ABOUT_VERSION),
     (journal::PACKED_KIND, journal::PACKED_VERSION),
     (journal::GONE_KIND, journal::GONE_VERSION),
+    (journal::INDEX_KIND, journal::INDEX_VERSION),
 ];
 
 /// How long after a failure the state is tried again.

@@ -17,7 +17,7 @@ use plugin_sdk::durable;
 use super::packed::pack;
 use super::removal::missing_is_fine;
 use super::segment::Segment;
-use super::{Contents, Index, Journal};
+use super::{Contents, Index, Journal, kept_index};
 use crate::frame::{Scan, Step};
 use crate::sys;
 
@@ -53,13 +53,35 @@ impl Journal {
         if let Some(index) = known {
             return Ok(index);
         }
-        let index = Arc::new(looked_up(contents)?);
-        if let Some(segment) = self.state().segments.get_mut(&sequence)
-            && !segment.live
+        let done = self.state().segments.get(&sequence).filter(|own| !own.live).cloned();
+        let length = contents.len()?;
+        let kept = done.as_ref().and_then(|own| kept_index::read(&own.path(&self.dir), length));
+        let (index, known) = match kept {
+            Some(index) => (Arc::new(index), true),
+            None => (Arc::new(looked_up(contents)?), false),
+        };
+        // Somebody may have gone on with it meanwhile.
+        let same = |own: &&mut Segment| !own.live && own.size == length;
+        let still = self.state().segments.get_mut(&sequence).filter(same).map(|own| {
+            own.index = Some(Arc::clone(&index));
+            own.clone()
+        });
+        if let Some(segment) = still
+            && !known
         {
-            segment.index = Some(Arc::clone(&index));
+            self.keep_index(&segment, &index);
         }
         Ok(index)
+    }
+
+    /// Keeps `index` beside `segment`, which is done with, where that is worth it.
+    pub(super) fn keep_index(&self, segment: &Segment, index: &Index) {
+        if segment.packed || segment.size < kept_index::LEAST {
+            return;
+        }
+        if let Err(error) = kept_index::write(&segment.path(&self.dir), segment.size, index) {
+            tracing::debug!(%error, segment = segment.sequence, "an index is not kept");
+        }
     }
 
     fn packable(&self) -> Vec<Segment> {
@@ -90,6 +112,7 @@ impl Journal {
         }
         durable::rename(&temporary, &packed.path(&self.dir))?;
         let needless = self.exchange(segment, packed);
+        kept_index::remove(&needless)?;
         missing_is_fine(fs::remove_file(needless))?;
         Ok(true)
     }

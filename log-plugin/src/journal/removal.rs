@@ -6,8 +6,10 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
-use super::Journal;
+use super::segment::Segment;
+use super::{Journal, kept_index, segment};
 
 /// Why a journal is not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,7 @@ impl Journal {
         let bytes = segments.values().map(|segment| segment.disk).sum();
         let mut failed = None;
         for (sequence, segment) in segments {
-            if let Err(error) = missing_is_fine(fs::remove_file(segment.path(&self.dir))) {
+            if let Err(error) = segment.delete(&self.dir) {
                 // Still there, so still known.
                 self.state().segments.insert(sequence, segment);
                 failed.get_or_insert(error);
@@ -51,6 +53,8 @@ impl Journal {
         self.gone.forget()?;
         if self.dir.is_dir() {
             plugin_sdk::durable::sweep(&self.dir)?;
+            // With it go indexes of segments that went without them.
+            segment::list(&self.dir)?;
         }
         match missing_is_fine(fs::remove_dir(&self.dir)) {
             // A stream has begun meanwhile.
@@ -59,6 +63,15 @@ impl Journal {
         }
         self.changed.send_replace(());
         Ok(bytes)
+    }
+}
+
+impl Segment {
+    /// Removes its file, and the index beside that.
+    pub(super) fn delete(&self, dir: &Path) -> io::Result<()> {
+        let path = self.path(dir);
+        kept_index::remove(&path)?;
+        missing_is_fine(fs::remove_file(path))
     }
 }
 
@@ -77,7 +90,6 @@ mod tests {
     use crate::options::SyncPolicy;
     use plugin_sdk::durable;
     use std::collections::BTreeMap;
-    use std::path::Path;
 
     const LIMITS: Limits = Limits {
         segment: 1 << 20,

@@ -11,7 +11,6 @@ use std::time::SystemTime;
 
 use super::Journal;
 use super::gone::Cause;
-use super::removal::missing_is_fine;
 
 impl Journal {
     /// Removes the oldest segment that nobody writes to; `false` when there is none.
@@ -54,7 +53,7 @@ impl Journal {
     pub(super) fn free(&self, sequence: u64) -> io::Result<()> {
         let Some(segment) = self.state().segments.get(&sequence).cloned() else { return Ok(()) };
         self.note_removal(sequence, Cause::FullDisk);
-        missing_is_fine(fs::remove_file(segment.path(&self.dir)))?;
+        segment.delete(&self.dir)?;
         let mut state = self.state();
         state.segments.remove(&sequence);
         let readers = state.readers.values().filter(|queue| queue.wants(sequence));
@@ -73,7 +72,7 @@ impl Journal {
         };
         let file = wanted.then(|| segment.open(&self.dir).ok()).flatten().map(Arc::new);
         self.note_removal(sequence, Cause::Retention);
-        missing_is_fine(fs::remove_file(segment.path(&self.dir)))?;
+        segment.delete(&self.dir)?;
         let mut state = self.state();
         state.segments.remove(&sequence);
         let let_go = file.map(|file| {

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use plugin_sdk::durable;
 
-use super::removal::missing_is_fine;
-use super::{Contents, Index, Journal, Packed};
+use super::{Contents, Index, Journal, Packed, kept_index};
 use crate::frame::{Scan, Step};
 use crate::names::StreamId;
 use crate::options::{LogSpec, SyncPolicy};
@@ -173,10 +172,11 @@ pub(super) fn list(dir: &Path) -> io::Result<BTreeMap<u64, Segment>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         entries => entries?,
     };
-    let mut segments: BTreeMap<u64, Segment> = BTreeMap::new();
+    let (mut segments, mut indexes) = (BTreeMap::<u64, Segment>::new(), Vec::new());
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
+        indexes.extend(kept_index::segment_of(&entry.path()));
         if let Some(segment) =
             name.to_str().and_then(|name| Segment::parse(name, entry.metadata().ok()?.len()))
         {
@@ -187,11 +187,14 @@ pub(super) fn list(dir: &Path) -> io::Result<BTreeMap<u64, Segment>> {
                 None => (segment, None),
             };
             if let Some(plain) = other {
-                missing_is_fine(fs::remove_file(plain.path(dir)))?;
+                plain.delete(dir)?;
             }
             segments.insert(kept.sequence, kept);
         }
     }
+    // What a kill has left of segments that are gone.
+    indexes.retain(|segment| !segment.exists());
+    indexes.iter().try_for_each(|segment| kept_index::remove(segment))?;
     Ok(segments)
 }
 
@@ -203,6 +206,7 @@ impl Journal {
             own.clone()
         });
         let Some(own) = own else { return Ok(None) };
+        kept_index::remove(&own.path(&self.dir))?;
         let file = OpenOptions::new().read(true).write(true).open(own.path(&self.dir))?;
         Opened::whole(own.sequence, file).map(Some)
     }
@@ -272,6 +276,7 @@ impl Journal {
             }
             let mut opened = Opened::whole(old.sequence, file)?;
             opened.cut()?;
+            kept_index::remove(&from)?;
             #[expect(
                 clippy::disallowed_methods,
                 reason = "if a power cut undoes it, the segment is the old stream's, as before"
@@ -315,10 +320,15 @@ impl Journal {
 
     /// A segment is done with; `index` is of all of it.
     pub(super) fn sealed(&self, sequence: u64, index: Index) {
-        if let Some(segment) = self.state().segments.get_mut(&sequence) {
-            (segment.live, segment.index) = (false, Some(Arc::new(index)));
-        }
+        let index = Arc::new(index);
+        let sealed = self.state().segments.get_mut(&sequence).map(|segment| {
+            (segment.live, segment.index) = (false, Some(Arc::clone(&index)));
+            segment.clone()
+        });
         self.changed.send_replace(());
+        if let Some(segment) = sealed {
+            self.keep_index(&segment, &index);
+        }
     }
 }
 
