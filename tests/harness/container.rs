@@ -33,6 +33,21 @@ impl Container {
         Ok(container)
     }
 
+    /// Those called `names`, all of which run already, with their ids.
+    pub fn all_running(engine: &Arc<Engine>, names: &[String]) -> Result<Vec<(Self, String)>> {
+        let mut arguments = vec!["inspect", "--format", "{{.State.Status}} {{.Id}}"];
+        arguments.extend(names.iter().map(String::as_str));
+        let states = engine.docker(&arguments)?;
+        let known = |(name, state): (&String, &str)| {
+            let id =
+                state.strip_prefix("running ").with_context(|| format!("{name} is {state}"))?;
+            Ok((Self { engine: Arc::clone(engine), name: name.clone() }, id.to_owned()))
+        };
+        let all: Vec<_> = names.iter().zip(states.lines()).map(known).collect::<Result<_>>()?;
+        ensure!(all.len() == names.len(), "{} of {} are there", all.len(), names.len());
+        Ok(all)
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name

@@ -3,19 +3,24 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use harness::Stage;
+use harness::{Plugin, Stage, eventually};
 use serde_json::Value;
 
-use crate::trial::Printer;
+use crate::trial::{LIMIT, Printer};
 use crate::{fluentd, syslog};
 
-/// Fails unless every line of `printers` is where it should be, or counted.
+/// Fails unless every line of `printers`, which have been told to end, is where it should be, or
+/// counted.
 pub(crate) fn check(stage: &Stage, printers: &[Printer]) -> Result<()> {
+    let plugin = stage.plugin()?;
+    let all = printers.iter().map(Printed::by).collect::<Result<Vec<_>>>()?;
+    let sinks = delivered(plugin, printers)?;
+    let list = plugin.call("/Pglog.List", "{}")?.1;
     let at_syslog = syslog::Server::records(stage);
     let at_fluentd = fluentd::Server::records(stage)?;
     let mut wrong = Vec::new();
-    for printer in printers {
-        let account = Account::of(stage, printer)?;
+    for (printer, numbers) in printers.iter().zip(all) {
+        let account = Account::of(printer, numbers, &list, &sinks)?;
         wrong.extend(account.of_journal().err());
         let name = Some(printer.name.as_str());
         let syslog = at_syslog.iter().filter(|record| record.split('|').nth(3) == name);
@@ -30,6 +35,45 @@ pub(crate) fn check(stage: &Stage, printers: &[Printer]) -> Result<()> {
     Ok(())
 }
 
+/// The sinks, once they have delivered all that there is of `printers`.
+fn delivered(plugin: &Plugin, printers: &[Printer]) -> Result<Vec<Value>> {
+    eventually(LIMIT, || {
+        let status = plugin.call("/Pglog.Status", "{}")?.1;
+        let sinks = status["sinks"].as_array().context("sinks")?;
+        for Printer { name, id, .. } in printers {
+            let own: Vec<_> = sinks.iter().filter(|sink| sink["container"] == **id).collect();
+            let right = own.len() == 2 && own.iter().all(|sink| sink["lag_bytes"] == 0);
+            ensure!(right, "{name}: {own:#?}");
+        }
+        Ok(sinks.clone())
+    })
+}
+
+/// What `docker logs` has of a container that prints no more.
+struct Printed {
+    /// The last number.
+    last: usize,
+    /// The numbers that there are.
+    stored: Vec<usize>,
+}
+
+impl Printed {
+    /// Once it is all there: stderr, which tells the last number, may come before the last lines.
+    fn by(printer: &Printer) -> Result<Self> {
+        eventually(LIMIT, || {
+            let logs = printer.container.logs(&[])?;
+            let end = String::from_utf8(logs.stderr)?;
+            let end =
+                end.strip_prefix("end ").with_context(|| format!("{} prints on", printer.name))?;
+            let numbers = String::from_utf8(logs.stdout)?;
+            let stored = numbers.lines().map(str::parse).collect::<Result<Vec<_>, _>>()?;
+            let last = end.trim().parse()?;
+            ensure!(stored.last() == Some(&last), "{:?} is not {last}", stored.last());
+            Ok(Self { last, stored })
+        })
+    }
+}
+
 /// What is known of one container's lines.
 struct Account<'a> {
     printer: &'a Printer,
@@ -37,51 +81,57 @@ struct Account<'a> {
     printed: usize,
     /// The numbers that `docker logs` gives.
     stored: Vec<usize>,
-    /// How many the plugin says that no disk would take.
+    /// How many the plugin says that no disk would take,
     lost: usize,
-    sinks: Value,
+    /// and how many more went to make room on a full one.
+    removed: usize,
+    sinks: &'a [Value],
 }
 
 impl<'a> Account<'a> {
-    fn of(stage: &Stage, printer: &'a Printer) -> Result<Self> {
-        let logs = printer.container.logs(&[])?;
-        let end = String::from_utf8(logs.stderr)?;
-        let mut status = printer.inspected(stage)?;
+    fn of(
+        printer: &'a Printer,
+        numbers: Printed,
+        list: &Value,
+        sinks: &'a [Value],
+    ) -> Result<Self> {
+        let containers = list["containers"].as_array().context("containers")?;
+        let own = containers.iter().find(|one| one["id"] == *printer.id).context("its log")?;
         Ok(Self {
             printer,
-            printed: end.trim().trim_start_matches("end ").parse()?,
-            stored: String::from_utf8(logs.stdout)?
-                .lines()
-                .map(str::parse)
-                .collect::<Result<_, _>>()?,
-            lost: count(&status["dropped"]["messages"])?,
-            sinks: status["sinks"].take(),
+            printed: numbers.last,
+            stored: numbers.stored,
+            lost: count(&own["dropped"]["messages"])?,
+            removed: count(&own["dropped"]["removed"])?,
+            sinks,
         })
     }
 
     /// Once, in order, and what is missing is what is counted; where retention has taken the
     /// beginning, no more than that.
     fn of_journal(&self) -> Result<()> {
-        let Self { printer, printed, stored, lost, .. } = self;
+        let Self { printer, printed, stored, .. } = self;
+        let lost = self.lost + self.removed;
         ensure!(stored.is_sorted_by(|one, two| one < two), "{}: not in order", printer.name);
         let first = if printer.keeps_all() { 1 } else { *stored.first().context("a line")? };
         let missing = printed + 1 - first - stored.len();
-        let right = if first == 1 { missing == *lost } else { missing <= *lost };
+        let right = if first == 1 { missing == lost } else { missing <= lost };
         ensure!(right, "{}: {missing} of {printed} missing, {lost} counted", printer.name);
         Ok(())
     }
 
     /// What did not come is what was never stored, and what the sink says that it has dropped.
     fn of_sink(&self, kind: &str, came: &BTreeSet<usize>) -> Result<()> {
-        let sinks = self.sinks.as_array().context("sinks")?;
-        let sink = sinks.iter().find(|sink| sink["sink"] == kind).context("a sink")?;
+        let own = |sink: &&Value| sink["container"] == *self.printer.id && sink["sink"] == kind;
+        let sink = self.sinks.iter().find(own).context("a sink")?;
         let least = self.lost + count(&sink["dropped_lines"])?;
         let counted = least..=least + count(&sink["dropped_doubtful"])?;
         let (name, printed) = (&self.printer.name, self.printed);
         let missing: Vec<_> = (1..=printed).filter(|number| !came.contains(number)).collect();
         let right = counted.contains(&missing.len()) && sink["dropped_uncounted"] == false;
         // Where there is room for all, a sink drops nothing, whatever happens.
-        let right = right && (!self.printer.keeps_all() || counted == (self.lost..=self.lost));
+        let room = self.printer.keeps_all() && self.removed == 0;
+        let right = right && (!room || counted == (self.lost..=self.lost));
         ensure!(
             right,
             "{name}: {kind}: {} of {printed} missing, {counted:?} counted: {}; {sink}",

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::{Container, Proxy, Scenario, Stage, eventually};
-use serde_json::Value;
 
 use crate::{account, fluentd, syslog};
 
 /// Waits for what a loaded machine may take long for.
-const LIMIT: Duration = Duration::from_mins(3);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
+
+/// Each kind of fault has a turn, one after the other.
+const TURNS: usize = 5;
 
 /// How many containers keep all that they print,
 const WHOLE: usize = 40;
@@ -48,7 +50,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 fn under_faults(stage: &Stage) -> Result<()> {
-    let seconds = number("LOG_TRIAL_SECONDS", 30)?;
+    let seconds = number("LOG_TRIAL_SECONDS", 15)?;
     let seed = number("LOG_TRIAL_SEED", fastrand::u64(..))?;
     trial(stage, Duration::from_secs(seconds), seed)
         .with_context(|| format!("LOG_TRIAL_SECONDS={seconds} LOG_TRIAL_SEED={seed}"))
@@ -71,11 +73,11 @@ fn trial(stage: &Stage, time: Duration, seed: u64) -> Result<()> {
     let containers = start(stage)?;
     world.break_at_random(time, seed)?;
     stored_again(stage)?;
-    for container in &containers {
-        engine.docker(&["kill", "--signal", "USR1", &container.name])?;
-    }
-    settled(stage, &containers)?;
+    let names: Vec<_> = containers.iter().map(|container| &*container.name).collect();
+    engine.docker(&[&["kill", "--signal", "USR1"], &names[..]].concat())?;
     account::check(stage, &containers)?;
+    // At once: one after the other takes as long as half of the trial.
+    engine.docker(&[&["rm", "--force"], &names[..]].concat())?;
     drop((containers, world));
     keep_state("/var/lib")?;
     engine.shell(&format!("umount {DISK}; rmdir {DISK}"))?;
@@ -130,10 +132,13 @@ impl<'a> World<'a> {
         let mut chance = fastrand::Rng::with_seed(seed);
         let begun = Instant::now();
         for turn in 0.. {
-            if begun.elapsed() >= time {
+            // A busy machine has fewer turns in the time.
+            if begun.elapsed() >= time && turn >= 2 * TURNS && self.has_broken() {
                 break;
             }
-            let mut now = |own: usize, one_in: u32| turn % 5 == own || chance.u32(..one_in) == 0;
+            ensure!(turn < 100 || begun.elapsed() < 2 * time, "not all of it has happened");
+            let mut now =
+                |own: usize, one_in: u32| turn % TURNS == own || chance.u32(..one_in) == 0;
             if now(0, 2) {
                 self.syslog.proxy.cut();
                 self.fluentd.proxy.cut();
@@ -157,14 +162,18 @@ impl<'a> World<'a> {
             if !peer.up {
                 peer.toggle(self.stage)?;
             }
-            ensure!(peer.stops > 0, "{} was never stopped", peer.container.name());
-            ensure!(peer.proxy.halved() > 0, "no connection was cut in the middle of something");
         }
         if self.full {
             self.toggle_disk()?;
         }
-        ensure!(self.kills > 0 && self.fills > 0, "{} kills, {} fills", self.kills, self.fills);
         Ok(())
+    }
+
+    /// Whether all that can break has been broken, each server's connections in the middle of
+    /// something too.
+    fn has_broken(&self) -> bool {
+        let peer = |peer: &Peer| peer.stops > 0 && peer.proxy.halved() > 0;
+        peer(&self.syslog) && peer(&self.fluentd) && self.kills > 0 && self.fills > 0
     }
 
     fn toggle_disk(&mut self) -> Result<()> {
@@ -179,6 +188,7 @@ impl<'a> World<'a> {
 /// A container that prints.
 pub(crate) struct Printer {
     pub(crate) name: String,
+    pub(crate) id: String,
     pub(crate) container: Container,
 }
 
@@ -186,13 +196,6 @@ impl Printer {
     /// Whether there is room for all that it prints.
     pub(crate) fn keeps_all(&self) -> bool {
         self.name.starts_with("whole")
-    }
-
-    /// What the plugin knows of it.
-    pub(crate) fn inspected(&self, stage: &Stage) -> Result<Value> {
-        let id = self.container.inspect("{{.Id}}")?;
-        let body = format!(r#"{{"container": "{id}"}}"#);
-        Ok(stage.plugin()?.call("/Pglog.Inspect", &body)?.1)
     }
 }
 
@@ -213,11 +216,10 @@ fn start(stage: &Stage) -> Result<Vec<Printer>> {
     let script: String = all.iter().map(|(name, limits)| run(name, limits)).collect();
     let wait = "for job in $(jobs -p); do wait $job; done";
     stage.engine().shell(&format!("{script}{wait}"))?;
-    let printer = |(name, _): (String, _)| {
-        let container = Container::running(stage.engine(), &name)?;
-        Ok(Printer { name, container })
-    };
-    all.into_iter().map(printer).collect()
+    let names: Vec<_> = all.into_iter().map(|(name, _)| name).collect();
+    let containers = Container::all_running(stage.engine(), &names)?;
+    let printer = |((container, id), name)| Printer { name, id, container };
+    Ok(containers.into_iter().zip(names).map(printer).collect())
 }
 
 /// Waits until the disk takes something of every container again.
@@ -230,20 +232,4 @@ fn stored_again(stage: &Stage) -> Result<()> {
         ensure!(waits.is_none() && containers.len() == WHOLE + SCANT, "{waits:#?}");
         Ok(())
     })
-}
-
-/// Waits until every sink has delivered all that there is.
-fn settled(stage: &Stage, printers: &[Printer]) -> Result<()> {
-    for printer in printers {
-        eventually(LIMIT, || {
-            let logs = printer.container.logs(&["--tail", "20"])?;
-            ensure!(logs.stderr.starts_with(b"end "), "{} prints on", printer.name);
-            let status = printer.inspected(stage)?;
-            let sinks = status["sinks"].as_array().context("sinks")?;
-            let behind = sinks.iter().find(|sink| sink["lag_bytes"] != 0);
-            ensure!(behind.is_none() && sinks.len() == 2, "{status:#}");
-            Ok(())
-        })?;
-    }
-    Ok(())
 }
