@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use harness::{Engine, Suite};
 
 mod account;
+mod attributes;
 mod certificates;
 mod crashes;
 mod files;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         syslog::scenarios(),
         syslog_ng::scenarios(),
         fluentd::scenarios(),
+        attributes::scenarios(),
         trial::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
