@@ -125,21 +125,30 @@ impl Link {
         self.judged(flushed)
     }
 
-    /// Waits until the other side's system has taken all that was sent.
+    /// Whether the other side's system has taken all that was sent.
+    pub(super) fn has_taken(&self) -> Result<bool, LinkError> {
+        Ok(self.unsent()? == 0)
+    }
+
+    fn unsent(&self) -> Result<usize, LinkError> {
+        let failed = |source| LinkError::Send { address: self.address.clone(), source };
+        sys::unsent(&self.socket).map_err(failed)
+    }
+
+    /// Waits until the other side's system has taken all that was sent, as long as it takes some
+    /// every now and then.
     pub(super) async fn taken(&mut self) -> Result<(), LinkError> {
-        let deadline = Instant::now() + PATIENCE;
+        let (mut least, mut since) = (usize::MAX, Instant::now());
         let mut pause = Duration::from_micros(100);
         loop {
             self.check().await?;
-            match sys::unsent(&self.socket) {
-                Ok(0) => return Ok(()),
-                Ok(_) if Instant::now() > deadline => {
+            match self.unsent()? {
+                0 => return Ok(()),
+                unsent if unsent < least => (least, since) = (unsent, Instant::now()),
+                _ if since.elapsed() > PATIENCE => {
                     return Err(LinkError::Stalled { address: self.address.clone() });
                 }
-                Ok(_) => {}
-                Err(source) => {
-                    return Err(LinkError::Send { address: self.address.clone(), source });
-                }
+                _ => {}
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(20));

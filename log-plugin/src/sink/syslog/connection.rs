@@ -94,6 +94,14 @@ impl Connection {
         sent.map(drop).map_err(|source| LinkError::Send { address: address(), source })
     }
 
+    /// Whether the other side's system has taken all that was sent.
+    pub(super) fn has_taken(&self) -> Result<bool, LinkError> {
+        match &self.kind {
+            Kind::Stream(link) => link.has_taken(),
+            Kind::Udp(..) | Kind::Unixgram(_) => Ok(true),
+        }
+    }
+
     /// Waits until the other side's system has taken all that was sent.
     pub(super) async fn taken(&mut self) -> Result<(), LinkError> {
         match &mut self.kind {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::frame::LogEntry;
-use crate::options::{Framing, SyslogFormat};
+use crate::options::SyslogFormat;
 
 /// Severities that Docker's driver knows.
 const ERROR: u8 = 3;
@@ -131,11 +131,9 @@ fn field(text: &str, longest: usize) -> String {
     if field.is_empty() { "-".to_owned() } else { field }
 }
 
-/// Appends `message` to a stream as `framing` has it.
-pub(super) fn frame(framing: Framing, message: &[u8], out: &mut Vec<u8>) {
-    if framing == Framing::OctetCounting {
-        out.extend_from_slice(format!("{} ", message.len()).as_bytes());
-    }
+/// Appends `message` to a stream by octet counting.
+pub(super) fn frame(message: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("{} ", message.len()).as_bytes());
     out.extend_from_slice(message);
 }
 
@@ -239,8 +237,8 @@ mod tests {
     #[test]
     fn the_length_counts_the_newline() {
         let mut out = Vec::new();
-        frame(Framing::OctetCounting, b"abc\n", &mut out);
-        frame(Framing::Lf, b"d\n", &mut out);
-        assert_eq!(out, b"4 abc\nd\n");
+        frame(b"abc\n", &mut out);
+        frame(b"d\n", &mut out);
+        assert_eq!(out, b"4 abc\n2 d\n");
     }
 }

@@ -29,11 +29,18 @@ use crate::journal::Dropped;
 use crate::options::{Address, Framing, SyslogFormat};
 use crate::sys::{self, HostRoot};
 
+/// What a message has besides its line, as a rule.
+const USUAL_HEAD: usize = 96;
+
 /// How long a connection must stand for what was sent on it to count as delivered.
 const STANDS: Duration = Duration::from_secs(3);
 
 /// Most bytes that are kept to be sent again.
 const KEPT: usize = 4 << 20;
+
+/// Most bytes that may be on their way before a server's system has taken them: a wait for each batch would be
+/// one for the network. Less than is kept, since what was not taken may have to be sent again.
+const AHEAD: usize = 1 << 20;
 
 /// `addresses` as people write them.
 pub(super) fn shown(addresses: &[Address]) -> String {
@@ -65,7 +72,8 @@ pub(super) struct SyslogOutlet {
 
 #[derive(Debug)]
 struct Recent {
-    at: Instant,
+    /// Since when the other side's system is known to have it.
+    taken: Option<Instant>,
     bytes: Vec<u8>,
 }
 
@@ -102,6 +110,8 @@ impl SyslogOutlet {
         self.ends.clear();
         self.sent = 0;
         let notice = dropped.any().then(|| notice::of(dropped, entries.first()));
+        self.pending.reserve(entries.iter().map(|entry| entry.line.len() + USUAL_HEAD).sum());
+        self.ends.reserve(entries.len() + 1);
         for entry in notice.iter().chain(entries) {
             let before = self.pending.len();
             self.layout.message(entry, &mut self.pending);
@@ -128,11 +138,17 @@ impl SyslogOutlet {
             }
             self.settled += 1;
         } else {
-            let bytes = self.framed();
-            connection.send(&bytes).await?;
-            connection.taken().await?;
-            self.recent.push_back(Recent { at: Instant::now(), bytes });
+            let framed = self.framed();
+            connection.send(framed.as_deref().unwrap_or(&self.pending)).await?;
+            let bytes = framed.unwrap_or_else(|| std::mem::take(&mut self.pending));
+            self.recent.push_back(Recent { taken: None, bytes });
             self.on_this += 1;
+            if self.not_taken() > AHEAD {
+                connection.taken().await?;
+                self.note_taken();
+            } else if connection.has_taken()? {
+                self.note_taken();
+            }
             self.settle_old();
         }
         self.connection = Some(connection);
@@ -154,9 +170,18 @@ impl SyslogOutlet {
                 self.connection = Some(connection);
             }
             let Some(oldest) = self.recent.front() else { return Ok(()) };
-            tokio::time::sleep_until(oldest.at + STANDS).await;
             let Some(connection) = &mut self.connection else { continue };
-            if connection.check().await.is_ok() {
+            let stands = if let Some(taken) = oldest.taken {
+                tokio::time::sleep_until(taken + STANDS).await;
+                connection.check().await
+            } else {
+                let taken = connection.taken().await;
+                if taken.is_ok() {
+                    self.note_taken();
+                }
+                taken
+            };
+            if stands.is_ok() {
                 self.settle_old();
             } else {
                 (self.connection, self.on_this) = (None, 0);
@@ -181,12 +206,27 @@ impl SyslogOutlet {
     fn settle_old(&mut self) {
         let mut size: usize = self.recent.iter().map(|batch| batch.bytes.len()).sum();
         while let Some(oldest) = self.recent.front()
-            && (oldest.at.elapsed() >= STANDS || size > KEPT)
+            && let Some(taken) = oldest.taken
+            && (taken.elapsed() >= STANDS || size > KEPT)
         {
             size -= oldest.bytes.len();
             self.recent.pop_front();
             self.on_this = self.on_this.saturating_sub(1);
             self.settled += 1;
+        }
+    }
+
+    /// Bytes of which it is not known that the other side's system has them.
+    fn not_taken(&self) -> usize {
+        let open = self.recent.iter().rev().take_while(|batch| batch.taken.is_none());
+        open.map(|batch| batch.bytes.len()).sum()
+    }
+
+    /// The other side's system has all that was sent.
+    fn note_taken(&mut self) {
+        let now = Instant::now();
+        for batch in self.recent.iter_mut().rev().take_while(|batch| batch.taken.is_none()) {
+            batch.taken = Some(now);
         }
     }
 
@@ -203,6 +243,7 @@ impl SyslogOutlet {
             connection
         } else {
             self.on_this = 0;
+            self.recent.iter_mut().for_each(|batch| batch.taken = None);
             self.connect().await?
         };
         if connection.is_datagram() {
@@ -211,7 +252,7 @@ impl SyslogOutlet {
         for batch in self.recent.iter_mut().skip(self.on_this) {
             connection.send(&batch.bytes).await?;
             connection.taken().await?;
-            batch.at = Instant::now();
+            batch.taken = Some(Instant::now());
         }
         self.on_this = self.recent.len();
         Ok(connection)
@@ -236,8 +277,8 @@ impl SyslogOutlet {
         }
     }
 
-    /// The batch as it goes over a stream.
-    fn framed(&self) -> Vec<u8> {
+    /// The batch as it goes over a stream, where that is not how it is.
+    fn framed(&self) -> Option<Vec<u8>> {
         let address = &self.target.addresses[self.next % self.target.addresses.len()];
         let rfc5424 =
             matches!(self.target.format, SyslogFormat::Rfc5424 | SyslogFormat::Rfc5424Micro);
@@ -245,14 +286,16 @@ impl SyslogOutlet {
             Address::Tls(..) if rfc5424 => Framing::OctetCounting,
             _ => Framing::Lf,
         };
-        let framing = self.target.framing.unwrap_or(usual);
+        if self.target.framing.unwrap_or(usual) == Framing::Lf {
+            return None;
+        }
         let mut out = Vec::with_capacity(self.pending.len() + 8 * self.ends.len());
         let mut begin = 0;
         for &end in &self.ends {
-            frame(framing, &self.pending[begin..end], &mut out);
+            frame(&self.pending[begin..end], &mut out);
             begin = end;
         }
-        out
+        Some(out)
     }
 }
 
