@@ -5,6 +5,7 @@
 //! the median of the pairwise ratios. Nothing here fails for being slow: people compare figures.
 
 mod checkpoints;
+mod containers;
 mod lines;
 mod machine;
 mod ratio;
@@ -30,7 +31,7 @@ const LEAST_PAIRS: usize = 5;
 
 fn main() -> Result<()> {
     let figures: Vec<String> = env::args().skip(1).collect();
-    let known = ["tps", "checkpoints", "lines", "sinks", "since", "snapshots"];
+    let known = ["tps", "checkpoints", "lines", "sinks", "since", "snapshots", "containers"];
     if let Some(unknown) = figures.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no figure {unknown:?}: there are {}", known.join(", "));
     }
@@ -54,7 +55,7 @@ fn main() -> Result<()> {
         report(&format!("checkpoints per second, {where_to}"), &checkpoints, "/s")?;
         report(&format!("reads of pg_control per second, {where_to}"), &opens, "/s")?;
     }
-    if ["lines", "sinks", "since"].into_iter().any(wanted) {
+    if ["lines", "sinks", "since", "containers"].into_iter().any(wanted) {
         logs(&engine, wanted, pairs)?;
     }
     if wanted("snapshots") {
@@ -94,6 +95,16 @@ fn logs(engine: &Arc<Engine>, wanted: impl Fn(&str) -> bool, pairs: usize) -> Re
         let size = setting("SINCE_MEGABYTES", 200)?;
         let title = format!("`docker logs --since` at the end of {size} MB, pglog over json-file");
         report(&title, &since::compare(engine, size, pairs)?, "ms")?;
+    }
+    // The last: its streams stay.
+    if wanted("containers") {
+        let streams = setting("STREAMS", 1000)?;
+        let figures = containers::compare(engine, &plugin, streams, pairs)?;
+        let (most, idle) = (figures.most >> 10, figures.idle >> 10);
+        say(&format!("anonymous memory of pglog, {streams} streams: {most} MiB ({idle} without)"))?;
+        let beside = format!("beside {streams} streams, pglog over json-file");
+        report(&format!("start of a container {beside}"), &figures.started, "ms")?;
+        report(&format!("stop of a container {beside}"), &figures.stopped, "ms")?;
     }
     Ok(())
 }
