@@ -6,6 +6,7 @@
 # usage: test.sh [all|style|unit]
 #        test.sh e2e|SUITE [FILTER]   the scenarios of all suites or of one of those below
 #        test.sh arm64 [FILTER]   the plugins packaged for arm64, run by qemu; not a part of "all"
+#        test.sh oldkernel [FILTER]   unit tests of pgvol on Debian 12's kernel, in qemu; not a part of "all"
 #        test.sh powercut [CUTS]  the power of a machine cut at random under load; not a part of "all"
 #   ENGINES="26.1 20.10:smoke 28.5:smoke"   versions of Docker that the scenarios run on, each with all
 #                 that applies to it or a selection of minutes; "all" is all of them whole
@@ -104,6 +105,8 @@ arm64() {
     step with_qemu cargo test --locked -p e2e --test arm64 -- ${filter:+"$filter"}
 }
 
+oldkernel() { step "$root/scripts/oldkernel.sh" "${filter:-image_limits}"; }
+
 powercut() { step "$root/scripts/powercut.sh" "${filter:-20}"; }
 
 need_cargo
@@ -116,10 +119,10 @@ need losetup mount
 need npm npm
 case $part in
     all) style; unit; e2e "${suites[@]}" ;;
-    style | unit | arm64 | powercut) "$part" ;;
+    style | unit | arm64 | oldkernel | powercut) "$part" ;;
     e2e) e2e "${suites[@]}" ;;
     *)
-        [[ " ${suites[*]} " = *" $part "* ]] || die "unknown part $part: all, style, unit, arm64, powercut, e2e, ${suites[*]}"
+        [[ " ${suites[*]} " = *" $part "* ]] || die "unknown part $part: all, style, unit, arm64, oldkernel, powercut, e2e, ${suites[*]}"
         e2e "$part"
         ;;
 esac

@@ -20,7 +20,7 @@ use plugin_sdk::durable;
 
 use super::image::{attach, new_image};
 use super::image_size::floor;
-use super::{Aside, Charge, Limit, PoolError, Space, erase};
+use super::{Aside, Charge, Count, Limit, PoolError, Space, erase};
 use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::loopdev::LoopDevice;
@@ -143,7 +143,7 @@ impl DirLimits {
         let free = space(&mounted)?.free;
         let limit = usable(&mounted)?.saturating_sub(kept(&mounted));
         let charged = limit.saturating_sub(free);
-        Ok(Some(Charge { charged, limit: Some(limit), captured: false }))
+        Ok(Some(Charge { charged, limit: Some(limit), captured: false, count: Count::Whole }))
     }
 
     /// What is in the image of the share `name`, if it has one.

@@ -1,7 +1,7 @@
 //! Limits on a real file system of this kernel.
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 
 use super::*;
 use crate::pool::{Bounds, Captured, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool};
@@ -26,6 +26,19 @@ fn at(size: u64) -> Limit {
     Limit { size, held_back: 0, uncounted: 0 }
 }
 
+/// Of each kind of quotas, for one test after the other.
+fn benches() -> impl Iterator<Item = Bench> {
+    [Count::Newer, Count::Whole].into_iter().map(|count| {
+        let bench = bench();
+        if count == Count::Whole {
+            quota::count_groups(&bench.plan.mount_point).unwrap();
+            bench.pool.prepare_limits().unwrap();
+            assert_eq!(bench.counted(), Some(Count::Whole));
+        }
+        bench
+    })
+}
+
 fn bench() -> Bench {
     namespace::isolate();
     let dir = Scratch::new();
@@ -47,6 +60,10 @@ impl Bench {
     fn charge(&self) -> Charge {
         btrfs::commit(&self.plan.mount_point).unwrap();
         self.pool.charge(&name("v")).unwrap().unwrap()
+    }
+
+    fn counted(&self) -> Option<Count> {
+        quota::counted(&self.plan.mount_point).unwrap()
     }
 
     fn snapshot(&self, new: &str) {
@@ -77,62 +94,66 @@ fn write(path: &Path, at: u64, megabytes: u64) -> io::Result<()> {
 
 #[test]
 fn a_share_holds_its_size_and_more_after_it_was_raised() {
-    let bench = bench();
-    bench.pool.limit(&name("v"), Some(at(100 * MIB))).unwrap();
-    write(&bench.file(), 0, 80).unwrap();
-    let error = write(&bench.file(), 80, 30).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
-    assert!(bench.charge().charged <= 100 * MIB);
-    bench.pool.limit(&name("v"), Some(at(150 * MIB))).unwrap();
-    write(&bench.file(), 0, 110).unwrap();
-    bench.pool.limit(&name("v"), None).unwrap();
-    write(&bench.file(), 110, 60).unwrap();
-    assert_eq!(bench.charge().limit, None);
+    for bench in benches() {
+        bench.pool.limit(&name("v"), Some(at(100 * MIB))).unwrap();
+        write(&bench.file(), 0, 80).unwrap();
+        let error = write(&bench.file(), 80, 30).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+        assert!(bench.charge().charged <= 100 * MIB);
+        bench.pool.limit(&name("v"), Some(at(150 * MIB))).unwrap();
+        write(&bench.file(), 0, 110).unwrap();
+        bench.pool.limit(&name("v"), None).unwrap();
+        write(&bench.file(), 110, 60).unwrap();
+        assert_eq!(bench.charge().limit, None);
+    }
 }
 
 /// The trap: what is overwritten in place after a snapshot is charged a second time.
 #[test]
 fn a_share_that_is_nearly_full_is_overwritten_under_ten_snapshots() {
-    let size = 100 * MIB;
-    let mut bench = bench();
-    bench.pool.limit(&name("v"), Some(at(size))).unwrap();
-    write(&bench.file(), 0, 90).unwrap();
-    for round in 0..10 {
-        bench.snapshot(&format!("s{round}"));
-        // Also where nobody has told the size yet.
-        if round == 5 {
-            bench = bench.restarted(size);
-        }
-        write(&bench.file(), 0, if round % 5 == 0 { 90 } else { 8 }).unwrap();
-        bench.pool.limits.lower().unwrap();
-        write(&bench.file(), 0, 8).unwrap();
-    }
-    let before = bench.charge();
-    assert!(before.charged > 250 * MIB, "{before:?}");
-    // The limit comes back with what the snapshots give back.
-    for round in 0..10 {
-        bench.pool.delete(&name(&format!("s{round}"))).unwrap();
-    }
-    let begun = Instant::now();
-    while bench.charge().limit > Some(2 * size + 20 * MIB) {
-        assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", bench.charge());
-        bench.pool.limits.lower().unwrap();
+    for mut bench in benches() {
+        let size = 100 * MIB;
+        bench.pool.limit(&name("v"), Some(at(size))).unwrap();
         write(&bench.file(), 0, 90).unwrap();
-        std::thread::sleep(Duration::from_millis(50));
+        for round in 0..10 {
+            bench.snapshot(&format!("s{round}"));
+            // Also where nobody has told the size yet.
+            if round == 5 {
+                bench = bench.restarted(size);
+            }
+            write(&bench.file(), 0, if round % 5 == 0 { 90 } else { 8 }).unwrap();
+            bench.pool.limits.lower().unwrap();
+            write(&bench.file(), 0, 8).unwrap();
+        }
+        let before = bench.charge();
+        // What only snapshots have is charged by simple quotas alone.
+        assert_eq!(before.charged > 250 * MIB, before.count == Count::Newer, "{before:?}");
+        // The limit comes back with what the snapshots give back.
+        for round in 0..10 {
+            bench.pool.delete(&name(&format!("s{round}"))).unwrap();
+        }
+        let begun = Instant::now();
+        while bench.charge().limit > Some(2 * size + 20 * MIB) {
+            assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", bench.charge());
+            bench.pool.limits.lower().unwrap();
+            write(&bench.file(), 0, 90).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(write(&bench.file(), 90, 150).is_err());
     }
-    assert!(write(&bench.file(), 90, 150).is_err());
 }
 
 #[test]
 fn limits_survive_a_restart() {
-    let bench = bench();
-    bench.pool.limit(&name("v"), Some(at(80 * MIB))).unwrap();
-    let bench = bench.restarted(80 * MIB);
-    assert_eq!(bench.charge().limit, Some(80 * MIB));
-    assert!(write(&bench.file(), 0, 90).is_err());
-    // Deleting needs no room.
-    fs::remove_file(bench.file()).unwrap();
-    write(&bench.file(), 0, 70).unwrap();
+    for bench in benches() {
+        bench.pool.limit(&name("v"), Some(at(80 * MIB))).unwrap();
+        let bench = bench.restarted(80 * MIB);
+        assert_eq!(bench.charge().limit, Some(80 * MIB));
+        assert!(write(&bench.file(), 0, 90).is_err());
+        // Deleting needs no room.
+        fs::remove_file(bench.file()).unwrap();
+        write(&bench.file(), 0, 70).unwrap();
+    }
 }
 
 #[test]
@@ -142,4 +163,45 @@ fn nothing_is_counted_before_it_is_asked_for() {
     assert_eq!(bench.pool.charge(&name("v")).unwrap(), None);
     bench.pool.limit(&name("v"), None).unwrap();
     assert_eq!(bench.pool.charge(&name("v")).unwrap(), None);
+}
+
+/// What is there when counting begins is counted, and what the kernel has lost count of once more;
+/// meanwhile limits stay as they are.
+#[test]
+fn groups_are_counted_whole_and_again() {
+    let bench = bench();
+    write(&bench.file(), 0, 40).unwrap();
+    quota::count_groups(&bench.plan.mount_point).unwrap();
+    bench.pool.limit(&name("v"), Some(at(100 * MIB))).unwrap();
+    bench.pool.prepare_limits().unwrap();
+    let charge = bench.charge();
+    assert_eq!(charge.count, Count::Whole);
+    assert!((40 * MIB..44 * MIB).contains(&charge.charged), "{charge:?}");
+    write(&bench.file(), 0, 80).unwrap();
+    // More than a leaf of the tree, or there is nothing to lose count of.
+    for number in 0..2000 {
+        File::create(bench.file().with_file_name(number.to_string())).unwrap();
+    }
+    bench.snapshot("s");
+    let before = bench.charge();
+    quota::keep_count_below(&bench.pool.limits.device, 0).unwrap();
+    bench.pool.delete(&name("s")).unwrap();
+    let begun = Instant::now();
+    while bench.counted() == Some(Count::Whole) {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the kernel has not lost count");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bench.pool.limits.lower().unwrap();
+    assert!(bench.charge().limit >= before.limit);
+    bench.snapshot("t");
+    while bench.counted() != Some(Count::Whole) {
+        assert!(begun.elapsed() < Duration::from_mins(1), "it is not counted again");
+        quota::count_again(&bench.plan.mount_point).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    write(&bench.file(), 0, 80).unwrap();
+    bench.pool.limits.lower().unwrap();
+    let after = bench.charge();
+    assert!(after.charged < 100 * MIB && after.limit < Some(220 * MIB), "{after:?}");
+    assert!(write(&bench.file(), 80, 150).is_err());
 }

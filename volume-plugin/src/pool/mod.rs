@@ -34,7 +34,7 @@ pub use registry::{Opener, PoolRegistry};
 use crate::name::ShareName;
 use crate::sys::SysError;
 pub use crate::sys::file::Space;
-pub use crate::sys::quota::Charge;
+pub use crate::sys::quota::{Charge, Count};
 
 /// A pool's name as options and Status give it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

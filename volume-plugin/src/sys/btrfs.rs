@@ -12,7 +12,7 @@ const NOCOW: nix::libc::c_long = 0x0080_0000;
 
 /// Makes the subvolume `name` in the directory at `parent`.
 pub fn create_subvolume(parent: &Path, name: &str) -> io::Result<()> {
-    ioctl::subvolume_create(File::open(parent)?, name)
+    ioctl::subvolume::create(File::open(parent)?, name)
 }
 
 /// What may be done with a new snapshot.
@@ -28,22 +28,22 @@ pub enum Snapshot {
 /// holds at one instant, but for subvolumes inside. It is durable on return.
 pub fn snapshot(source: &Path, parent: &Path, name: &str, kind: Snapshot) -> io::Result<()> {
     let flags = match kind {
-        Snapshot::ReadOnly => ioctl::SUBVOLUME_READ_ONLY,
+        Snapshot::ReadOnly => ioctl::subvolume::READ_ONLY,
         Snapshot::Writable => 0,
     };
-    ioctl::snapshot_create(File::open(source)?, File::open(parent)?, name, flags)
+    ioctl::subvolume::snapshot(File::open(source)?, File::open(parent)?, name, flags)
 }
 
 /// Deletes the subvolume `name` in the directory at `parent`. `ENOTEMPTY` when it holds another
 /// subvolume, which whoever owns a directory on btrfs may make.
 pub fn delete_subvolume(parent: &Path, name: &str) -> io::Result<()> {
-    ioctl::subvolume_delete(File::open(parent)?, name)
+    ioctl::subvolume::delete(File::open(parent)?, name)
 }
 
 /// Makes everything on the file system at `root` durable, and lets the kernel begin at once to
 /// give back the space of deleted subvolumes.
 pub fn commit(root: &Path) -> io::Result<()> {
-    ioctl::btrfs_sync(File::open(root)?)
+    ioctl::btrfs::sync(File::open(root)?)
 }
 
 /// Bytes of data on their way to the file system on `device`: written and without a place yet, or
@@ -69,7 +69,7 @@ pub struct Division {
 
 /// How the file system that `root` is on has divided `device`.
 pub fn division(root: &Path, device: &Path) -> io::Result<Division> {
-    let info = ioctl::device_info(File::open(root)?)?;
+    let info = ioctl::btrfs::device_info(File::open(root)?)?;
     let known = known(device)?;
     let taken = ["used", "may_use", "reserved", "pinned"];
     let taken = taken.map(|kind| counter(&known, &format!("metadata/bytes_{kind}")));
@@ -83,13 +83,13 @@ pub fn division(root: &Path, device: &Path) -> io::Result<Division> {
 
 /// Bytes of its only device that the file system at `root` takes.
 pub fn size(root: &Path) -> io::Result<u64> {
-    Ok(ioctl::device_info(File::open(root)?)?.total)
+    Ok(ioctl::btrfs::device_info(File::open(root)?)?.total)
 }
 
 /// Has the file system at `root` take `bytes` of its only device, durably. Less than before moves
 /// what lies beyond, for as long as that takes; `ENOSPC` when it has no place.
 pub fn resize(root: &Path, bytes: u64) -> io::Result<()> {
-    ioctl::btrfs_resize(File::open(root)?, bytes)
+    ioctl::btrfs::resize(File::open(root)?, bytes)
 }
 
 /// What the kernel shows of the file system on `device`.
@@ -111,7 +111,7 @@ fn counter(known: &Path, counter: &str) -> io::Result<u64> {
 
 /// What is in the subvolume whose root `dir` is can be changed, also if its owner forbade it.
 pub fn make_writable(dir: &Dir) -> io::Result<()> {
-    ioctl::set_subvolume_flags(dir, 0)
+    ioctl::subvolume::set_flags(dir, 0)
 }
 
 /// New files in `dir` are overwritten in place: no checksums, no fragmentation.
@@ -142,5 +142,5 @@ pub(crate) fn is_nodatacow(path: &Path) -> bool {
 /// Nothing in the subvolume at `path` can be changed, as its owner may wish.
 #[cfg(test)]
 pub(crate) fn set_read_only(path: &Path) -> io::Result<()> {
-    ioctl::set_subvolume_flags(File::open(path)?, ioctl::SUBVOLUME_READ_ONLY)
+    ioctl::subvolume::set_flags(File::open(path)?, ioctl::subvolume::READ_ONLY)
 }

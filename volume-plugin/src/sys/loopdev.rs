@@ -46,7 +46,7 @@ impl LoopDevice {
 
     /// Takes the size that its file has now.
     pub fn follow_file(&self) -> io::Result<()> {
-        ioctl::loop_set_capacity(&self.device)
+        ioctl::loopdev::set_capacity(&self.device)
     }
 }
 
@@ -57,7 +57,7 @@ pub fn attached_to(image: &File) -> io::Result<Vec<LoopDevice>> {
     let mut found = Vec::new();
     for number in attached()? {
         let looked = open_to_look(number).and_then(|device| {
-            let info = ioctl::loop_status(&device)?;
+            let info = ioctl::loopdev::status(&device)?;
             Ok((device, info))
         });
         let (device, info) = match looked {
@@ -78,9 +78,9 @@ pub fn attached_to(image: &File) -> io::Result<Vec<LoopDevice>> {
 pub fn attach(image: &File) -> io::Result<LoopDevice> {
     let control = control()?;
     for _ in 0..ATTEMPTS {
-        let number = ioctl::loop_get_free(&control)?;
+        let number = ioctl::loopdev::get_free(&control)?;
         let device = open_to_attach(number)?;
-        match ioctl::loop_configure(&device, image, BLOCK, AUTOCLEAR | DIRECT_IO) {
+        match ioctl::loopdev::configure(&device, image, BLOCK, AUTOCLEAR | DIRECT_IO) {
             Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {}
             Err(error) => return Err(error),
             Ok(()) => return Ok(LoopDevice { number, device: open_to_look(number)? }),

@@ -12,10 +12,10 @@ const BLOCK: u64 = 4096;
 /// Has the XFS at `root` keep `bytes` for itself, so that it can go on where nothing is free, until it is
 /// unmounted.
 pub fn reserve(root: &Path, bytes: u64) -> io::Result<()> {
-    ioctl::xfs_reserve(File::open(root)?, bytes / BLOCK)
+    ioctl::xfs::reserve(File::open(root)?, bytes / BLOCK)
 }
 
 /// Has the XFS at `root`, which is in use, take `bytes` of its device: what it takes, or more.
 pub fn grow(root: &Path, bytes: u64) -> io::Result<()> {
-    ioctl::xfs_grow(File::open(root)?, bytes / BLOCK)
+    ioctl::xfs::grow(File::open(root)?, bytes / BLOCK)
 }

@@ -16,7 +16,7 @@ use super::size::Size;
 use super::spec::Role;
 use super::usage;
 use crate::name::VolumeName;
-use crate::pool::Charge;
+use crate::pool::{Charge, Count};
 use crate::sys::beneath::Dir;
 use crate::sys::{Doing, step};
 
@@ -192,8 +192,8 @@ fn uncounted(share: &Share, role: &Role, size: Size) -> Result<u64, VolumeError>
         .into());
     }
     // What a clone has of its origin is never charged to it: it is new where it is overwritten.
-    let captured = charge.is_some_and(|charge| charge.captured);
-    Ok(if captured { 0 } else { held.saturating_sub(charged) })
+    let counted = charge.is_some_and(|charge| charge.captured || charge.count != Count::Newer);
+    Ok(if counted { 0 } else { held.saturating_sub(charged) })
 }
 
 #[cfg(test)]

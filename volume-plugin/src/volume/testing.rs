@@ -21,8 +21,8 @@ use super::service::{Parts, Service};
 use super::spec::Layout;
 use crate::name::{ShareName, VolumeName};
 use crate::pool::{
-    Capture, Captured, Charge, Description, DirPool, Directory, Limit, Pool, PoolError, PoolName,
-    PoolRegistry,
+    Capture, Captured, Charge, Count, Description, DirPool, Directory, Limit, Pool, PoolError,
+    PoolName, PoolRegistry,
 };
 use crate::scratch::Scratch;
 use crate::sys::mountinfo::{self, Mount};
@@ -142,7 +142,12 @@ impl Pool for Faulty {
 
     fn charge(&self, name: &ShareName) -> Result<Option<Charge>, PoolError> {
         let charged = self.charged.load(Ordering::SeqCst);
-        let of = |limit: &Limit| Charge { charged, limit: Some(limit.to_fill()), captured: false };
+        let of = |limit: &Limit| Charge {
+            charged,
+            limit: Some(limit.to_fill()),
+            captured: false,
+            count: Count::Newer,
+        };
         Ok(self.limits.lock().unwrap().get(name).map(of))
     }
 
