@@ -11,9 +11,13 @@ name=${2:?usage: import.sh TAR NAME:TAG}
 case ${name##*/} in *:*) ;; *) name=$name:latest ;; esac
 read -r -a docker <<<"${DOCKER:-docker}"
 
-version=$(tar -xOf "$tar" ./var/lib/dpkg/status |
-    awk '/^Package: / { package = $2 } /^Version: / && package == "postgresql-17" { print $2 }')
-[ -n "$version" ] || { echo "import.sh: $tar holds no postgresql-17" >&2; exit 1; }
+read -r major version <<<"$(tar -xOf "$tar" ./var/lib/dpkg/status |
+    awk '/^Package: / { package = $2 }
+        /^Version: / && package ~ /^postgresql-[0-9]+$/ { sub("postgresql-", "", package); print package, $2 }')"
+[ -n "$version" ] || { echo "import.sh: $tar holds no PostgreSQL" >&2; exit 1; }
+# From 18 on the official image has the parent for its volume.
+volume=/var/lib/postgresql data=/var/lib/postgresql/$major/docker
+[ "$major" -ge 18 ] || { volume=$volume/data; data=$volume; }
 architecture=$(tar -xOf "$tar" ./var/lib/dpkg/arch-native 2>/dev/null || dpkg --print-architecture)
 digest=$(sha256sum "$tar")
 
@@ -30,13 +34,13 @@ cat >"$archive/config.json" <<JSON
   "created": "$(date -u -r "$tar" +%FT%TZ)",
   "config": {
     "Env": [
-      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/17/bin",
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/$major/bin",
       "LANG=en_US.utf8",
-      "PG_MAJOR=17",
+      "PG_MAJOR=$major",
       "PG_VERSION=$version",
-      "PGDATA=/var/lib/postgresql/data"
+      "PGDATA=$data"
     ],
-    "Volumes": {"/var/lib/postgresql/data": {}},
+    "Volumes": {"$volume": {}},
     "ExposedPorts": {"5432/tcp": {}},
     "Entrypoint": ["docker-entrypoint.sh"],
     "Cmd": ["postgres"],

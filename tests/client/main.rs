@@ -8,6 +8,7 @@ use serde_json::Value;
 
 mod completion;
 mod engines;
+mod hostile;
 mod logs;
 mod usage;
 mod volumes;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         volumes::scenarios(),
         logs::scenarios(),
         completion::scenarios(),
+        hostile::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }

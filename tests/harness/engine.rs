@@ -246,15 +246,20 @@ impl Engine {
 
     /// Makes the image `postgres:17`.
     pub fn add_postgres_image(&self) -> Result<()> {
+        self.add_postgres(17)
+    }
+
+    /// Makes the image `postgres:MAJOR`.
+    pub fn add_postgres(&self, major: u32) -> Result<()> {
         let tar = self.work.path().join("postgres.tar");
-        root::postgres_image(&tar)?;
+        root::postgres_image(major, &tar)?;
         let client = self.tied(&[]);
         let words = std::iter::once(client.get_program()).chain(client.get_args());
         let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
         run(program("bash")
             .arg(root::postgres_import())
             .arg(&tar)
-            .arg("postgres:17")
+            .arg(format!("postgres:{major}"))
             .env("DOCKER", words.join(" ")))?;
         fs::remove_file(tar)?;
         Ok(())

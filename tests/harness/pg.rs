@@ -18,7 +18,10 @@ const WRITER: &str = "writer";
 
 const READY_LIMIT: Duration = Duration::from_mins(1);
 
-/// A server of the image `postgres:17`.
+/// The image of servers that need no other.
+const IMAGE: &str = "postgres:17";
+
+/// A server in a container.
 #[derive(Debug)]
 pub struct Pg {
     engine: Arc<Engine>,
@@ -28,15 +31,28 @@ pub struct Pg {
 impl Pg {
     /// Starts a server with further `options` of `docker run` and waits until it answers.
     pub fn start(engine: &Arc<Engine>, name: &str, options: &[&str]) -> Result<Self> {
-        let pg = Self::run(engine, name, options)?;
+        Self::start_image(engine, name, options, IMAGE)
+    }
+
+    /// The same of another image than `postgres:17`.
+    pub fn start_image(
+        engine: &Arc<Engine>,
+        name: &str,
+        options: &[&str],
+        image: &str,
+    ) -> Result<Self> {
+        let pg = Self::run_image(engine, name, options, image)?;
         pg.wait_ready()?;
         Ok(pg)
     }
 
     /// Starts a server without waiting.
     pub fn run(engine: &Arc<Engine>, name: &str, options: &[&str]) -> Result<Self> {
-        let arguments =
-            [&["--env", "POSTGRES_PASSWORD=secret"], options, &["postgres:17"]].concat();
+        Self::run_image(engine, name, options, IMAGE)
+    }
+
+    fn run_image(engine: &Arc<Engine>, name: &str, options: &[&str], image: &str) -> Result<Self> {
+        let arguments = [&["--env", "POSTGRES_PASSWORD=secret"], options, &[image]].concat();
         let container = Container::run(engine, name, &arguments)?;
         Ok(Self { engine: Arc::clone(engine), container })
     }

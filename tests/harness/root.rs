@@ -38,10 +38,13 @@ pub(crate) fn image(name: &str, packages: &str) -> Result<PathBuf> {
     debian(name, IMAGE_SUITE, packages, ".tar")
 }
 
-/// The tar file of the PostgreSQL image, by the project's own script, which keeps its last result.
-pub(crate) fn postgres_image(tar: &Path) -> Result<()> {
+/// The tar file of the image of PostgreSQL `major`, by the project's own script, which keeps its last
+/// result.
+pub(crate) fn postgres_image(major: u32, tar: &Path) -> Result<()> {
     let script = workspace().join("scripts/postgres-image/build.sh");
-    run(program("bash").arg(script).arg(tar).arg(directory()?.join("postgres"))).map(drop)
+    let mut build = program("bash");
+    build.env("PG_MAJOR", major.to_string());
+    run(build.arg(script).arg(tar).arg(directory()?.join("postgres"))).map(drop)
 }
 
 /// The script that makes an image of the tar file of [`postgres_image`].

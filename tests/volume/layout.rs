@@ -12,14 +12,16 @@ const LIMIT: Duration = Duration::from_secs(30);
 const DATA: &[&str] = &["-v", "db:/var/lib/postgresql/data"];
 
 /// As for that of 18, which has its cluster two directories below.
-const PARENT: &[&str] =
-    &["-v", "db:/var/lib/postgresql", "-e", "PGDATA=/var/lib/postgresql/18/docker"];
+const PARENT: &[&str] = &["-v", "db:/var/lib/postgresql"];
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("layout_pgdata_is_the_image_s_own", |stage| server(stage, DATA, "pg_wal")),
-        Scenario::new("layout_pgdata_below_the_root", |stage| {
-            server(stage, PARENT, "18/docker/pg_wal")
+        Scenario::new("layout_pgdata_is_the_image_s_own", |stage| {
+            server(stage, DATA, "postgres:17", "pg_wal")
+        }),
+        Scenario::new("layout_pgdata_of_postgresql_18", |stage| {
+            stage.engine().add_postgres(18)?;
+            server(stage, PARENT, "postgres:18", "18/docker/pg_wal")
         }),
         Scenario::new("layout_pgdata_moves_nothing_from_under_a_crashed_server", crashed),
         Scenario::new("layout_pgdata_is_empty_and_owned", empty),
@@ -39,11 +41,14 @@ fn segments(engine: &Arc<Engine>, directory: &str) -> Result<usize> {
     Ok(listed.lines().filter(|name| name.len() == 24).count())
 }
 
-fn server(stage: &Stage, options: &[&str], wal: &str) -> Result<()> {
+fn server(stage: &Stage, options: &[&str], image: &str, wal: &str) -> Result<()> {
     let engine = stage.engine();
     let volume = Volume::create(engine, stage.driver("pgvol")?, "db", &["layout=pgdata"])?;
-    let pg = Pg::start(engine, "server", options)?;
+    let pg = Pg::start_image(engine, "server", options, image)?;
     pg.pgbench(&["-i", "-q", "-s", "2"])?;
+    let major = image.rsplit(':').next().unwrap_or_default();
+    let shown = volume.inspect()?["Status"]["postgres"].clone();
+    ensure!(shown["version"].as_str().is_some_and(|text| text.starts_with(major)), "{shown}");
     ensure!(wal_pool(&volume)?.0 == "default", "moved under a running server");
     let on_host = format!("/var/lib/pgvol/wal/db/{wal}");
     pg.restart()?;
