@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Container, Plugin, Scenario, Stage, numbered};
+use harness::{Container, Plugin, Scenario, Stage, eventually, numbered};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -63,13 +63,16 @@ fn dead_sinks(stage: &Stage) -> Result<()> {
     let plugin = stage.plugin()?;
     let before = memory(stage, plugin)?;
     let options = ["syslog-address=tcp://127.0.0.1:9", "fluentd-address=127.0.0.1:9"];
-    let mut arguments = vec!["--log-driver", "pglog"];
-    for option in options.iter().chain(&["max-size=1m", "max-file=3"]) {
-        arguments.extend(["--log-opt", option]);
-    }
-    // It heeds SIGTERM.
-    arguments.extend(["base", "perl", "-e", numbered::SLOWLY, "1000000000", "TERM"]);
-    let container = Container::run(stage.engine(), "loud", &arguments)?;
+    let run = |name: &str, driver: &str, options: &[&str]| {
+        let mut arguments = vec!["--log-driver", driver];
+        for option in options.iter().chain(&["max-size=1m", "max-file=3"]) {
+            arguments.extend(["--log-opt", option]);
+        }
+        // It heeds SIGTERM.
+        arguments.extend(["base", "perl", "-e", numbered::SLOWLY, "1000000000", "TERM"]);
+        Container::run(stage.engine(), name, &arguments)
+    };
+    let container = run("loud", "pglog", &options)?;
     let (begun, mut most) = (Instant::now(), 0);
     while begun.elapsed() < Duration::from_secs(seconds) {
         most = most.max(memory(stage, plugin)?);
@@ -77,7 +80,20 @@ fn dead_sinks(stage: &Stage) -> Result<()> {
     }
     let grown = most.saturating_sub(before);
     ensure!(grown <= ALLOWED, "{grown} KiB more than the {before} before");
-    container.stop(Duration::from_secs(2))?;
+    let stopped = Instant::now();
+    container.stop(LIMIT)?;
+    let stopped = stopped.elapsed();
+    // A busy machine takes its time for any container.
+    let other = run("usual", "json-file", &[])?;
+    eventually(LIMIT, || {
+        let printed = other.logs(&["--tail", "1"])?.stdout;
+        ensure!(!printed.is_empty(), "nothing is printed");
+        Ok(())
+    })?;
+    let usual = Instant::now();
+    other.stop(LIMIT)?;
+    let usual = usual.elapsed();
+    ensure!(stopped <= Duration::from_secs(2) + 2 * usual, "{stopped:?}, with json-file {usual:?}");
     let status = plugin.call("/Pglog.Status", "{}")?.1;
     let sinks = status["sinks"].as_array().context("sinks")?;
     let own = sinks.iter().filter(|sink| sink["name"] == "loud");
