@@ -18,7 +18,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 
 /// The format of volumes that the plugin writes, and the next.
 fn formats() -> (u32, u32) {
-    let known = pgvol::app::FORMATS.iter().find(|(kind, _)| *kind == "pgvol-volume");
+    formats_of(&pgvol::app::FORMATS, "pgvol-volume")
+}
+
+fn formats_of(known: &[(&str, u32)], kind: &str) -> (u32, u32) {
+    let known = known.iter().find(|(name, _)| *name == kind);
     let known = known.map_or(0, |(_, version)| *version);
     (known, known + 1)
 }
@@ -55,14 +59,19 @@ fn journals(stage: &Stage) -> Result<()> {
     on_bare(engine, || {
         create(engine, "pglog", &[])?;
         engine.docker(&["plugin", "disable", "pglog"])?;
-        engine.shell("sed -i '1s/ 2 / 3 /' /var/lib/pglog/format")?;
+        let (known, newer) = formats_of(&pglog::app::FORMATS, "pglog-state");
+        let edit = |from: u32, to: u32| {
+            engine.shell(&format!("sed -i '1s/ {from} / {to} /' /var/lib/pglog/format"))
+        };
+        edit(known, newer)?;
         engine.docker(&["plugin", "enable", "pglog"])?;
         let run = ["run", "--rm", "--name=refused", "--log-driver=pglog", "base", "true"];
         let said = engine.refused(&run)?;
-        ensure!(said.contains("format 3 of the pglog-state record is newer than 2"), "{said}");
-        engine.shell("grep ' 3 ' /var/lib/pglog/format")?;
+        let told = format!("format {newer} of the pglog-state record is newer than {known}");
+        ensure!(said.contains(&told), "{said}");
+        engine.shell(&format!("grep ' {newer} ' /var/lib/pglog/format"))?;
         // As soon as it can be used it is.
-        engine.shell("sed -i '1s/ 3 / 2 /' /var/lib/pglog/format")?;
+        edit(newer, known)?;
         eventually(Duration::from_secs(10), || engine.docker(&run)).map(drop)
     })
 }
@@ -89,13 +98,17 @@ fn script(stage: &Stage) -> Result<()> {
         edit(newer, known)?;
         // In the second of its places; the first is empty yet.
         for (kind, path) in [("cursor", "sinks/0123.file.cursor"), ("gone", "journals/0123/gone")] {
-            let path = format!("/var/lib/pglog/{path}");
+            let (path, kind) = (format!("/var/lib/pglog/{path}"), format!("pglog-{kind}"));
+            let (_, newer) = formats_of(&pglog::app::FORMATS, &kind);
             let written =
-                format!("head -c 4096 /dev/zero; printf 'pglog-{kind} 2 00000000\\n{{}}'");
+                format!("head -c 4096 /dev/zero; printf '{kind} {newer} 00000000\\n{{}}'");
             engine.shell(&format!("mkdir -p $(dirname {path}); ({written}) >{path}"))?;
             let outcome = install(engine, "/var/lib/two", "")?;
             let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
-            ensure!(!outcome.success && said.contains(&format!("{path}: format 2")), "{said}");
+            ensure!(
+                !outcome.success && said.contains(&format!("{path}: format {newer}")),
+                "{said}"
+            );
             ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
             engine.shell(&format!("rm {path}"))?;
         }
