@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use harness::{Engine, Scenario, Stage, Suite};
 
+mod background;
 mod observation;
 mod operations;
 mod play;
@@ -28,7 +29,7 @@ const SUITE: Suite = Suite {
     smoke: &["unmount: unmount.noted killed"],
 };
 
-/// What a plugin that dies leaves in the log.
+/// What a plugin that dies, or refuses on purpose, leaves in the log.
 const TOLERATED: &[&str] = &[""];
 
 /// The control file of a cluster that was cleanly stopped, for whoever needs such a one.
@@ -45,7 +46,10 @@ fn images(engine: &Engine) -> Result<()> {
 fn main() -> ExitCode {
     let table = table::Table::default();
     let all = std::env::var("SURVIVAL").is_ok_and(|what| what == "all");
-    let mut scenarios = vec![Scenario::new("readme_has_every_step", |_| table::in_readme())];
+    let mut scenarios = vec![
+        Scenario::new("readme_has_every_step", |_| table::in_readme()),
+        Scenario::new("snapshot_in_the_background", background::run).tolerating(TOLERATED),
+    ];
     for operation in operations::OPERATIONS {
         for &step in operation.steps {
             for event in play::Event::ALL {

@@ -12,8 +12,8 @@ use crate::operations::Operation;
 
 /// An id that nobody came for goes a minute after a start.
 const LIMIT: Duration = Duration::from_mins(3);
-const FAILPOINT: &str = "/var/lib/pgvol/failpoint";
-const REACHED: &str = "/var/lib/pgvol/reached";
+pub(crate) const FAILPOINT: &str = "/var/lib/pgvol/failpoint";
+pub(crate) const REACHED: &str = "/var/lib/pgvol/reached";
 
 /// What happens at the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

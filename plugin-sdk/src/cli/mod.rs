@@ -9,9 +9,10 @@
 //! in a file of its own: it calls, then shows the answer by [`Session::show`], as text or as the JSON that
 //! the plugin gave. Exit status: 0 done, 1 not done, 2 not understood.
 //!
-//! Absent: a way to talk to an engine on another machine, colours, progress bars.
+//! Absent: a way to talk to an engine on another machine, colours.
 
 mod arguments;
+mod bar;
 mod completion;
 mod engine;
 mod session;
@@ -25,6 +26,7 @@ use clap::{CommandFactory, FromArgMatches};
 use serde::Serialize;
 
 use self::arguments::{Described, Invocation};
+pub use self::bar::Bar;
 use self::engine::Docker;
 pub use self::engine::EngineError;
 pub use self::session::{Failure, Format, Nothing, Session};

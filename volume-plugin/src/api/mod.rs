@@ -148,6 +148,7 @@ pub(crate) fn read_all(body: &[u8]) {
     drop((parse::<Nothing>(body), parse::<change::Set>(body), parse::<change::Move>(body)));
     drop((parse::<trash::Undelete>(body), parse::<trash::Purge>(body)));
     drop((parse::<snapshots::Make>(body), parse::<snapshots::Of>(body)));
+    drop(parse::<snapshots::Wait>(body));
     drop(parse::<snapshots::Restore>(body));
     drop((parse::<snapshots::Protect>(body), parse::<snapshots::Verify>(body)));
 }

@@ -1,6 +1,7 @@
 //! The calls of `docker pgvol` on snapshots and clones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use plugin_sdk::router::{Refusal, Router};
@@ -11,10 +12,12 @@ use super::change::Done;
 use super::with;
 use crate::app::App;
 use crate::name::VolumeName;
-use crate::snapshot::{Check, Depth, Listed, Taken};
+use crate::snapshot::{Check, Depth, Listed, Taken, Waiting};
+use crate::volume::error::VolumeError;
 use crate::volume::options::RawOptions;
+use crate::volume::service::is_copy;
 
-/// `/Pgvol.Take` and `/Pgvol.Clone`: what `docker volume create` does, with an answer of our own.
+/// `/Pgvol.Make`: what `docker volume create` does with a snapshot or clone, for as long as it takes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Make {
     /// The snapshot or clone.
@@ -23,9 +26,42 @@ pub struct Make {
     /// As after `-o`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub options: RawOptions,
+    /// Whether the answer is not to wait for it.
+    #[serde(default)]
+    pub background: bool,
 }
 
-/// `/Pgvol.Drop`, `/Pgvol.Snapshots`.
+/// What is made, or being made.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Made {
+    /// The snapshot or clone.
+    pub name: String,
+    /// By what it can be waited for; none where it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<u64>,
+}
+
+/// `/Pgvol.Wait`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Wait {
+    /// What is being made.
+    #[serde(default)]
+    pub work: u64,
+}
+
+/// How far it is.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// Whether it is made.
+    pub is_made: bool,
+    /// Bytes that are copied.
+    pub done: u64,
+    /// Bytes that there are to copy, where that is known.
+    pub total: Option<u64>,
+}
+
+/// `/Pgvol.Drop`, `/Pgvol.Cancel`, `/Pgvol.Snapshots`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Of {
     /// A snapshot, or a volume.
@@ -107,10 +143,15 @@ pub struct Snapshot {
     pub taken: Option<Taken>,
 }
 
+/// How long an answer about what is being made waits for its end.
+const MOMENT: Duration = Duration::from_millis(500);
+
 /// `router` with these calls of `app`.
 pub(super) fn routes(router: Router, app: &Arc<App>) -> Router {
     router
         .call("/Pgvol.Make", with(app, make))
+        .call("/Pgvol.Wait", with(app, wait))
+        .call("/Pgvol.Cancel", with(app, cancel))
         .call("/Pgvol.Drop", with(app, remove))
         .call("/Pgvol.Protect", with(app, protect))
         .call("/Pgvol.Restore", with(app, restore))
@@ -118,14 +159,42 @@ pub(super) fn routes(router: Router, app: &Arc<App>) -> Router {
         .call("/Pgvol.Snapshots", with(app, snapshots))
 }
 
-async fn make(app: Arc<App>, request: Make) -> Result<Done, Refusal> {
+async fn make(app: Arc<App>, request: Make) -> Result<Made, Refusal> {
     let name: VolumeName = request.name.parse()?;
     let service = app.service().await?;
     // Whoever asks by hand did not know that it is there.
+    if service.copies.shown(&name).is_some() {
+        return Err(VolumeError::BeingMade(name).into());
+    }
     if service.get(&name).await.is_some() {
         return Err(Refusal::new(format!("{name} exists")));
     }
-    service.create(name.clone(), request.options).await?;
+    let mut made = Made { name: name.to_string(), work: None };
+    if request.background && is_copy(&name, &request.options) {
+        let begun = service.copy_for(name, &request.options, Waiting::Nobody).await?;
+        made.work = begun.map(|making| making.work.id);
+    } else {
+        service.create(name, request.options).await?;
+    }
+    Ok(made)
+}
+
+/// Answers when it has ended, or after a moment.
+async fn wait(app: Arc<App>, request: Wait) -> Result<Progress, Refusal> {
+    let work = app.service().await?.copies.numbered(request.work);
+    let work = work.ok_or_else(|| {
+        Refusal::new("the plugin was started again meanwhile; what was being made is not there")
+    })?;
+    let is_made = work.ended(MOMENT).await;
+    if let Some(Err(why)) = work.outcome() {
+        return Err(Refusal::new(why));
+    }
+    Ok(Progress { is_made, done: work.progress.done(), total: work.progress.total() })
+}
+
+async fn cancel(app: Arc<App>, request: Of) -> Result<Done, Refusal> {
+    let name: VolumeName = request.name.parse()?;
+    app.service().await?.cancel(&name).await?;
     Ok(Done { name: name.to_string() })
 }
 

@@ -2,7 +2,7 @@
 
 use plugin_sdk::cli::{Failure, Session};
 
-use super::snapshot::done;
+use super::making;
 use crate::api::snapshots::Make;
 
 /// Of what, and what it shall be called.
@@ -17,16 +17,19 @@ pub struct Clone {
     /// Keep archiving, slots and standby settings
     #[arg(long)]
     unsanitized: bool,
+    /// Do not wait for it
+    #[arg(long)]
+    detach: bool,
 }
 
 impl Clone {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
-        let Self { from, name, unsanitized } = self;
+        let Self { from, name, unsanitized, detach } = self;
         let mut make = Make { name, ..Make::default() };
         make.options.insert("from".to_owned(), from);
         if unsanitized {
             make.options.insert("sanitize".to_owned(), "off".to_owned());
         }
-        session.show(session.call("/Pgvol.Make", &make)?, done)
+        making::make(make, detach, session)
     }
 }

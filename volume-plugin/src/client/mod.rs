@@ -7,6 +7,7 @@ mod clone;
 mod df;
 mod inspect;
 mod ls;
+mod making;
 mod moving;
 mod pool;
 mod purge;
@@ -52,6 +53,8 @@ pub enum Pgvol {
     Snapshot(snapshot::Snapshotting),
     /// Make a volume with the content of another one or of a snapshot
     Clone(clone::Clone),
+    /// End the making of a snapshot or clone that is under way
+    Cancel(making::Cancel),
     /// Give a volume that is not mounted the content of one of its snapshots
     Restore(restore::Restore),
     /// Look at a snapshot again, more closely if asked
@@ -84,6 +87,7 @@ impl Commands for Pgvol {
             Self::Move(moving) => moving.run(session),
             Self::Snapshot(snapshot) => snapshot.run(session),
             Self::Clone(clone) => clone.run(session),
+            Self::Cancel(cancel) => cancel.run(session),
             Self::Restore(restore) => restore.run(session),
             Self::Verify(verify) => verify.run(session),
             Self::Trash(trash) => trash.run(session),

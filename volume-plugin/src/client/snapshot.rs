@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use plugin_sdk::cli::{Failure, Session, text};
 
+use super::making;
 use crate::api::change::Done;
 use crate::api::snapshots::{Make, Of, Protect, Snapshot, Snapshots};
 
@@ -28,6 +29,9 @@ pub struct Create {
     /// How consistent: auto, offline, atomic, ordered or barrier
     #[arg(long, value_name = "LEVEL")]
     consistency: Option<String>,
+    /// Do not wait for it
+    #[arg(long)]
+    detach: bool,
 }
 
 /// Whose.
@@ -60,11 +64,11 @@ pub struct Protecting {
 impl Snapshotting {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
-            Self::Create(Create { snapshot: name, consistency }) => {
+            Self::Create(Create { snapshot: name, consistency, detach }) => {
                 let mut make = Make { name, ..Make::default() };
                 make.options.insert("snapshot".to_owned(), "now".to_owned());
                 make.options.extend(consistency.map(|level| ("consistency".to_owned(), level)));
-                session.show(session.call("/Pgvol.Make", &make)?, done)
+                making::make(make, detach, session)
             }
             Self::Ls(Ls { volume }) => {
                 let of = Of { name: volume.unwrap_or_default() };

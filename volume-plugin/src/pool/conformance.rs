@@ -11,7 +11,7 @@ use plugin_sdk::durable;
 
 use super::{
     Bounds, Capture, Captured, DirPool, Directory, ImagePlan, ImagePool, Limit, Overwrite, Owner,
-    Pool, PoolError,
+    Pace, Pool, PoolError,
 };
 use crate::name::ShareName;
 use crate::scratch::Scratch;
@@ -205,8 +205,8 @@ fn volumes_are_made_side_by_side(bench: &Bench) {
     });
 }
 
-fn later() -> Instant {
-    Instant::now() + Duration::from_mins(1)
+fn later() -> Pace {
+    Pace::until(Instant::now() + Duration::from_mins(1))
 }
 
 fn a_snapshot_has_all_and_lives_on_its_own(bench: &Bench) {
@@ -215,8 +215,8 @@ fn a_snapshot_has_all_and_lives_on_its_own(bench: &Bench) {
     let at = |share: &str, path: &str| pool.locate(&name(share)).unwrap().join(path);
     durable::write(&at("v", "data/file"), b"then").unwrap();
     for (new, kind) in [("read", Captured::ReadOnly), ("written", Captured::Writable)] {
-        pool.snapshot(&name("v"), &name(new), kind, later()).unwrap();
-        let error = pool.snapshot(&name("v"), &name(new), kind, later()).unwrap_err();
+        pool.snapshot(&name("v"), &name(new), kind, &later()).unwrap();
+        let error = pool.snapshot(&name("v"), &name(new), kind, &later()).unwrap_err();
         assert!(matches!(error, PoolError::Exists(_)), "{error}");
     }
     durable::write(&at("v", "data/file"), b"now").unwrap();
@@ -233,7 +233,7 @@ fn a_snapshot_has_all_and_lives_on_its_own(bench: &Bench) {
     let owner = |share: &str| fs::metadata(at(share, "tablespaces/a")).unwrap().uid();
     assert_eq!((owner("read"), owner("written")), (70, 70));
     // A clone of a clone, and each of them goes alone.
-    pool.snapshot(&name("read"), &name("second"), Captured::Writable, later()).unwrap();
+    pool.snapshot(&name("read"), &name("second"), Captured::Writable, &later()).unwrap();
     for gone in ["v", "read", "written"] {
         pool.delete(&name(gone)).unwrap();
     }
@@ -243,7 +243,7 @@ fn a_snapshot_has_all_and_lives_on_its_own(bench: &Bench) {
 
 fn a_snapshot_of_nothing_is_told(bench: &Bench) {
     let error =
-        bench.pool.snapshot(&name("v"), &name("s"), Captured::ReadOnly, later()).unwrap_err();
+        bench.pool.snapshot(&name("v"), &name("s"), Captured::ReadOnly, &later()).unwrap_err();
     assert!(matches!(error, PoolError::Missing(_)), "{error}");
     assert!(bench.pool.locate(&name("s")).is_err());
 }

@@ -2,54 +2,47 @@
 //! the file system can do that. Links are copied as links; what is neither file, directory nor link is
 //! left out, and so is what goes away meanwhile.
 
+use super::Pace;
+use crate::sys::beneath::Dir;
+use crate::sys::file;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
-
-use crate::sys::beneath::Dir;
-use crate::sys::file;
 
 /// Directories inside each other that are copied; each holds two descriptors open.
 const DEEPEST: usize = 64;
 
-/// Bytes between two looks at the clock.
+/// Bytes between two looks at the pace.
 const STEP: u64 = 8 << 20;
 
 /// What of a tree is left out, by its path below the tree's root.
 pub type Except<'a> = dyn Fn(&Path) -> bool + 'a;
 
 /// Copies what is in `source` into the empty directory `target`, durably. It gets the owner and the mode
-/// of `source`. `TimedOut` when that is not done at `deadline`.
-pub fn tree(source: &Dir, target: &Dir, deadline: Instant) -> io::Result<()> {
-    files(source, target, &|_| false, deadline)?;
+/// of `source`. `TimedOut` when that is not done in time.
+pub fn tree(source: &Dir, target: &Dir, pace: &Pace) -> io::Result<()> {
+    files(source, target, &|_| false, pace)?;
     // One flush is quicker than one for each of many files.
     target.sync_all()
 }
 
 /// As [`tree`], not durably, but for what is `except`ed; `target` may have directories that `source`
 /// has too, but none of its files.
-pub fn files(source: &Dir, target: &Dir, except: &Except, deadline: Instant) -> io::Result<()> {
-    Copier { except, deadline }.directory(source, target, Path::new(""), DEEPEST)
+pub fn files(source: &Dir, target: &Dir, except: &Except, pace: &Pace) -> io::Result<()> {
+    Copier { except, pace }.directory(source, target, Path::new(""), DEEPEST)
 }
 
 /// Copies the regular file `name` of `source` to the new file `new` of `target`, with owner and mode.
-/// Not durable by itself. `TimedOut` when that is not done at `deadline`.
-pub fn one(
-    source: &Dir,
-    name: &Path,
-    target: &Dir,
-    new: &Path,
-    deadline: Instant,
-) -> io::Result<File> {
+/// Not durable by itself. `TimedOut` when that is not done in time.
+pub fn one(source: &Dir, name: &Path, target: &Dir, new: &Path, pace: &Pace) -> io::Result<File> {
     let file = source.open_file(name)?;
-    content(&file, target, new, deadline)
+    content(&file, target, new, pace)
 }
 
 struct Copier<'a> {
     except: &'a Except<'a>,
-    deadline: Instant,
+    pace: &'a Pace,
 }
 
 impl Copier<'_> {
@@ -77,7 +70,7 @@ impl Copier<'_> {
         path: &Path,
         deeper: usize,
     ) -> io::Result<()> {
-        in_time(self.deadline)?;
+        self.pace.go_on()?;
         let found = source.metadata(name)?;
         if found.is_symlink() {
             let leads = source.read_link(name)?;
@@ -90,27 +83,30 @@ impl Copier<'_> {
             let made = name.to_str().ok_or(ErrorKind::InvalidFilename)?;
             self.directory(&below, &target.ensure_dir(made)?, path, deeper - 1)
         } else if found.is_file() {
-            one(source, name, target, name, self.deadline).map(drop)
+            one(source, name, target, name, self.pace).map(drop)
         } else {
             Ok(())
         }
     }
 }
 
-fn content(source: &File, target: &Dir, new: &Path, deadline: Instant) -> io::Result<File> {
+fn content(source: &File, target: &Dir, new: &Path, pace: &Pace) -> io::Result<File> {
     let found = source.metadata()?;
     let mut made = target.make_file(new, 0o600)?;
-    if !file::shared(source, &made)? {
+    if file::shared(source, &made)? {
+        pace.copied(found.len());
+    } else {
         // No more than it had when it was opened: somebody may write faster than this reads.
         let mut left = found.len();
         while left > 0 {
-            in_time(deadline)?;
+            pace.go_on()?;
             let step = left.min(STEP);
             let copied = io::copy(&mut source.take(step), &mut made)?;
             if copied == 0 {
                 break;
             }
             left -= copied;
+            pace.copied(copied);
         }
     }
     own(&made, &found)?;
@@ -122,14 +118,10 @@ fn own(made: &File, like: &Metadata) -> io::Result<()> {
     made.set_permissions(fs::Permissions::from_mode(like.mode() & 0o7777))
 }
 
-fn in_time(deadline: Instant) -> io::Result<()> {
-    if Instant::now() < deadline { Ok(()) } else { Err(ErrorKind::TimedOut.into()) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use plugin_sdk::durable;
 
@@ -151,8 +143,8 @@ mod tests {
         Two { temporary, source, target }
     }
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_mins(1)
+    fn soon() -> Pace {
+        Pace::until(Instant::now() + Duration::from_mins(1))
     }
 
     #[test]
@@ -166,7 +158,7 @@ mod tests {
         symlink("/etc/passwd", at("source/link")).unwrap();
         two.source.set_owner(999, 998, 0o711).unwrap();
         let except = |path: &Path| path == Path::new("left-out");
-        files(&two.source, &two.target, &except, soon()).unwrap();
+        files(&two.source, &two.target, &except, &soon()).unwrap();
         assert_eq!(fs::read(at("target/a/b/file")).unwrap(), vec![7; 3 << 20]);
         let file = fs::metadata(at("target/a/b/file")).unwrap();
         assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (70, 71, 0o600));
@@ -182,7 +174,7 @@ mod tests {
         let two = two();
         let socket = two.temporary.path().join("source/socket");
         let _listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
-        tree(&two.source, &two.target, soon()).unwrap();
+        tree(&two.source, &two.target, &soon()).unwrap();
         assert!(two.target.metadata(Path::new("socket")).is_err());
     }
 
@@ -194,9 +186,9 @@ mod tests {
             path.push("d");
         }
         durable::create_dir(&path, 0o700).unwrap();
-        let error = tree(&two.source, &two.target, soon()).unwrap_err();
+        let error = tree(&two.source, &two.target, &soon()).unwrap_err();
         assert!(error.to_string().contains("too deep"), "{error}");
-        let late = tree(&two.source, &two.target, Instant::now()).unwrap_err();
+        let late = tree(&two.source, &two.target, &Pace::until(Instant::now())).unwrap_err();
         assert_eq!(late.kind(), ErrorKind::TimedOut);
     }
 }

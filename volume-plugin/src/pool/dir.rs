@@ -4,14 +4,14 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use plugin_sdk::{durable, failpoint};
 
 use super::dir_limits::DirLimits;
 use super::tree::{self, FileSystem};
 use super::{
-    Aside, Capture, Captured, Charge, Description, Directory, Limit, Pool, PoolError, copy, erase,
+    Aside, Capture, Captured, Charge, Description, Directory, Limit, Pace, Pool, PoolError, copy,
+    erase,
 };
 use crate::name::ShareName;
 use crate::sys::beneath::Dir;
@@ -63,7 +63,7 @@ impl Pool for DirPool {
         of: &ShareName,
         new: &ShareName,
         _: Captured,
-        deadline: Instant,
+        pace: &Pace,
     ) -> Result<(), PoolError> {
         let source = self.locate(of)?;
         let target = self.share(new);
@@ -71,8 +71,8 @@ impl Pool for DirPool {
             return Err(PoolError::Exists(new.clone()));
         }
         durable::create_dir(&target, 0o700).doing(|| format!("make {}", target.display()))?;
-        let copied = Dir::open(&source)
-            .and_then(|source| copy::tree(&source, &Dir::open(&target)?, deadline));
+        let copied =
+            Dir::open(&source).and_then(|source| copy::tree(&source, &Dir::open(&target)?, pace));
         match copied {
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 Err(PoolError::TimeOut(of.clone()))

@@ -11,7 +11,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plugin_sdk::{durable, failpoint};
 
@@ -19,7 +19,9 @@ use super::image_growth::Growth;
 use super::image_limits::Limits;
 use super::image_size::Bounds;
 use super::tree::{self, FileSystem};
-use super::{Capture, Captured, Charge, Description, Directory, Limit, Pool, PoolError, erase};
+use super::{
+    Capture, Captured, Charge, Description, Directory, Limit, Pace, Pool, PoolError, erase,
+};
 use crate::name::ShareName;
 use crate::sys::beneath::Dir;
 use crate::sys::loopdev::{self, LoopDevice};
@@ -102,7 +104,7 @@ impl Pool for ImagePool {
         of: &ShareName,
         new: &ShareName,
         kind: Captured,
-        _: Instant,
+        _: &Pace,
     ) -> Result<(), PoolError> {
         let source = self.locate(of)?;
         let kind = match kind {

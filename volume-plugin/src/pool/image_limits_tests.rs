@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 
 use super::*;
-use crate::pool::{Bounds, Captured, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pool};
+use crate::pool::{
+    Bounds, Captured, Directory, ImagePlan, ImagePool, Overwrite, Owner, Pace, Pool,
+};
 use crate::scratch::Scratch;
 use crate::sys::{btrfs, mount, namespace};
 
@@ -67,8 +69,8 @@ impl Bench {
     }
 
     fn snapshot(&self, new: &str) {
-        let deadline = Instant::now() + Duration::from_mins(1);
-        self.pool.snapshot(&name("v"), &name(new), Captured::ReadOnly, deadline).unwrap();
+        let pace = Pace::until(Instant::now() + Duration::from_mins(1));
+        self.pool.snapshot(&name("v"), &name(new), Captured::ReadOnly, &pace).unwrap();
     }
 
     /// The plugin starts again, and is told of the size as a start does.

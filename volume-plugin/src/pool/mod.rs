@@ -16,12 +16,12 @@ mod image_size;
 #[cfg(all(test, feature = "failpoints"))]
 #[path = "killed_tests.rs"]
 mod killed;
+mod pace;
 mod registry;
 mod tree;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,7 @@ pub use dir::DirPool;
 pub use erase::empty;
 pub use image::{ImagePlan, ImagePool};
 pub use image_size::{Bounds, ImageLimit, ImageLimitError, ImageSize, ImageSizeError, parse_bytes};
+pub use pace::{Pace, Progress};
 pub use registry::{Opener, PoolRegistry};
 
 use crate::name::ShareName;
@@ -222,13 +223,14 @@ pub trait Pool: Send + Sync + fmt::Debug {
 
     /// Makes the share `new` with the content of the share `of`, which is left as it is. It is
     /// durable on return and lives on its own: either can be deleted. Errors are those of `create`;
-    /// where files are copied also [`PoolError::TimeOut`], when that is not done at `deadline`.
+    /// where files are copied also [`PoolError::TimeOut`], when that is not done in time, and whatever
+    /// `pace` says to a copy that nobody wants any more.
     fn snapshot(
         &self,
         of: &ShareName,
         new: &ShareName,
         kind: Captured,
-        deadline: Instant,
+        pace: &Pace,
     ) -> Result<(), PoolError>;
 
     /// The root of the share, to be bound elsewhere. The path is valid in this process's mount

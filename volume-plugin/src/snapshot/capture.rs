@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plugin_sdk::chain::chain;
+use tokio::sync::OwnedMutexGuard;
 
 use super::checks::{self, CheckError, Verified};
 use super::facts::Check;
 use super::{Checkpoint, Consistency, Level, SnapshotError, Taken};
-use crate::pool::{Capture, Captured};
+use crate::pool::{Capture, Captured, Pace};
 use crate::postgres::checkpoint;
 use crate::postgres::cluster::{self, Found};
 use crate::postgres::control::{self, Control, Lsn};
@@ -28,6 +29,11 @@ use crate::volume::spec::{Layout, Role};
 /// How often a copy is begun anew.
 const MOST_TRIES: u32 = 60;
 
+/// How long after the first try another is begun, where nobody waits for an answer: of the level that was
+/// insisted on, or of one that there are others behind.
+const PATIENCE_INSISTED: Duration = Duration::from_hours(1);
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A copy to be taken; both have the same shares in the same order, the root's first.
 pub(super) struct Job<'a> {
     /// Of what is copied.
@@ -35,11 +41,13 @@ pub(super) struct Job<'a> {
     pub(super) live: &'a [Share],
     pub(super) copy: &'a [Share],
     pub(super) kind: Captured,
-    pub(super) deadline: Instant,
-    /// How many seconds that is from the beginning.
-    pub(super) limit: u64,
+    pub(super) pace: &'a Pace,
     /// Who has the volume mounted.
     pub(super) users: &'a dyn Fn() -> Result<Vec<User>, VolumeError>,
+    /// Keeps others from mounting it, where nobody does yet.
+    pub(super) turn: &'a dyn Fn() -> Option<OwnedMutexGuard<()>>,
+    /// Whether somebody has mounted it since.
+    pub(super) is_disturbed: &'a dyn Fn() -> bool,
 }
 
 /// What was seen of the volume before.
@@ -70,11 +78,15 @@ impl Job<'_> {
                 Ok(level) => {
                     let begun = Instant::now();
                     let taken = self.once(&live).and_then(|()| self.checked());
-                    if self.is_still_at_rest(&live)? {
+                    // What no control file tells of.
+                    let disturbed = live.controls.is_empty() && (self.is_disturbed)();
+                    if !disturbed && self.is_still_at_rest(&live)? {
                         return Self::taken(level, 0, begun, taken);
                     }
                     self.discard()?;
-                    "a server was started meanwhile".to_owned()
+                    let who =
+                        if disturbed { "somebody mounted it" } else { "a server was started" };
+                    format!("{who} meanwhile")
                 }
                 Err(why) => why,
             };
@@ -132,7 +144,7 @@ impl Job<'_> {
             Some(why) => why,
             None => match self.hot(live, wanted, begun) {
                 Err(VolumeError::Snapshot(SnapshotError::Wal { tries, source }))
-                    if wanted == Consistency::Auto && Instant::now() < self.deadline =>
+                    if wanted == Consistency::Auto && self.pace.go_on().is_ok() =>
                 {
                     self.discard()?;
                     format!("the WAL was gone, tried {tries} times: {source}")
@@ -148,9 +160,13 @@ impl Job<'_> {
     fn hot(&self, live: &Live, wanted: Consistency, begun: Instant) -> Result<Taken, VolumeError> {
         let mut tries = 0;
         // Else nothing would be left for the barrier.
-        let enough = match wanted {
-            Consistency::Auto => begun + self.deadline.saturating_duration_since(begun) / 2,
-            _ => self.deadline,
+        let enough = match (wanted, self.pace.deadline()) {
+            (Consistency::Auto, Some(deadline)) => {
+                begun + deadline.saturating_duration_since(begun) / 2
+            }
+            (_, Some(deadline)) => deadline,
+            (Consistency::Auto, None) => begun + PATIENCE,
+            (_, None) => begun + PATIENCE_INSISTED,
         };
         loop {
             let taken = self.once(live).and_then(|()| self.checked());
@@ -257,6 +273,7 @@ impl Job<'_> {
 
     /// Deletes what a try has left.
     pub(super) fn discard(&self) -> Result<(), VolumeError> {
+        self.pace.progress().begin_anew();
         self.copy.iter().rev().try_for_each(Share::delete)
     }
 

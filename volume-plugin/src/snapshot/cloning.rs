@@ -1,11 +1,12 @@
 //! Making clones: volumes of their own with the content of another volume or of a snapshot.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::capture::{clusters, read_control};
 use super::facts::Origin;
-use super::taking::Copies;
-use super::{Consistency, Taken, links, sanitise};
+use super::taking::{Copies, Order};
+use super::{Consistency, Making, Taken, Waiting, Work, links, sanitise};
 use crate::name::VolumeName;
 use crate::pool::Captured;
 use crate::sys::Doing;
@@ -17,21 +18,20 @@ use crate::volume::service::Service;
 use crate::volume::share::Share;
 
 impl Service {
-    /// Makes the clone `name`; again of the same origin is success.
+    /// Begins to make the clone `name`; none where it is there already, of the same origin.
     pub(crate) async fn make_clone(
         self: Arc<Self>,
         name: VolumeName,
         raw: &RawOptions,
-    ) -> Result<(), VolumeError> {
+        waiting: Waiting,
+    ) -> Result<Option<Making>, VolumeError> {
+        let begun = Instant::now();
         let asked = copies::clone(raw)?;
-        // In the order of names, or two clones of each other would wait for ever.
-        let mut names = vec![name.clone(), asked.from.volume()];
-        names.sort();
-        names.dedup();
-        let mut turns = Vec::new();
-        for name in &names {
-            turns.push(self.turn(name).await);
-        }
+        let in_the_way = |work: &Work| {
+            let same = work.of == asked.from && asked.from.snapshot().is_none();
+            same || work.name == name
+        };
+        let turns = self.turns_without(&[&name, &asked.from], in_the_way).await?;
         match self.catalog.get(&name) {
             None => {}
             Some(Entry::Unreadable(reason)) => {
@@ -39,7 +39,7 @@ impl Service {
             }
             Some(Entry::Volume(record)) if record.phase == Phase::Ready => {
                 return match differences(&record, &asked) {
-                    None => Ok(()),
+                    None => Ok(None),
                     Some(differences) => Err(VolumeError::Conflict { name, differences }),
                 };
             }
@@ -62,19 +62,21 @@ impl Service {
             ..Record::creating(name, share, spec)
         };
         self.refuse_when_short(&record).await?;
-        let (live, copy) = (self.shares(&of).await?, self.shares(&record).await?);
-        self.blocking(move |service| {
-            copy.iter().try_for_each(Share::prepare_limit)?;
-            let copies = Copies { of: &of, live: &live, copy: &copy, kind: Captured::Writable };
-            service.make_copy(record, &copies, Consistency::Auto, |record, taken| {
-                let origin = settle(record, &of, &copy, &taken, asked.sanitise)?;
-                record.origin = Some(Box::new(origin));
-                copy.iter().try_for_each(Share::begin_limit)
-            })
-        })
-        .await?;
-        self.schedules.wake();
-        Ok(())
+        let replica = if asked.sanitise == Sanitise::Off { " --unsanitized" } else { "" };
+        let command = format!("docker pgvol clone{replica} {} {}", of.name, record.name);
+        let copies = Copies {
+            live: self.shares(&of).await?,
+            copy: self.shares(&record).await?,
+            of,
+            kind: Captured::Writable,
+            wanted: Consistency::Auto,
+        };
+        let order = Order { copies, waiting, begun, command };
+        Ok(Some(self.make_copy(record, order, turns, move |record, copies, taken| {
+            let origin = settle(record, copies, &taken, asked.sanitise)?;
+            record.origin = Some(Box::new(origin));
+            copies.copy.iter().try_for_each(Share::begin_limit)
+        })))
     }
 }
 
@@ -91,12 +93,12 @@ fn differences(record: &Record, asked: &CloneSpec) -> Option<String> {
 /// Makes of the copy what a server can run on beside that of the original.
 fn settle(
     record: &Record,
-    of: &Record,
-    copy: &[Share],
+    copies: &Copies,
     taken: &Taken,
     wanted: Sanitise,
 ) -> Result<Origin, VolumeError> {
     let mut disarmed = Vec::new();
+    let Copies { of, copy, .. } = copies;
     for cluster in clusters(of, &copy[0])? {
         let doing = || format!("prepare the cluster in {}", record.name);
         let (_, control) = read_control(&cluster.dir)?;

@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
-use std::time::Instant;
 
 use super::SnapshotError;
 use super::capture::{Job, Live, Place, clusters, read_control};
 use super::walcopy::{WalCopy, like};
-use crate::pool::{Capture, copy};
+use crate::pool::{Capture, Pace, copy};
 use crate::postgres::control::{self, Control};
 use crate::sys::{Doing, step};
 use crate::volume::error::VolumeError;
@@ -18,7 +17,7 @@ impl Job<'_> {
     /// One copy, in the order that the module speaks of.
     pub(super) fn once(&self, live: &Live) -> Result<(), VolumeError> {
         self.prepare()?;
-        let held = self.capture(live, self.deadline)?;
+        let held = self.capture(live, self.pace)?;
         self.complete(held)
     }
 
@@ -29,16 +28,12 @@ impl Job<'_> {
 
     /// Captures everything but WAL that lies in files: that is held, for [`Self::complete`]. Not
     /// durable where files are copied.
-    pub(super) fn capture(
-        &self,
-        live: &Live,
-        deadline: Instant,
-    ) -> Result<Option<WalCopy>, VolumeError> {
+    pub(super) fn capture(&self, live: &Live, pace: &Pace) -> Result<Option<WalCopy>, VolumeError> {
         let by_files = |place: &&Place| self.live[place.share].capture() == Capture::FileByFile;
         let wal = live.wal.as_ref().filter(by_files);
         let control = match self.live[0].capture() {
             Capture::AtOnce => {
-                self.live[0].snapshot(&self.copy[0], self.kind, deadline)?;
+                self.live[0].snapshot(&self.copy[0], self.kind, pace)?;
                 step("snapshot.data-captured")?;
                 None
             }
@@ -62,14 +57,14 @@ impl Job<'_> {
             held = Some(begun.doing(|| "hold on to the WAL".to_owned())?);
         }
         step("snapshot.wal-held")?;
-        self.others(live, wal, deadline)?;
+        self.others(live, wal, pace)?;
         Ok(held)
     }
 
     /// Copies the WAL that is held, and makes durable what was copied.
     pub(super) fn complete(&self, held: Option<WalCopy>) -> Result<(), VolumeError> {
         if let Some(held) = held {
-            self.timed(held.finish(self.deadline), "copy the WAL")?;
+            Self::timed(held.finish(self.pace), "copy the WAL")?;
         }
         for (_, copy) in self.by_file() {
             copy.open()?.sync_all().doing(|| format!("sync {}", copy.name))?;
@@ -84,18 +79,13 @@ impl Job<'_> {
     }
 
     /// Everything but the data of a pool that captures at once, and the WAL of one that does not.
-    fn others(
-        &self,
-        live: &Live,
-        wal: Option<&Place>,
-        deadline: Instant,
-    ) -> Result<(), VolumeError> {
+    fn others(&self, live: &Live, wal: Option<&Place>, pace: &Pace) -> Result<(), VolumeError> {
         let last = live.wal.as_ref().map_or(0, |place| place.share);
         if self.live[0].capture() == Capture::FileByFile {
             let data = self.of.data();
-            self.files(0, wal, &data, &|path| live.is_control(path), deadline)?;
+            self.files(0, wal, &data, &|path| live.is_control(path), pace)?;
             if !data.as_os_str().is_empty() {
-                self.files(0, wal, Path::new(""), &|path| path == data, deadline)?;
+                self.files(0, wal, Path::new(""), &|path| path == data, pace)?;
             }
         }
         let mut order: Vec<_> = (1..self.live.len()).collect();
@@ -103,10 +93,10 @@ impl Job<'_> {
         for share in order {
             match self.live[share].capture() {
                 Capture::AtOnce => {
-                    self.live[share].snapshot(&self.copy[share], self.kind, deadline)?;
+                    self.live[share].snapshot(&self.copy[share], self.kind, pace)?;
                 }
                 Capture::FileByFile => {
-                    self.files(share, wal, Path::new(""), &|_| false, deadline)?;
+                    self.files(share, wal, Path::new(""), &|_| false, pace)?;
                 }
             }
         }
@@ -120,7 +110,7 @@ impl Job<'_> {
         wal: Option<&Place>,
         top: &Path,
         except: &dyn Fn(&Path) -> bool,
-        deadline: Instant,
+        pace: &Pace,
     ) -> Result<(), VolumeError> {
         let (live, copy) = (self.live[share].open()?, self.copy[share].open()?);
         let here = wal.filter(|place| place.share == share);
@@ -128,9 +118,9 @@ impl Job<'_> {
             |path: &Path| except(path) || here.is_some_and(|place| top.join(path) == place.path);
         let copied = like(&live, &copy, top).and_then(|copy| {
             let live = if top.as_os_str().is_empty() { live } else { live.open_dir(top)? };
-            copy::files(&live, &copy, &except, deadline)
+            copy::files(&live, &copy, &except, pace)
         });
-        self.timed(copied, "copy files")
+        Self::timed(copied, "copy files")
     }
 
     /// The control file, before anything else of a cluster that is copied file by file.
@@ -151,10 +141,10 @@ impl Job<'_> {
         Ok(Some(control))
     }
 
-    fn timed(&self, done: std::io::Result<()>, what: &str) -> Result<(), VolumeError> {
+    fn timed(done: std::io::Result<()>, what: &str) -> Result<(), VolumeError> {
         match done {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                Err(SnapshotError::TimeOut(self.limit).into())
+                Err(SnapshotError::TimeOut.into())
             }
             other => Ok(other.doing(|| what.to_owned())?),
         }

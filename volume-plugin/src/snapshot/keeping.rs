@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::Waiting;
 use super::schedule::Schedule;
 use super::taking::Cause;
 use crate::name::VolumeName;
@@ -33,6 +34,9 @@ const LATE: SignedDuration = SignedDuration::from_mins(5);
 /// How long after a first failure it is tried again, and at most after many.
 const AGAIN: Duration = Duration::from_mins(1);
 const AGAIN_MOST: Duration = Duration::from_mins(30);
+
+/// How long the schedules of others wait for one snapshot.
+const TOGETHER: Duration = Duration::from_secs(20);
 
 /// As many missed ones are counted.
 const COUNTED: usize = 1000;
@@ -156,25 +160,49 @@ impl Service {
             let Some(schedule) = &record.spec.schedule else { continue };
             let Some(due) = Due::of(schedule, self.base(&record), now) else { continue };
             let name = &record.name;
-            if !self.schedules.may_try(name) {
+            let is_copied = self.copies.find(|work| work.of == *name).is_some();
+            if is_copied || !self.schedules.may_try(name) {
                 continue;
             }
             if due.missed > 0 {
                 tracing::warn!(volume = %name, missed = due.missed, "scheduled snapshots were missed");
             }
             let snapshot = now.strftime("auto-%Y%m%dT%H%M%SZ").to_string();
-            let taken = match snapshot.parse() {
+            let begun = match snapshot.parse() {
                 Ok(snapshot) => {
-                    Arc::clone(self).take_snapshot(name.at(&snapshot), Cause::Schedule(now)).await
+                    let (name, cause) = (name.at(&snapshot), Cause::Schedule(now));
+                    Arc::clone(self).take_snapshot(name, cause, Waiting::Schedule).await
                 }
                 Err(error) => Err(VolumeError::Internal(format!("{snapshot}: {error}"))),
             };
-            if let Err(error) = &taken {
-                tracing::error!(volume = %name, error = chain(error), "a scheduled snapshot was not taken");
+            match begun {
+                Ok(Some(making)) if !making.work.ended(TOGETHER).await => {
+                    // The other schedules do not wait for it.
+                    let service = Arc::clone(self);
+                    tokio::spawn(async move {
+                        service.after_round(&record, due, making.made().await).await;
+                    });
+                }
+                Ok(Some(making)) => self.after_round(&record, due, making.made().await).await,
+                Ok(None) => self.after_round(&record, due, Ok(())).await,
+                Err(error) => self.after_round(&record, due, Err(error)).await,
             }
-            self.schedules.note(name, taken.map(|()| due.missed).map_err(|error| chain(&error)));
-            self.thin_out(&record).await;
         }
+    }
+
+    /// Notes what became of the snapshot that was due, and removes what need not be kept.
+    async fn after_round(
+        self: &Arc<Self>,
+        record: &Record,
+        due: Due,
+        taken: Result<(), VolumeError>,
+    ) {
+        let name = &record.name;
+        if let Err(error) = &taken {
+            tracing::error!(volume = %name, error = chain(error), "a scheduled snapshot was not taken");
+        }
+        self.schedules.note(name, taken.map(|()| due.missed).map_err(|error| chain(&error)));
+        self.thin_out(record).await;
     }
 
     /// Volumes that have a schedule.
@@ -246,6 +274,7 @@ impl Service {
         if snapshot.is_protected()
             || !self.mounts.of(&snapshot.name).is_empty()
             || !self.catalog.records(is_clone).is_empty()
+            || self.copies.find(|work| work.of == snapshot.name).is_some()
         {
             return Ok(false);
         }

@@ -27,10 +27,12 @@ mod stopping;
 mod taking;
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod verifying;
 mod walcopy;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +40,8 @@ use crate::pool::PoolName;
 use crate::postgres::wal::WalError;
 
 pub(crate) use keeping::{Failure, History, Schedules};
-pub(crate) use taking::Cause;
+pub(crate) use taking::{Cause, Making};
+pub(crate) use under_way::{UnderWay, Waiting, Work};
 
 pub use facts::{Check, Checkpoint, ClusterFacts, Disarmed, Origin, Taken};
 pub use restoring::Restoring;
@@ -128,11 +131,23 @@ pub enum SnapshotError {
         /// What was wrong with the last.
         source: WalError,
     },
+    /// It was not done in time.
+    #[error("copying was not done in time")]
+    TimeOut,
     /// It takes longer than Docker waits.
     #[error(
-        "copying takes longer than the {0} s that Docker can be made to wait; try again while the server writes less, or stop it"
+        "copying takes longer than the {} s that Docker can be made to wait; `{command}` does it in the background",
+        limit.as_secs()
     )]
-    TimeOut(u64),
+    TooLong {
+        /// How long it may take.
+        limit: Duration,
+        /// What may take longer.
+        command: String,
+    },
+    /// Somebody wants it no more.
+    #[error("it was cancelled")]
+    Cancelled,
     /// No room.
     #[error("pool {0} is short of space: no snapshots are taken until there is more")]
     Short(PoolName),

@@ -15,9 +15,9 @@ use plugin_sdk::chain::chain;
 use serde::{Deserialize, Serialize};
 
 use super::capture::{Job, clusters};
-use super::{Taken, sanitise};
+use super::{Taken, Work, sanitise};
 use crate::name::VolumeName;
-use crate::pool::Captured;
+use crate::pool::{Captured, Pace};
 use crate::sys::{Doing, step};
 use crate::volume::catalog::{Entry, Phase, Record};
 use crate::volume::error::VolumeError;
@@ -46,7 +46,8 @@ impl Service {
         from: VolumeName,
         keep: VolumeName,
     ) -> Result<(), VolumeError> {
-        let _turn = self.turn(&from).await;
+        let in_the_way = |work: &Work| work.of == from.volume() || work.name == keep;
+        let _turns = self.turns_without(&[&from], in_the_way).await?;
         let snapshot = self.ready(&from)?;
         for name in [&from, &keep] {
             if name.snapshot().is_none() {
@@ -97,9 +98,9 @@ impl Service {
         self.put_away(&name)?;
         self.catalog.put(record.clone())?;
         let made = step("restore.recorded").map_err(VolumeError::from).and_then(|()| {
-            let deadline = Instant::now() + LIMIT;
+            let pace = Pace::until(Instant::now() + LIMIT);
             for (from, to) in source.iter().zip(&new) {
-                from.snapshot(to, Captured::Writable, deadline)?;
+                from.snapshot(to, Captured::Writable, &pace)?;
                 step("restore.share-made")?;
             }
             for cluster in clusters(&restored, &new[0])? {
@@ -133,9 +134,11 @@ impl Service {
             live,
             copy: live,
             kind: Captured::ReadOnly,
-            deadline: Instant::now(),
-            limit: 0,
+            pace: &Pace::until(Instant::now()),
             users: &users,
+            // Who calls has it.
+            turn: &|| None,
+            is_disturbed: &|| false,
         };
         job.as_it_is()
             .map_err(|reason| VolumeError::Unrestored { name: record.name.clone(), reason })

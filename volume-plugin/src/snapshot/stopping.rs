@@ -26,6 +26,7 @@ impl Job<'_> {
         begun: Instant,
     ) -> Result<Result<Taken, String>, VolumeError> {
         let mut tries = 0;
+        let _turn = (self.turn)();
         loop {
             let outcome = match self.writers(live)? {
                 Err(why) => return Ok(Err(why)),
@@ -47,7 +48,7 @@ impl Job<'_> {
                     tries += 1;
                     tracing::debug!(why, tries, "not all were stopped");
                     self.discard()?;
-                    if tries >= MOST_STOPS || Instant::now() >= self.deadline {
+                    if tries >= MOST_STOPS || self.pace.go_on().is_err() {
                         return Ok(Err(why));
                     }
                 }
@@ -67,11 +68,11 @@ impl Job<'_> {
             Ok(barrier) => barrier,
             Err(error) => return Ok(Err(error)),
         };
-        let deadline = barrier.deadline().min(self.deadline);
+        let pace = &self.pace.by(barrier.deadline());
         let captured = step("snapshot.stopped").map_err(VolumeError::from).and_then(|()| {
-            let mut held = self.capture(live, deadline)?;
+            let mut held = self.capture(live, pace)?;
             if let Some(held) = &mut held {
-                held.close(deadline).doing(|| "copy the last of the WAL".to_owned())?;
+                held.close(pace).doing(|| "copy the last of the WAL".to_owned())?;
             }
             Ok(held)
         });
@@ -80,7 +81,7 @@ impl Job<'_> {
             Err(error) => return Ok(Err(error)),
         };
         match captured {
-            Err(VolumeError::Snapshot(SnapshotError::TimeOut(_))) => Ok(Err(BarrierError::TooLong)),
+            Err(VolumeError::Snapshot(SnapshotError::TimeOut)) => Ok(Err(BarrierError::TooLong)),
             captured => self.complete(captured?).map(|()| Ok(stall)),
         }
     }

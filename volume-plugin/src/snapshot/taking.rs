@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use plugin_sdk::chain::chain;
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
 
 use super::capture::Job;
-use super::{Consistency, SnapshotError, Taken};
+use super::{Consistency, SnapshotError, Taken, Waiting, Work};
 use crate::name::VolumeName;
-use crate::pool::Captured;
-use crate::sys::step;
+use crate::pool::{Capture, Captured, Pace, PoolError};
+use crate::sys::{Doing, step};
 use crate::volume::catalog::{Entry, Phase, Record};
 use crate::volume::copies::{self, SnapshotSpec};
 use crate::volume::error::VolumeError;
@@ -17,9 +20,13 @@ use crate::volume::options::RawOptions;
 use crate::volume::service::{Service, refuse_orphans};
 use crate::volume::share::Share;
 use crate::volume::spec::Access;
+use crate::volume::usage;
 
 /// How long a copy may take: Docker waits a little longer for the answer.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
+
+/// How long counting what there is to copy may take.
+const COUNTING: Duration = Duration::from_secs(2);
 
 /// Why a snapshot is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,19 +38,23 @@ pub(crate) enum Cause<'a> {
 }
 
 impl Service {
-    /// Takes the snapshot `name`; one that is there already is success.
+    /// Begins to take the snapshot `name`; none where it is there already.
     pub(crate) async fn take_snapshot(
         self: Arc<Self>,
         name: VolumeName,
         cause: Cause<'_>,
-    ) -> Result<(), VolumeError> {
-        let _turn = self.turn(&name).await;
+        waiting: Waiting,
+    ) -> Result<Option<Making>, VolumeError> {
+        let begun = Instant::now();
+        // One at a time, since they hold on to WAL in the same place.
+        let in_the_way = |work: &Work| work.name == name || work.of == name.volume();
+        let turns = self.turns_without(&[&name], in_the_way).await?;
         match self.catalog.get(&name) {
             None => {}
             Some(Entry::Unreadable(reason)) => {
                 return Err(VolumeError::Unreadable { name, reason });
             }
-            Some(Entry::Volume(record)) if record.phase == Phase::Ready => return Ok(()),
+            Some(Entry::Volume(record)) if record.phase == Phase::Ready => return Ok(None),
             Some(Entry::Volume(record)) => self.clear_away(record).await?,
         }
         let asked = match cause {
@@ -68,15 +79,24 @@ impl Service {
             ..Record::creating(name, share, spec)
         };
         self.refuse_when_short(&record).await?;
-        let (live, copy) = (self.shares(&of).await?, self.shares(&record).await?);
-        self.blocking(move |service| {
-            let copies = Copies { of: &of, live: &live, copy: &copy, kind: Captured::ReadOnly };
-            service.make_copy(record, &copies, asked.consistency, |record, taken| {
-                record.taken = Some(Box::new(Taken { protected: false, scheduled, ..taken }));
-                Ok(())
-            })
-        })
-        .await
+        let command = match asked.consistency {
+            Consistency::Auto => format!("docker pgvol snapshot create {}", record.name),
+            level => {
+                format!("docker pgvol snapshot create --consistency={level} {}", record.name)
+            }
+        };
+        let copies = Copies {
+            live: self.shares(&of).await?,
+            copy: self.shares(&record).await?,
+            of,
+            kind: Captured::ReadOnly,
+            wanted: asked.consistency,
+        };
+        let order = Order { copies, waiting, begun, command };
+        Ok(Some(self.make_copy(record, order, turns, move |record, _, taken| {
+            record.taken = Some(Box::new(Taken { protected: false, scheduled, ..taken }));
+            Ok(())
+        })))
     }
 
     /// Keeps the snapshot `name` whatever happens, or no longer.
@@ -140,25 +160,56 @@ impl Service {
         Ok(())
     }
 
-    /// Makes the volume of `record` a copy: intent, shares, what is left to `finish`, commit.
+    /// Makes the volume of `record` a copy, on a thread of its own: intent, shares, what is left to `finish`,
+    /// commit. The turns are given back once there is the intent.
     pub(super) fn make_copy(
+        self: &Arc<Self>,
+        record: Record,
+        order: Order,
+        turns: Vec<OwnedMutexGuard<()>>,
+        finish: impl FnOnce(&mut Record, &Copies, Taken) -> Result<(), VolumeError> + Send + 'static,
+    ) -> Making {
+        let Order { copies, waiting, begun, command } = order;
+        let going = self.copies.begin(&record.name, &copies.of.name, waiting);
+        let work = Arc::clone(&going.work);
+        let service = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let deadline = (waiting == Waiting::Caller).then(|| begun + LIMIT);
+            let pace = Pace::shown(Arc::clone(&going.work.progress), deadline);
+            let made = service.commit_copy(record, &copies, &pace, &going.work, turns, finish);
+            let made = made.map_err(|error| told(error, &pace, command));
+            going.end(made.as_ref().copied().map_err(|error| chain(error)));
+            service.schedules.wake();
+            made
+        });
+        Making { work, task }
+    }
+
+    fn commit_copy(
         &self,
         mut record: Record,
-        copies: &Copies<'_>,
-        wanted: Consistency,
-        finish: impl FnOnce(&mut Record, Taken) -> Result<(), VolumeError>,
+        copies: &Copies,
+        pace: &Pace,
+        work: &Work,
+        turns: Vec<OwnedMutexGuard<()>>,
+        finish: impl FnOnce(&mut Record, &Copies, Taken) -> Result<(), VolumeError>,
     ) -> Result<(), VolumeError> {
-        refuse_orphans(copies.copy)?;
+        refuse_orphans(&copies.copy)?;
+        copies.copy.iter().try_for_each(Share::prepare_limit)?;
         self.catalog.put(record.clone())?;
+        drop(turns);
         let made = step("snapshot.recorded").map_err(VolumeError::from).and_then(|()| {
-            let taken = self.copy(copies, wanted)?;
-            finish(&mut record, taken)?;
+            let taken = self.copy(copies, pace, work)?;
+            finish(&mut record, copies, taken)?;
             step("snapshot.whole")?;
+            if pace.progress().is_cancelled() {
+                return Err(SnapshotError::Cancelled.into());
+            }
             record.phase = Phase::Ready;
             Ok(self.catalog.put(record.clone())?)
         });
         if let Err(error) = made {
-            self.undo(&record, copies.copy);
+            self.undo(&record, &copies.copy);
             return Err(error);
         }
         step("snapshot.ready")?;
@@ -166,20 +217,77 @@ impl Service {
         Ok(())
     }
 
-    fn copy(&self, copies: &Copies<'_>, wanted: Consistency) -> Result<Taken, VolumeError> {
-        let Copies { of, live, copy, kind } = *copies;
-        let deadline = Instant::now() + LIMIT;
+    fn copy(&self, copies: &Copies, pace: &Pace, work: &Work) -> Result<Taken, VolumeError> {
+        let Copies { of, live, copy, kind, wanted } = copies;
+        pace.progress().expect(to_copy(live)?);
         if let Some(taken) = &of.taken {
             // Nothing changes in it any more.
             for (from, to) in live.iter().zip(copy) {
-                from.snapshot(to, kind, deadline)?;
+                from.snapshot(to, *kind, pace)?;
                 step("snapshot.data-captured")?;
             }
             return Ok(Taken::clone(taken));
         }
         let users = || self.users(&of.name, live);
-        let job = Job { of, live, copy, kind, deadline, limit: LIMIT.as_secs(), users: &users };
-        job.run(wanted)
+        let turn = || Some(self.turn_here(&of.name));
+        let is_disturbed = || work.is_disturbed();
+        let job = Job {
+            of,
+            live,
+            copy,
+            kind: *kind,
+            pace,
+            users: &users,
+            turn: &turn,
+            is_disturbed: &is_disturbed,
+        };
+        job.run(*wanted)
+    }
+}
+
+/// Bytes in files that are to be copied, unless there are too many to be counted soon; 0 then.
+fn to_copy(live: &[Share]) -> Result<u64, VolumeError> {
+    let deadline = Instant::now() + COUNTING;
+    let mut total = 0;
+    for share in live.iter().filter(|share| share.capture() == Capture::FileByFile) {
+        let used =
+            usage::used(&share.open()?, deadline).doing(|| format!("measure {}", share.name));
+        match used? {
+            Some(bytes) => total += bytes,
+            None => return Ok(0),
+        }
+    }
+    Ok(total)
+}
+
+/// What whoever wanted the copy is told.
+fn told(error: VolumeError, pace: &Pace, command: String) -> VolumeError {
+    if pace.progress().is_cancelled() {
+        return SnapshotError::Cancelled.into();
+    }
+    match error {
+        VolumeError::Snapshot(SnapshotError::TimeOut)
+        | VolumeError::Pool { source: PoolError::TimeOut(_), .. } => {
+            SnapshotError::TooLong { limit: LIMIT, command }.into()
+        }
+        error => error,
+    }
+}
+
+/// A copy that was begun.
+#[derive(Debug)]
+pub(crate) struct Making {
+    pub(crate) work: Arc<Work>,
+    task: JoinHandle<Result<(), VolumeError>>,
+}
+
+impl Making {
+    /// Waits for its end.
+    pub(crate) async fn made(self) -> Result<(), VolumeError> {
+        match self.task.await {
+            Ok(made) => made,
+            Err(panic) => Err(VolumeError::Internal(panic.to_string())),
+        }
     }
 }
 
@@ -195,10 +303,42 @@ pub struct Listed {
 }
 
 /// What is copied and to where: the same shares in the same order.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Copies<'a> {
-    pub(super) of: &'a Record,
-    pub(super) live: &'a [Share],
-    pub(super) copy: &'a [Share],
+#[derive(Debug)]
+pub(super) struct Copies {
+    pub(super) of: Record,
+    pub(super) live: Vec<Share>,
+    pub(super) copy: Vec<Share>,
     pub(super) kind: Captured,
+    pub(super) wanted: Consistency,
+}
+
+/// A copy that is wanted.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) copies: Copies,
+    pub(super) waiting: Waiting,
+    /// When it was asked for.
+    pub(super) begun: Instant,
+    /// What does the same while nobody waits for an answer.
+    pub(super) command: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_docker_would_wait_too_long_for_names_the_command() {
+        let late = Pace::until(Instant::now());
+        let pool = crate::pool::PoolName::new("wal");
+        let source = PoolError::TimeOut("v".parse().unwrap());
+        for error in [SnapshotError::TimeOut.into(), VolumeError::Pool { pool, source }] {
+            let said = told(error, &late, "docker pgvol clone v c".to_owned()).to_string();
+            assert!(said.contains("the 20 s"), "{said}");
+            assert!(said.contains("`docker pgvol clone v c` does it in the background"), "{said}");
+        }
+        late.progress().cancel();
+        let cancelled = told(SnapshotError::TimeOut.into(), &late, String::new());
+        assert_eq!(cancelled.to_string(), "it was cancelled");
+    }
 }

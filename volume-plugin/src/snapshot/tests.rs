@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::barrier::Barrier;
 use super::walcopy::WalCopy;
+use crate::pool::Pace;
 use crate::postgres::control::Lsn;
 use crate::postgres::wal::sample::{IDENTIFIER, SIZE, Sample};
 use crate::sys::beneath::Dir;
@@ -380,17 +381,17 @@ fn wal_that_is_closed_has_nothing_of_later() {
         let control = crate::postgres::control::read_whole(&cluster).unwrap().1;
         durable::create_dir(&world.file("wal/copy"), 0o700).unwrap();
         let open = |path: &str| Dir::open(&world.file(path)).unwrap();
-        let deadline = Instant::now() + Duration::from_mins(1);
+        let minute = &Pace::until(Instant::now() + Duration::from_mins(1));
         let place = Path::new("wal");
         let mut held =
             WalCopy::begin(&open("wal/v"), &open("wal/copy"), None, place, control).unwrap();
-        held.close(deadline).unwrap();
+        held.close(minute).unwrap();
         for (name, at) in [(last, SIZE / 2), (ahead, 8)] {
             let file = fs::File::options().write(true).open(wal.join(name)).unwrap();
             file.write_all_at(&[0xff; 100], at.into()).unwrap();
         }
         fs::copy(wal.join(last), wal.join("000000010000000000000006")).unwrap();
-        held.finish(deadline).unwrap();
+        held.finish(minute).unwrap();
         assert_eq!(fs::read(world.file("wal/copy/wal").join(last)).unwrap(), bytes);
         let names = fs::read_dir(world.file("wal/copy/wal")).unwrap();
         let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();

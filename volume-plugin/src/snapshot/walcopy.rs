@@ -13,9 +13,8 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
-use std::time::Instant;
 
-use crate::pool::{self, copy};
+use crate::pool::{self, Pace, copy};
 use crate::postgres::control::Control;
 use crate::postgres::wal::{self, Segment};
 use crate::sys::beneath::Dir;
@@ -90,9 +89,9 @@ impl WalCopy {
     }
 
     /// Ends the copy with what has been written by now; the server is stopped.
-    pub(super) fn close(&mut self, deadline: Instant) -> io::Result<()> {
+    pub(super) fn close(&mut self, pace: &Pace) -> io::Result<()> {
         while let Some(segment) = self.linked.pop_last() {
-            if self.copy(segment, deadline)? {
+            if self.copy(segment, pace)? {
                 break;
             }
         }
@@ -101,16 +100,16 @@ impl WalCopy {
     }
 
     /// Copies what there is by now, or was when it was closed; not durably.
-    pub(super) fn finish(mut self, deadline: Instant) -> io::Result<()> {
+    pub(super) fn finish(mut self, pace: &Pace) -> io::Result<()> {
         let size = self.control.details.wal_segment_size;
         if self.reach == Reach::Open {
             self.hold()?;
         }
         while let Some(segment) = self.linked.pop_last() {
-            self.copy(segment, deadline)?;
+            self.copy(segment, pace)?;
         }
         for history in wal::list(&self.live, size, u64::MAX)?.1 {
-            match copy::one(&self.live, &history, &self.target, &history, deadline) {
+            match copy::one(&self.live, &history, &self.target, &history, pace) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 other => drop(other?),
             }
@@ -122,11 +121,11 @@ impl WalCopy {
 impl WalCopy {
     /// Copies the segment and lets its second name go; tells whether it has been begun: what is yet to
     /// be written still is another one, or empty.
-    fn copy(&self, segment: Segment, deadline: Instant) -> io::Result<bool> {
+    fn copy(&self, segment: Segment, pace: &Pace) -> io::Result<bool> {
         let name = segment.file_name(self.control.details.wal_segment_size);
         let begun = wal::belongs(&self.links.open_file(&name)?, segment, &self.control)?;
         if begun {
-            copy::one(&self.links, &name, &self.target, &name, deadline)?;
+            copy::one(&self.links, &name, &self.target, &name, pace)?;
         }
         self.links.remove_file(&name)?;
         Ok(begun)

@@ -46,6 +46,22 @@ pub enum VolumeError {
     /// It is on its way in or out.
     #[error("volume {0} is not whole: creating it was interrupted; remove it")]
     Incomplete(VolumeName),
+    /// It is not there yet.
+    #[error("volume {0} is being made; `docker pgvol inspect {0}` shows how far it is")]
+    BeingMade(VolumeName),
+    /// A copy of it is under way.
+    #[error(
+        "{of} is being copied to {name}: wait for that, or end it by `docker pgvol cancel {name}`"
+    )]
+    Copied {
+        /// What is copied.
+        of: VolumeName,
+        /// What is made.
+        name: VolumeName,
+    },
+    /// There is nothing to cancel.
+    #[error("nothing is being made under the name {0}")]
+    NotMade(VolumeName),
     /// Somebody uses it.
     #[error("volume {name} is in use: process {pid} has it mounted at {}", point.display())]
     InUse {

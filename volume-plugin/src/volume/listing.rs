@@ -11,7 +11,7 @@ use super::catalog::{Entry, Phase, Record};
 use super::error::VolumeError;
 use super::inspection::RolePlace;
 use super::service::Service;
-use super::status::{Known, Status};
+use super::status::{Known, Making, Status};
 use super::{trash, usage};
 use crate::name::VolumeName;
 use crate::sys::beneath::Dir;
@@ -70,10 +70,13 @@ impl Service {
     }
 
     /// The volume `name` as it is shown, with all that can be told within a moment. A volume of
-    /// ours always has an answer; one that is only being made is not there yet.
+    /// ours always has an answer; one that is only being made is not there yet, unless it takes longer than
+    /// anybody waits for an answer.
     pub async fn get(&self, name: &VolumeName) -> Option<(Entry, Status)> {
-        let entry = self.catalog.get(name).filter(is_shown)?;
-        let mut known = Known { mounts: self.mounts.of(name), ..Known::default() };
+        let work = self.copies.shown(name);
+        let entry = self.catalog.get(name).filter(|entry| is_whole(entry) || work.is_some())?;
+        let making = work.map(|work| Making::of(&work));
+        let mut known = Known { mounts: self.mounts.of(name), making, ..Known::default() };
         if let Entry::Volume(record) = &entry {
             let (places, trouble) = self.places(record);
             known.trouble = trouble;
@@ -95,7 +98,9 @@ impl Service {
             Entry::Unreadable(_) => true,
         };
         let all = self.catalog.all().into_iter();
-        all.filter(|(_, entry)| is_shown(entry) && listed(entry))
+        let is_made =
+            |name: &VolumeName| self.copies.shown(name).is_some_and(|work| work.is_listed());
+        all.filter(|(name, entry)| (is_whole(entry) || is_made(name)) && listed(entry))
             .map(|(name, _)| {
                 let view = (!self.mounts.of(&name).is_empty()).then(|| self.views.path(&name));
                 (name, view)
@@ -170,6 +175,6 @@ impl Service {
     }
 }
 
-fn is_shown(entry: &Entry) -> bool {
+fn is_whole(entry: &Entry) -> bool {
     !matches!(entry, Entry::Volume(record) if record.phase == Phase::Creating)
 }

@@ -34,5 +34,5 @@ pub(crate) mod testing;
 mod transfer;
 pub mod trash;
 mod upkeep;
-mod usage;
+pub(crate) mod usage;
 pub(crate) mod view;

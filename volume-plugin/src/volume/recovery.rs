@@ -156,6 +156,7 @@ impl Service {
         let _turn = self.turn(name).await;
         // Looked up again: somebody may have had the turn before.
         match self.catalog.get(name) {
+            _ if self.copies.of(name).is_some() => Ok(()),
             Some(Entry::Volume(record)) if record.phase == Phase::Creating => {
                 tracing::info!(volume = %name, "clearing away what a create has left");
                 self.clear_away(record).await

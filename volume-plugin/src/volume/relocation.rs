@@ -85,7 +85,7 @@ impl Service {
         name: VolumeName,
         to: PoolName,
     ) -> Result<(), VolumeError> {
-        let _turn = self.turn(&name).await;
+        let _turns = self.turns_without(&[&name], |work| work.of == name).await?;
         let mut record = self.ready(&name)?;
         let shares = self.shares(&record).await?;
         if record.moving.is_some() {

@@ -19,6 +19,7 @@ use super::service::Service;
 use super::share::Share;
 use super::trash::{Stage, Target};
 use crate::name::{ShareName, VolumeName};
+use crate::snapshot::Work;
 use crate::sys::step;
 use plugin_sdk::chain::chain;
 
@@ -43,7 +44,11 @@ impl Service {
         name: VolumeName,
         fate: Fate,
     ) -> Result<(), VolumeError> {
-        let _turn = self.turn(&name).await;
+        if let Some(work) = self.copies.of(&name) {
+            work.progress.cancel();
+        }
+        let in_the_way = |work: &Work| work.name == name || work.is_of(&name);
+        let _turns = self.turns_without(&[&name], in_the_way).await?;
         self.settle_restore_of(&name).await?;
         match self.catalog.get(&name) {
             None => Ok(()),
@@ -159,7 +164,7 @@ impl Service {
         let mut found = self.kept(&target);
         let last = found.pop().ok_or_else(|| VolumeError::NotInTrash(target.clone()))?.record;
         let name = self.name_of_restored(&last, name)?;
-        let _turn = self.turn(&name).await;
+        let _turns = self.turns_without(&[&name], |work| work.name == name).await?;
         match self.catalog.get(&name) {
             None => {}
             Some(Entry::Volume(record)) if record.phase == Phase::Creating => {

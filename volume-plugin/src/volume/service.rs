@@ -30,7 +30,7 @@ use super::view::{ViewPlan, Views, Writing};
 use crate::guard::Guard;
 use crate::name::{MountId, VolumeName};
 use crate::pool::PoolRegistry;
-use crate::snapshot::{Cause, Schedules};
+use crate::snapshot::{Cause, Making, Schedules, UnderWay, Waiting};
 use crate::sys::{SysError, step};
 use plugin_sdk::chain::chain;
 
@@ -69,6 +69,7 @@ pub struct Service {
     pub(super) purger: Purger,
     pub(super) upkeep: Upkeep,
     pub(crate) schedules: Schedules,
+    pub(crate) copies: Arc<UnderWay>,
     pub(crate) listed: ListedSnapshots,
     turns: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -88,6 +89,7 @@ impl Service {
             purger: Purger::default(),
             upkeep: Upkeep::default(),
             schedules: Schedules::default(),
+            copies: Arc::default(),
             listed: parts.listed,
             turns: Mutex::default(),
         };
@@ -101,14 +103,14 @@ impl Service {
         name: VolumeName,
         raw: RawOptions,
     ) -> Result<(), VolumeError> {
-        if name.snapshot().is_some() {
-            return self.take_snapshot(name, Cause::Asked(&raw)).await;
-        }
-        if copies::is_clone(&raw) {
-            return self.make_clone(name, &raw).await;
+        if is_copy(&name, &raw) {
+            return match self.copy_for(name, &raw, Waiting::Caller).await? {
+                Some(making) => making.made().await,
+                None => Ok(()),
+            };
         }
         let pools: Vec<_> = self.pools.names().cloned().collect();
-        let _turn = self.turn(&name).await;
+        let _turns = self.turns_without(&[&name], |work| work.name == name).await?;
         let entry = self.catalog.get(&name);
         // Whoever names no layout does not mind what the one of the volume is that is there.
         let layout = match &entry {
@@ -149,6 +151,19 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Begins to make the snapshot or clone `name`; none where it is there already.
+    pub(crate) async fn copy_for(
+        self: Arc<Self>,
+        name: VolumeName,
+        raw: &RawOptions,
+        waiting: Waiting,
+    ) -> Result<Option<Making>, VolumeError> {
+        if name.snapshot().is_some() {
+            return self.take_snapshot(name, Cause::Asked(raw), waiting).await;
+        }
+        self.make_clone(name, raw, waiting).await
     }
 
     /// Gives `name` new values of options that can be changed, and takes labels away.
@@ -198,7 +213,11 @@ impl Service {
                 service.refuse_if_held(&name, &shares)?;
             }
             let (except, is_snapshot) = (spec.without_clusters(), record.is_snapshot());
-            let record = if is_snapshot { record } else { service.placed(record, &shares)? };
+            service.copies.disturb(&name);
+            // What is being copied stays where it is.
+            let is_copied = service.copies.find(|work| work.of == name).is_some();
+            let is_placed = is_snapshot || is_copied;
+            let record = if is_placed { record } else { service.placed(record, &shares)? };
             let plan = plan(&record, &shares)?;
             // In force before anybody has the volume. On what is read-only no server starts.
             if !is_snapshot {
@@ -251,18 +270,27 @@ impl Service {
                 Err(VolumeError::Unreadable { name: name.clone(), reason })
             }
             Some(Entry::Volume(record)) if record.phase == Phase::Ready => Ok(record),
+            Some(Entry::Volume(_)) if self.copies.of(name).is_some() => {
+                Err(VolumeError::BeingMade(name.clone()))
+            }
             Some(Entry::Volume(_)) => Err(VolumeError::Incomplete(name.clone())),
         }
     }
 
     /// Waits until nothing else works on the volume of `name` or on its snapshots.
     pub(crate) async fn turn(&self, name: &VolumeName) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(turns.entry(name.volume()).or_default())
-        };
-        lock.lock_owned().await
+        self.lock_of(name).lock_owned().await
+    }
+
+    /// As [`Self::turn`], of a thread that may block.
+    pub(crate) fn turn_here(&self, name: &VolumeName) -> OwnedMutexGuard<()> {
+        self.lock_of(name).blocking_lock_owned()
+    }
+
+    fn lock_of(&self, name: &VolumeName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(turns.entry(name.volume()).or_default())
     }
 
     pub(crate) async fn shares(&self, record: &Record) -> Result<Vec<Share>, VolumeError> {
@@ -335,6 +363,11 @@ fn plan(record: &Record, shares: &[Share]) -> Result<ViewPlan, VolumeError> {
         .collect::<Result<_, VolumeError>>()?;
     let writing = if record.is_snapshot() { Writing::Refused } else { Writing::Allowed };
     Ok(ViewPlan { root: locate(&record.spec.home(&Role::Data))?, inside, writing })
+}
+
+/// Whether what is asked for is a snapshot or a clone.
+pub(crate) fn is_copy(name: &VolumeName, raw: &RawOptions) -> bool {
+    name.snapshot().is_some() || copies::is_clone(raw)
 }
 
 /// Refuses shares that hold what no record speaks of.

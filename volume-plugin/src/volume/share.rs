@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::catalog::Record;
 use super::error::VolumeError;
@@ -11,8 +10,8 @@ use super::size::Sizes;
 use super::spec::{Home, Role};
 use crate::name::ShareName;
 use crate::pool::{
-    Capture, Captured, Charge, Directory, Limit, Pool, PoolError, PoolName, PoolRegistry, Space,
-    copy,
+    Capture, Captured, Charge, Directory, Limit, Pace, Pool, PoolError, PoolName, PoolRegistry,
+    Space, copy,
 };
 use crate::sys::Doing;
 use crate::sys::beneath::Dir;
@@ -136,14 +135,14 @@ impl Share {
         &self,
         new: &Self,
         kind: Captured,
-        deadline: Instant,
+        pace: &Pace,
     ) -> Result<(), VolumeError> {
         if new.limit.is_none() || self.capture() == Capture::AtOnce {
-            return self.said(self.pool.snapshot(&self.name, &new.name, kind, deadline));
+            return self.said(self.pool.snapshot(&self.name, &new.name, kind, pace));
         }
         // Where files are copied a size comes before them.
         new.create_bare()?;
-        let copied = copy::tree(&self.open()?, &new.open()?, deadline);
+        let copied = copy::tree(&self.open()?, &new.open()?, pace);
         match copied {
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 self.said(Err(PoolError::TimeOut(self.name.clone())))

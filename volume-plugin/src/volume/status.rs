@@ -11,12 +11,12 @@ use super::mounts::MountIds;
 use super::size::Size;
 use super::spec::{Access, Layout};
 use crate::guard::{Outlook, Running};
-use crate::name::SnapshotName;
+use crate::name::{SnapshotName, VolumeName};
 use crate::pool::PoolName;
 use crate::postgres::control::Cluster;
 use crate::snapshot::retention::Keep;
 use crate::snapshot::schedule::Schedule;
-use crate::snapshot::{Failure, History, Origin, Taken};
+use crate::snapshot::{Failure, History, Origin, Taken, Work};
 
 /// What is known of a volume beside its record.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +33,33 @@ pub struct Known {
     pub alarms: Vec<String>,
     /// Its snapshots.
     pub snapshots: Vec<(SnapshotName, Entry)>,
+    /// How far it is, while it is being made.
+    pub(crate) making: Option<Making>,
     /// When its schedule takes the next, and what became of the last.
     pub(crate) schedule: (Option<Timestamp>, History),
+}
+
+/// A copy that is being made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Making {
+    /// Of what.
+    of: VolumeName,
+    /// Bytes.
+    done: u64,
+    /// Bytes in all, where they could be counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    /// It was cancelled.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ending: bool,
+}
+
+impl Making {
+    pub(crate) fn of(work: &Work) -> Self {
+        let total = work.progress.total();
+        let done = work.progress.done().min(total.unwrap_or(u64::MAX));
+        Self { of: work.of.clone(), done, total, ending: work.progress.is_cancelled() }
+    }
 }
 
 /// See the module. Fields that are not known are left out.
@@ -43,6 +68,8 @@ pub struct Status {
     pub(super) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Making>,
     #[serde(flatten)]
     volume: Option<Volume>,
 }
@@ -165,7 +192,7 @@ impl Status {
     pub fn new(entry: Entry, known: Known) -> Self {
         match entry {
             Entry::Unreadable(reason) => {
-                Self { state: "degraded", reason: Some(reason), volume: None }
+                Self { state: "degraded", reason: Some(reason), progress: None, volume: None }
             }
             Entry::Volume(record) => {
                 let trouble = known.trouble.as_ref().or(known.inspection.trouble.as_ref());
@@ -178,8 +205,8 @@ impl Status {
                     (Phase::Ready, Some(_)) => "degraded",
                     (Phase::Ready, None) => "ok",
                 };
-                let reason = trouble.cloned();
-                Self { state, reason, volume: Some(Volume::new(record, known)) }
+                let (reason, progress) = (trouble.cloned(), known.making.clone());
+                Self { state, reason, progress, volume: Some(Volume::new(record, known)) }
             }
         }
     }

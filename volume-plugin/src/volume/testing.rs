@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -21,8 +21,8 @@ use super::service::{Parts, Service};
 use super::spec::Layout;
 use crate::name::{ShareName, VolumeName};
 use crate::pool::{
-    Capture, Captured, Charge, Count, Description, DirPool, Directory, Limit, Pool, PoolError,
-    PoolName, PoolRegistry,
+    Capture, Captured, Charge, Count, Description, DirPool, Directory, Limit, Pace, Pool,
+    PoolError, PoolName, PoolRegistry,
 };
 use crate::scratch::Scratch;
 use crate::sys::mountinfo::{self, Mount};
@@ -44,6 +44,8 @@ pub(crate) struct Faulty {
     pub(crate) stuck: AtomicU32,
     /// How many limits have no room.
     pub(crate) full: AtomicU32,
+    /// Not 0: whoever makes a share waits until it is 0, and makes it 2.
+    pub(crate) held: AtomicU32,
     /// What shares may hold, where the pool is `default`; it is forgotten with the process.
     pub(crate) limits: Mutex<BTreeMap<ShareName, Limit>>,
     /// What each of these is charged with.
@@ -80,6 +82,11 @@ impl Pool for Faulty {
         directories: &[Directory],
         limit: Option<Limit>,
     ) -> Result<(), PoolError> {
+        while self.held.load(Ordering::SeqCst) != 0 {
+            // Let go in between it stays let go.
+            self.held.compare_exchange(1, 2, Ordering::SeqCst, Ordering::SeqCst).ok();
+            std::thread::sleep(Duration::from_millis(5));
+        }
         if let Err(error) = Self::fails(&self.creates) {
             // As a killed or failing create does, this one leaves part of a share.
             self.inner.create(name, &directories[..1], None)?;
@@ -100,11 +107,11 @@ impl Pool for Faulty {
         of: &ShareName,
         new: &ShareName,
         kind: Captured,
-        deadline: Instant,
+        pace: &Pace,
     ) -> Result<(), PoolError> {
         Self::fails(&self.creates)?;
         self.fuse.pass();
-        self.inner.snapshot(of, new, kind, deadline)?;
+        self.inner.snapshot(of, new, kind, pace)?;
         self.fuse.pass();
         Ok(())
     }
@@ -192,7 +199,8 @@ impl World {
         let pool = |name: &str| {
             let root = dir.path().join(name);
             let inner = DirPool::open(root.clone()).unwrap();
-            let [creates, deletes, slow, roomy, stuck, full] = [const { AtomicU32::new(0) }; 6];
+            let [creates, deletes, slow, roomy, stuck, full, held] =
+                [const { AtomicU32::new(0) }; 7];
             let fuse = Arc::clone(&fuse);
             let (limits, charged) = (Mutex::default(), AtomicU64::new(0));
             Arc::new(Faulty {
@@ -204,6 +212,7 @@ impl World {
                 roomy,
                 stuck,
                 full,
+                held,
                 limits,
                 charged,
                 fuse,

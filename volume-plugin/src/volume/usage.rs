@@ -13,7 +13,7 @@ const DEEPEST: usize = 32;
 
 /// Bytes allocated below `dir`; `None` when not done at `deadline`. Files that come and go
 /// meanwhile are counted or not.
-pub(super) fn used(dir: &Dir, deadline: Instant) -> io::Result<Option<u64>> {
+pub(crate) fn used(dir: &Dir, deadline: Instant) -> io::Result<Option<u64>> {
     walk(dir, deadline, DEEPEST)
 }
 
