@@ -27,7 +27,7 @@ pub(super) fn find(session: &Session, known: &[Container], word: &str) -> Result
 fn named(known: &[Container], word: &str) -> Result<Option<String>, Failure> {
     let is_name = |container: &&Container| container.name.as_deref() == Some(word);
     let is_id = |container: &&Container| container.id == word;
-    let begins = |container: &&Container| container.id.starts_with(word);
+    let begins = |container: &&Container| !word.is_empty() && container.id.starts_with(word);
     if let Some(container) = known.iter().find(is_id) {
         return Ok(Some(container.id.clone()));
     }
@@ -85,6 +85,9 @@ mod tests {
             assert_eq!(found(word), Ok(Some(id.to_owned())), "{word}");
         }
         assert_eq!(found("nothing"), Ok(None));
+        // As of a variable that nobody has set: not the one log that there may be.
+        let only = [container("aa11", "app", 0)];
+        assert!(matches!(named(&only, ""), Ok(None)));
         assert_eq!(found("old"), Err("old are several: bb33, bb44".to_owned()));
         assert!(found("aa").is_err());
     }
