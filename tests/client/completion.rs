@@ -30,6 +30,16 @@ fn offered(stage: &Stage) -> Result<()> {
         let found = complete(stage, words)?;
         ensure!(found == expected, "{words}: {found:?}");
     }
+    stage.engine().docker(&["pgvol", "snapshot", "create", "appdb@first"])?;
+    for (words, expected) in [
+        ("pgvol restore ''", "appdb@first\n:4"),
+        ("pgvol snapshot rm appdb", "appdb@first\n:4"),
+        ("pgvol snapshot create ''", ":4"),
+        ("pgvol clone ''", "appdb\nappdb@first\nother\n:4"),
+    ] {
+        let found = complete(stage, words)?;
+        ensure!(found == expected, "{words}: {found:?}");
+    }
     volumes.into_iter().try_for_each(|volume| volume?.remove())
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("a_pool_is_shrunk", shrink).tolerating(&["Pgvol.GiveBack"]),
         Scenario::new("a_volume_that_cannot_be_read_is_shown_as_degraded", degraded)
             .tolerating(&["a record cannot be read"]),
+        Scenario::new("snapshots_are_removed_each_by_itself", dropped).tolerating(&["Pgvol."]),
         Scenario::new("a_removed_volume_comes_back_and_goes", removed).tolerating(&["Pgvol."]),
     ]
 }
@@ -164,6 +165,23 @@ fn degraded(stage: &Stage) -> Result<()> {
     says(&text, &["1 degraded", "torn: ", "state: degraded", "reason: "])?;
     engine.shell("mv /tmp/whole /var/lib/pgvol/catalog/torn.record")?;
     plugin.kill()?;
+    volume.remove()
+}
+
+/// One that is not there keeps no other from going, and in JSON the answer is one.
+fn dropped(stage: &Stage) -> Result<()> {
+    stage.plugin()?;
+    let engine = stage.engine();
+    let volume = Volume::create(engine, "pgvol", "appdb", &[])?;
+    for name in ["appdb@a", "appdb@b", "appdb@c"] {
+        engine.docker(&["pgvol", "snapshot", "create", name])?;
+    }
+    let said = ends_with(stage, 1, "docker pgvol snapshot rm appdb@a appdb@gone appdb@b")?;
+    says(&said, &["appdb@a\nappdb@b\n", "docker pgvol: no such snapshot: appdb@gone"])?;
+    let gone = json(stage, &["pgvol", "snapshot", "rm", "--json", "appdb@c"])?;
+    ensure!(gone == value!([{"name": "appdb@c"}]), "{gone}");
+    let left = json(stage, &["pgvol", "snapshot", "ls", "--json"])?;
+    ensure!(left == value!({"snapshots": []}), "{left}");
     volume.remove()
 }
 

@@ -21,10 +21,13 @@ mod trash;
 mod undelete;
 mod verify;
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use plugin_sdk::cli::{Commands, Failure, Identity, Nothing, Session};
 
 use crate::api::answers::{List, Status};
+use crate::api::snapshots::{Of, Snapshots};
 use crate::api::trash::Trash;
 
 /// The commands.
@@ -102,9 +105,13 @@ impl Commands for Pgvol {
                 let trash: Trash = session.ask("/Pgvol.Trash", &Nothing {})?;
                 Ok(trash.volumes.into_iter().map(|removed| removed.id).collect())
             }
-            "volume" | "volumes" => {
-                let list: List = session.ask("/Pgvol.List", &Nothing {})?;
-                Ok(list.volumes.into_iter().map(|volume| volume.name).collect())
+            "volume" | "volumes" => volumes(session),
+            "snapshot" | "snapshots" => snapshots(session),
+            // Of what a clone is made.
+            "from" => {
+                // Most snapshots are listed as volumes too.
+                let both = [volumes(session)?, snapshots(session)?].concat();
+                Ok(BTreeSet::from_iter(both).into_iter().collect())
             }
             "pool" => {
                 let status: Status = session.ask("/Pgvol.Status", &Nothing {})?;
@@ -113,4 +120,14 @@ impl Commands for Pgvol {
             _ => Ok(Vec::new()),
         }
     }
+}
+
+fn volumes(session: &Session) -> Result<Vec<String>, Failure> {
+    let list: List = session.ask("/Pgvol.List", &Nothing {})?;
+    Ok(list.volumes.into_iter().map(|volume| volume.name).collect())
+}
+
+fn snapshots(session: &Session) -> Result<Vec<String>, Failure> {
+    let list: Snapshots = session.ask("/Pgvol.Snapshots", &Of::default())?;
+    Ok(list.snapshots.into_iter().map(|snapshot| snapshot.name).collect())
 }

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use plugin_sdk::cli::{Failure, Session, text};
+use serde_json::Value;
 
 use super::making;
 use crate::api::change::Done;
@@ -25,7 +26,7 @@ pub enum Snapshotting {
 pub struct Create {
     /// What it shall be called: VOLUME@SNAPSHOT
     #[arg(value_name = "SNAPSHOT")]
-    snapshot: String,
+    name: String,
     /// How consistent: auto, offline, atomic, ordered or barrier
     #[arg(long, value_name = "LEVEL")]
     consistency: Option<String>,
@@ -64,7 +65,7 @@ pub struct Protecting {
 impl Snapshotting {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
-            Self::Create(Create { snapshot: name, consistency, detach }) => {
+            Self::Create(Create { name, consistency, detach }) => {
                 let mut make = Make { name, ..Make::default() };
                 make.options.insert("snapshot".to_owned(), "now".to_owned());
                 make.options.extend(consistency.map(|level| ("consistency".to_owned(), level)));
@@ -74,9 +75,14 @@ impl Snapshotting {
                 let of = Of { name: volume.unwrap_or_default() };
                 session.show(session.call("/Pgvol.Snapshots", &of)?, render)
             }
-            Self::Rm(Rm { snapshots }) => snapshots.into_iter().try_for_each(|name| {
-                session.show(session.call("/Pgvol.Drop", &Of { name })?, done)
-            }),
+            // What can be removed is, whatever is wrong with the others.
+            Self::Rm(Rm { snapshots }) => {
+                let remove =
+                    |name: &str| session.call("/Pgvol.Drop", &Of { name: name.to_owned() });
+                let line =
+                    |removed: &Value| format!("{}\n", removed["name"].as_str().unwrap_or_default());
+                session.show_each(snapshots, remove, line, "")
+            }
             Self::Protect(Protecting { snapshot: name, off }) => {
                 let asked = Protect { name, protected: !off };
                 session.show(session.call("/Pgvol.Protect", &asked)?, done)
