@@ -141,7 +141,10 @@ fn complain(identity: Identity, failure: &Failure) {
         return failures.iter().for_each(|failure| complain(identity, failure));
     }
     // With standard error gone too, the exit status has to do.
-    drop(writeln!(io::stderr(), "docker {}: {}", identity.name, chain(failure)));
+    // What Docker's command says may have lines.
+    for line in chain(failure).lines() {
+        drop(writeln!(io::stderr(), "docker {}: {}", identity.name, text::visible(line)));
+    }
 }
 
 /// Answers `docker-cli-plugin-metadata` (docker/cli `cli-plugins/metadata`).

@@ -10,6 +10,7 @@ pub fn table<const COLUMNS: usize>(
     headings: [&str; COLUMNS],
     rows: impl IntoIterator<Item = [String; COLUMNS]>,
 ) -> String {
+    let rows = rows.into_iter().map(|row| row.map(|cell| visible(&cell)));
     let rows: Vec<_> = std::iter::once(headings.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default() + GAP
@@ -33,9 +34,23 @@ pub fn fields<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) -> String 
     let lines: Vec<_> = lines.into_iter().collect();
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default() + 1 + GAP;
     let line = |(name, value): (&str, String)| {
-        format!("{:width$}{value}", format!("{name}:")).trim_end().to_owned() + "\n"
+        format!("{:width$}{}", format!("{name}:"), visible(&value)).trim_end().to_owned() + "\n"
     };
     lines.into_iter().map(line).collect()
+}
+
+/// `text` with what would move a terminal's cursor, or break a line, as its escape: labels and names out of
+/// volumes and images may be anything.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 /// JSON as indented lines `key: value`, a `-` before each item of a list.
@@ -51,7 +66,7 @@ fn lines(text: &mut String, value: &Value, depth: usize) {
         Value::Object(fields) => {
             for (key, value) in fields {
                 text.push_str(&indent);
-                text.push_str(key);
+                text.push_str(&visible(key));
                 text.push(':');
                 below(text, value, depth);
             }
@@ -135,6 +150,13 @@ mod tests {
             table(["NAME", "STATE", "LABELS"], rows),
             "NAME    STATE      LABELS\nappdb   ok\nb       degraded   x=1\n"
         );
+    }
+
+    #[test]
+    fn nothing_of_others_reaches_the_terminal_as_a_command() {
+        let rows = [["a\nb", "\u{1b}[2Jü\u{9b}"].map(str::to_owned)];
+        assert_eq!(table(["NAME", "LABELS"], rows), "NAME   LABELS\na\\nb   \\u{1b}[2Jü\\u{9b}\n");
+        assert_eq!(fields([("error", "a\r\nb".to_owned())]), "error:   a\\r\\nb\n");
     }
 
     #[test]
