@@ -35,6 +35,11 @@ finish() {
             "docker plugin set $down state.source=$down_source && docker plugin enable --timeout 0 $down;" \
             "$(why_not "$down")"
     fi
+    # In a shell of its own, which a failure ends alone.
+    if [ -n "$gone" ] && ! (put_back); then
+        say "$gone could not be made again; what it keeps is in $gone_source/$gone, and what was set:" \
+            "${gone_settings[*]} state.source=$gone_source"
+    fi
     [ "${#stopped[@]}" = 0 ] || docker start "${stopped[@]}" >/dev/null
     stop_registry
     rm -rf "$work"

@@ -1,7 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 # Another version in the place of an installed plugin: within it, or by removing and making it again;
 # and the one before back where the new one does not start. To be sourced by install.sh, which sets
-# $packages, $work, $registry and $restart_containers, and at its end serves $down and starts ${stopped[@]}.
+# $packages, $work, $registry and $restart_containers, and at its end serves $down, puts back $gone and
+# starts ${stopped[@]}.
 
 # shellcheck source=scripts/registry.sh
 . "${BASH_SOURCE[0]%/*}/registry.sh"
@@ -9,16 +10,16 @@
 . "${BASH_SOURCE[0]%/*}/plugin.sh"
 
 # Who is out of service meanwhile: a plugin, with the directory of its state and whether it was enabled;
-# and containers.
-down='' down_source='' down_enabled='' stopped=()
+# one that is being removed and made again, with these and its settings; and containers.
+down='' down_source='' down_enabled='' gone='' gone_source='' gone_enabled='' gone_settings=() stopped=()
 
 # keep NAME: a copy of the installed version below $work/before, laid out as package.sh does.
 keep() {
-    local before=${work:?}/before/$1 rootfs
+    local before=${work:?}/before/$1 rootfs said
     mkdir -p "$before/rootfs"
     rootfs=$(docker info -f '{{.DockerRootDir}}')/plugins/$(field "$1" '{{.Id}}')/rootfs
-    host_directory "$rootfs" 2>"$work/keep" | tar -x -C "$before/rootfs" ||
-        die "$1: no copy can be made of the version that is here, so nothing is changed: $(tail -n 1 "$work/keep")"
+    said=$({ host_directory "$rootfs" | tar -x -C "$before/rootfs"; } 2>&1) ||
+        die "$1: no copy can be made of the version that is here, so nothing is changed: ${said%%$'\n'*}"
     field "$1" '{{json .Config}}' >"$before/config.json"
 }
 
@@ -71,18 +72,28 @@ upgrade() {
     say "$1 is upgraded"
 }
 
-# make NAME DIRECTORY SETTING...: a plugin out of its package, with those of the settings that it has.
+# make DIRECTORY: $gone again, out of that package, with those of its settings that it has.
 make() {
     local setting
-    create "$1" "$2"
-    for setting in "${@:3}"; do
-        docker plugin set "$1" "$setting" || say "$1 has no longer what was set by $setting"
+    create "$gone" "$1"
+    for setting in "${gone_settings[@]}"; do
+        docker plugin set "$gone" "$setting" || say "$gone has no longer what was set by $setting"
     done
+    set_source "$gone" "$gone_source" >/dev/null
+}
+
+# put_back: $gone in the version that replace has kept, unless it is at work.
+put_back() {
+    if installed "$gone"; then
+        [ "$(field "$gone" '{{.Enabled}}')" != true ] || return 0
+        again docker plugin rm --force "$gone" >/dev/null || return
+    fi
+    make "$work/before/$gone" || return
+    [ "$gone_enabled" != true ] || again enable "$gone"
 }
 
 # replace NAME: removed and made again, with its settings; volumes and journals are on the host.
 replace() {
-    local settings enabled
     mapfile -t stopped < <(users "$1")
     if [ "${#stopped[@]}" != 0 ] && [ -z "$restart_containers" ]; then
         say "$1 cannot be upgraded in place here, and these containers use it:"
@@ -90,20 +101,21 @@ replace() {
         stopped=()
         die "$1 stays as it is; with --restart-containers they are stopped and started again"
     fi
-    enabled=$(field "$1" '{{.Enabled}}')
-    mapfile -t settings < <(field "$1" '{{range .Settings.Env}}{{println .}}{{end}}' | sed '/^$/d')
-    settings+=("state.source=$(state_source "$1")")
+    gone_enabled=$(field "$1" '{{.Enabled}}')
+    mapfile -t gone_settings < <(field "$1" '{{range .Settings.Env}}{{println .}}{{end}}' | sed '/^$/d')
+    gone_source=$(state_source "$1")
     keep "$1"
     [ "${#stopped[@]}" = 0 ] || docker stop "${stopped[@]}" >/dev/null
+    gone=$1
     docker plugin rm --force "$1" >/dev/null
-    make "$1" "${packages:?}/$1" "${settings[@]}"
-    if [ "$enabled" = true ] && ! enable "$1"; then
+    make "${packages:?}/$1"
+    if [ "$gone_enabled" = true ] && ! enable "$1"; then
         say "the new $1 does not start; $(why_not "$1")"
-        again docker plugin rm --force "$1" >/dev/null
-        make "$1" "$work/before/$1" "${settings[@]}"
-        again enable "$1"
+        put_back
+        gone=
         die "$1 is again what it was before; restarted: ${stopped[*]:-nothing}"
     fi
+    gone=
     [ "${#stopped[@]}" = 0 ] || docker start "${stopped[@]}" >/dev/null
     say "$1 is replaced; restarted: ${stopped[*]:-nothing}"
     stopped=()

@@ -7,19 +7,26 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::{Engine, Scenario, Stage};
 
-use crate::state::{create, inspect, next_version, on_bare};
+use crate::replace::without_registry;
+use crate::state::{create, inspect, next_version, on_bare, printer};
 use harness::packages::next_version_of;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("an_interrupted_upgrade_keeps_its_state", interrupted),
         Scenario::new("a_plugin_whose_state_cannot_be_set_stays_off", unset),
+        Scenario::new("an_interrupted_replacement_is_undone", replacement),
     ]
 }
 
-/// `install.sh` with a docker command that does `before` and `after` the real one. Gives whether it
-/// succeeded and what it said.
-fn with_docker(engine: &Engine, before: &str, after: &str) -> Result<(bool, String)> {
+/// `install.sh ARGUMENTS` with a docker command that does `before` and `after` the real one. Gives whether
+/// it succeeded and what it said.
+fn with_docker(
+    engine: &Engine,
+    before: &str,
+    after: &str,
+    arguments: &str,
+) -> Result<(bool, String)> {
     // No shell can trap what was ignored when it began, as it is for whoever runs these tests in the
     // background.
     let script = format!(
@@ -27,7 +34,7 @@ fn with_docker(engine: &Engine, before: &str, after: &str) -> Result<(bool, Stri
         cat >/tmp/instead/docker <<'SCRIPT'\n#!/bin/bash\n{before}\n/usr/bin/docker \"$@\"; status=$?\n{after}\nexit $status\nSCRIPT
         chmod +x /tmp/instead/docker
         status=0
-        PATH=/tmp/instead:$PATH PACKAGES=/var/lib/two env --default-signal=INT,HUP /opt/scripts/install.sh || status=$?
+        PATH=/tmp/instead:$PATH PACKAGES=/var/lib/two env --default-signal=INT,HUP /opt/scripts/install.sh {arguments} || status=$?
         rm -r /tmp/instead
         exit $status"
     );
@@ -81,7 +88,7 @@ fn interrupted(stage: &Stage) -> Result<()> {
             );
             let (first, then) =
                 if when == "before" { (kill.as_str(), "") } else { ("", kill.as_str()) };
-            let (done, said) = with_docker(engine, first, then)?;
+            let (done, said) = with_docker(engine, first, then, "")?;
             ensure!(!done, "it went on: {said}");
             let then = engine.shell("cat /tmp/source; rm /tmp/source")?;
             ensure!(then.contains("elsewhere") == (when == "before"), "{when}: {then}");
@@ -98,7 +105,7 @@ fn unset(stage: &Stage) -> Result<()> {
         let before = inspect(engine, "pglog", KEPT)?;
         let fail =
             r#"case "$*" in *"plugin set pglog state.source="*) echo refused >&2; exit 1 ;; esac"#;
-        let (done, said) = with_docker(engine, fail, "")?;
+        let (done, said) = with_docker(engine, fail, "", "")?;
         let repair = "docker plugin set pglog state.source=/var/lib/elsewhere && docker plugin enable --timeout 0 pglog";
         ensure!(!done && said.contains(repair), "{said}");
         ensure!(inspect(engine, "pglog", "{{.Enabled}}")? == "false", "enabled: {said}");
@@ -106,5 +113,29 @@ fn unset(stage: &Stage) -> Result<()> {
         let after = inspect(engine, "pglog", KEPT)?;
         ensure!(after == before, "it was {before}, it is {after}");
         Ok(())
+    })
+}
+
+/// Where the plugin is removed and made again: between the two there is none.
+fn replacement(stage: &Stage) -> Result<()> {
+    with_pglog_elsewhere(stage, |engine| {
+        let described = "{{.Config.Description}} {{.Enabled}} {{json .Settings.Env}} {{range .Config.Mounts}}{{.Source}} {{end}}";
+        let before = inspect(engine, "pglog", described)?;
+        let printer = printer(engine)?;
+        // Before it is made, and when it has been, but not all is set.
+        for step in ["plugin create pglog ", "plugin set pglog "] {
+            let kill = format!(
+                r#"case "$*" in "{step}"*) [ -e /tmp/killed ] || {{ touch /tmp/killed; kill -INT $PPID; exit 1; }} ;; esac"#
+            );
+            let (done, said) = without_registry(engine, || {
+                with_docker(engine, &kill, "", "--restart-containers")
+            })?;
+            ensure!(!done, "{step}: it went on: {said}");
+            engine.shell("rm /tmp/killed")?;
+            let after = inspect(engine, "pglog", described)?;
+            ensure!(after == before, "{step}: it was {before}, it is {after}: {said}");
+            ensure!(printer.inspect("{{.State.Running}}")? == "true", "the printer is off: {said}");
+        }
+        printer.remove(Duration::from_secs(20))
     })
 }
