@@ -10,8 +10,10 @@ export INSTALLED_LOG=$state/installed-packages
 
 # ensure_engine: uses the engine that answers, or else installs and starts one.
 ensure_engine() {
+    local address
     if ! reach_engine; then
-        [ -z "${DOCKER_HOST:-}" ] || die "no engine answers at DOCKER_HOST=$DOCKER_HOST"
+        address=$(engine_address 2>/dev/null) || address=unix:///var/run/docker.sock # without a client yet
+        [ "$address" = unix:///var/run/docker.sock ] || die "no engine answers at $address"
         [ -e /var/lib/docker ] || touch "$state/engine-data"
         if ! PATH=$PATH:/usr/sbin command -v dockerd >/dev/null; then
             # Newer releases have the client in a package of its own. Without AppArmor's tools no

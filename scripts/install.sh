@@ -66,6 +66,25 @@ check_formats() {
     [ -z "$newer" ] || die "$1: a newer version has written these files, and this one cannot read them:"$'\n'"$newer"
 }
 
+# check_names NAME: that the engine has no such plugin under another name, with the same state. It is known
+# by its socket, as `docker NAME` knows it.
+check_names() {
+    local other
+    ! installed "$1" || return 0
+    other=$(docker plugin ls -q --no-trunc | xargs -r "${docker_command[@]}" plugin inspect \
+        -f '{{.Config.Interface.Socket}} {{range .Config.Mounts}}{{.Source}}{{end}} {{.Name}}' |
+        sed -n "s,^$1\.sock $(jq -r '.mounts[0].source' "$packages/$1/config.json") ,,p")
+    [ -z "$other" ] || die "the engine has $1 as $other, and volumes and containers know it by that name: upgrade" \
+        "it by docker plugin upgrade; nothing is changed"
+}
+
+# alone: one run after the other on this machine. Two at once would take a state directory that the other
+# has yet to set again for the plugin's own. All of them can read their docker command.
+alone() {
+    exec 8<"$(type -P docker)"
+    flock -n 8 || { say "waiting for another run of install.sh"; flock 8; }
+}
+
 install_plugin() {
     if ! installed "$1"; then
         create "$1" "$packages/$1"
@@ -99,10 +118,13 @@ packages=${PACKAGES:-$work/packages}
 local_engine=
 if engine_is_here; then
     local_engine=yes
+    as_root true || die "this needs root, or sudo: to look at the plugins' state and to install docker pgvol and docker pglog"
 else
     say "the engine is on another machine: whether its state is of a newer version each plugin finds out by" \
         "itself, and docker pgvol and docker pglog, which work beside the engine, are not installed here"
 fi
+alone
+for plugin in pgvol pglog; do check_names "$plugin"; done
 for plugin in pgvol pglog; do [ -z "$local_engine" ] || check_formats "$plugin"; done
 for plugin in pgvol pglog; do install_plugin "$plugin"; done
 for plugin in pgvol pglog; do [ -z "$local_engine" ] || install_client "$plugin"; done

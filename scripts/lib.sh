@@ -4,6 +4,10 @@
 # A step that fails inside $(...) ends the script too.
 shopt -s inherit_errexit
 
+# What somebody may have set for themselves: `cd` would look elsewhere and print what it finds, and the
+# client would ask for signatures of what is made here, and for images of another architecture.
+unset CDPATH DOCKER_CONTENT_TRUST DOCKER_DEFAULT_PLATFORM
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # For all that is built for release, so that nothing is built twice: the one thing of this machine that
@@ -19,19 +23,26 @@ docker_command=(docker)
 # docker ARGUMENT...: the client, as root where the engine's socket asks for that.
 docker() { command "${docker_command[@]}" "$@"; }
 
-# reach_engine: whether an engine answers; chooses how `docker` calls it.
+# engine_address: of the engine that `docker` points at, by DOCKER_HOST or a context.
+engine_address() { docker context inspect -f '{{.Endpoints.docker.Host}}'; }
+
+# reach_engine: whether that engine answers; chooses how `docker` calls it. As root only where it has a
+# socket on this machine, and that very one: root's `docker` may point at another engine.
 reach_engine() {
+    local address
     docker_command=(docker)
     docker version >/dev/null 2>&1 && return
-    [ "$(id -u)" != 0 ] && docker_command=(sudo docker) && docker version >/dev/null 2>&1
+    [ "$(id -u)" != 0 ] && command -v sudo >/dev/null || return
+    address=$(engine_address 2>/dev/null) || return
+    [[ $address == unix://* ]] || return
+    docker_command=(sudo docker --host "$address")
+    docker version >/dev/null 2>&1
 }
 
 # engine_is_here: whether the engine's files are this machine's. A socket may be that of another
 # machine, handed on by ssh, or the host's within a container.
 engine_is_here() {
-    local endpoint
-    endpoint=${DOCKER_HOST:-$(docker context inspect -f '{{.Endpoints.docker.Host}}')}
-    [[ $endpoint == unix://* ]] && [ "$(docker info -f '{{.Name}}')" = "$(uname -n)" ]
+    [[ $(engine_address) == unix://* ]] && [ "$(docker info -f '{{.Name}}')" = "$(uname -n)" ]
 }
 
 # Where the client looks for what everybody on this machine may call as `docker NAME`.

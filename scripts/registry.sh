@@ -13,7 +13,7 @@ version: 0.1
 storage: {filesystem: {rootdirectory: "$1/storage"}}
 http: {addr: "127.0.0.1:0"}
 YAML
-    "$program" serve "$1/config.yml" >"$1/log" 2>&1 </dev/null &
+    "$program" serve "$1/config.yml" >"$1/log" 2>&1 </dev/null 8<&- &
     registry_pid=$!
     # The kernel chooses the port, so that nobody else can have it.
     for ((seconds = 0; seconds < 100; seconds++)); do

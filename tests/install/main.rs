@@ -7,6 +7,7 @@ use harness::{Engine, Suite};
 
 mod formats;
 mod interrupted;
+mod others;
 mod packaging;
 mod quickstart;
 mod registry;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         replace::scenarios(),
         rollback::scenarios(),
         interrupted::scenarios(),
+        others::scenarios(),
         settings::scenarios(),
         formats::scenarios(),
     ];
