@@ -9,6 +9,7 @@ use std::time::Duration;
 use plugin_sdk::router::Refusal;
 use plugin_sdk::server::{BindError, Server};
 use plugin_sdk::settings::InForce;
+use plugin_sdk::state::{Fleeting, outlives_the_process};
 use plugin_sdk::{durable, record};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -81,6 +82,8 @@ impl Default for Paths {
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum StateError {
+    #[error(transparent)]
+    Fleeting(#[from] Fleeting),
     #[error("state directory {}", path.display())]
     Unusable { path: PathBuf, source: io::Error },
     #[error("another pglog uses the state directory {}", path.display())]
@@ -214,6 +217,9 @@ impl Opener {
     fn try_open(&self) -> Result<(Logs, sys::Lock), StateError> {
         let path = &self.paths.state;
         let unusable = |source| StateError::Unusable { path: path.clone(), source };
+        if let Some(source) = path.parent() {
+            outlives_the_process(source).map_err(unusable)??;
+        }
         durable::create_dir(path, 0o700).map_err(unusable)?;
         let lock = File::create(path.join("lock")).map_err(unusable)?;
         let lock =

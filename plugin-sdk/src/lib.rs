@@ -15,6 +15,7 @@ pub mod router;
 pub mod server;
 pub mod settings;
 pub mod shutdown;
+pub mod state;
 pub mod sys;
 pub mod telemetry;
 pub mod wire;

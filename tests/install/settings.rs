@@ -12,6 +12,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("settings_stay_over_an_upgrade", set),
         Scenario::new("a_new_setting_has_its_default_and_can_be_set", new),
+        Scenario::new("an_empty_source_of_state_is_refused", empty).tolerating(&[
+            "the state cannot be used",
+            "state.source is empty",
+            "hung up",
+        ]),
     ]
 }
 
@@ -64,6 +69,26 @@ fn new(stage: &Stage) -> Result<()> {
         engine.docker(&["plugin", "enable", "pglog"])?;
         ensure!(words(engine)? == 0, "what was set has no effect");
         engine.shell("rm -r /var/lib/bin /var/lib/one").map(drop)
+    })
+}
+
+/// As of a variable that nobody has set: Docker takes it, and would delete with the process what is kept.
+fn empty(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    on_bare(engine, || {
+        for (plugin, words) in [
+            ("pgvol", &["volume", "create", "--driver=pgvol", "appdb"][..]),
+            ("pglog", &["run", "--rm", "--log-driver=pglog", "base", "true"]),
+        ] {
+            create(engine, plugin, &["state.source="])?;
+            let said = engine.refused(words)?;
+            ensure!(said.contains("state.source is empty"), "{said}");
+            engine.docker(&["plugin", "disable", plugin])?;
+            engine.docker(&["plugin", "set", plugin, "state.source=/var/lib"])?;
+            engine.docker(&["plugin", "enable", plugin])?;
+            engine.docker(words)?;
+        }
+        engine.docker(&["volume", "rm", "appdb"]).map(drop)
     })
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plugin_sdk::settings::InForce;
+use plugin_sdk::state::{Fleeting, outlives_the_process};
 use plugin_sdk::{durable, failpoint, record};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,9 @@ impl Default for Paths {
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
+    /// It would not outlive the process.
+    #[error(transparent)]
+    Fleeting(#[from] Fleeting),
     /// A disk of the host is mounted over the directory, which this plugin would write below.
     #[error(
         "on the host something is mounted at {}, which the plugin cannot see: \
@@ -175,6 +179,9 @@ impl App {
 
     fn open(&self) -> Result<Open, StateError> {
         let Paths { state, pools, views, .. } = &self.paths;
+        if let Some(source) = state.parent() {
+            outlives_the_process(source).doing(|| "read what is mounted".to_owned())??;
+        }
         durable::create_dir(state, 0o700).doing(|| format!("make {}", state.display()))?;
         refuse_shadowed(state)?;
         let lock = state.join("lock");
