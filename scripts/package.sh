@@ -88,6 +88,8 @@ settle() {
 # package NAME LIMIT_MB TOOL...: one plugin.
 package() {
     local name=$1 limit=$2 rootfs=$out/$1/rootfs tool size digest release
+    # What a plugin keeps is in a directory of its name too.
+    [ ! -e "$out/$name" ] || [ -d "$rootfs" ] || die "$out/$name is there and no package: choose another directory"
     rm -rf "${out:?}/$name"
     install -d -m 0755 "$out/$name"
     skeleton "$rootfs"
@@ -117,9 +119,8 @@ binaries=${BIN_DIR:-$(build)}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml")
 package pgvol 40 mkfs.btrfs btrfs mkfs.xfs
 package pglog 15
-rm -rf "$out/cli-plugins"
 for name in pgvol pglog; do
     install -D -m 0755 "$binaries/$name" "$out/cli-plugins/docker-$name"
+    settle "$out/cli-plugins/docker-$name"
 done
-settle "$out/cli-plugins"
 

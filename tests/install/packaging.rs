@@ -16,6 +16,10 @@ fn same_files(stage: &Stage) -> Result<()> {
     let binaries = engine.path("/var/lib/bin");
     package(&binaries, &engine.path("/var/lib/first"))?;
     engine.shell("touch /var/lib/bin/*")?;
+    // As in /var/lib itself, where volumes are.
+    engine.shell("mkdir -p /var/lib/second/pgvol/catalog")?;
+    ensure!(package(&binaries, &engine.path("/var/lib/second")).is_err(), "a state is no package");
+    engine.shell("rmdir /var/lib/second/pgvol/catalog /var/lib/second/pgvol")?;
     package(&binaries, &engine.path("/var/lib/second"))?;
     let mut first = Vec::new();
     for plugin in ["pgvol", "pglog"] {
