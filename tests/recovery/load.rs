@@ -57,11 +57,15 @@ const BARE: &[&str] = &[
     "full_page_writes=off",
 ];
 
+/// As [`BUSY`], with pages in the files that may be half old and half new.
+const TORN: &[&str] = &["max_wal_size=96MB", "min_wal_size=32MB", "full_page_writes=off"];
+
 /// How often checkpoints are, and what is in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
     Busy,
     Bare,
+    Torn,
     Calm,
 }
 
@@ -78,6 +82,7 @@ impl Load {
         let settings = match pace {
             Pace::Busy => BUSY,
             Pace::Bare => BARE,
+            Pace::Torn => TORN,
             Pace::Calm => CALM,
         };
         for setting in settings {

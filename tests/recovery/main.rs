@@ -24,10 +24,11 @@ const SUITE: Suite = Suite {
 
 /// How many trials there are without the variable, and of each twenty how many are of which level.
 const TRIALS: usize = 40;
-const ORDERED: usize = 9;
-const ATOMIC: usize = 5;
+const ORDERED: usize = 8;
+const ATOMIC: usize = 4;
 const OFFLINE: usize = 2;
-const BARRIER: usize = 4;
+const BARRIER: usize = 3;
+const BACKUP: usize = 3;
 
 fn trials() -> Result<usize> {
     match env::var("RECOVERY_TRIALS") {
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
         }),
         Scenario::new("clones_of_barrier_snapshots_recover", |stage| {
             trial::run(stage, Level::Barrier, trials()? * BARRIER / 20)
+        }),
+        Scenario::new("clones_of_backups_recover", |stage| {
+            trial::run(stage, Level::Backup, trials()? * BACKUP / 20)
         }),
         Scenario::new("wal_from_before_the_data_fails_by_name", fault::run)
             .tolerating(&["Pgvol.Verify"]),

@@ -22,6 +22,8 @@ pub(crate) enum Level {
     Offline,
     /// As ordered, of a server that has no other way.
     Barrier,
+    /// Data, WAL and one tablespace in a directory, of a server that writes no full pages by itself.
+    Backup,
 }
 
 /// What a clone has to stand, by itself and beside nothing; says how many seconds it took to answer.
@@ -62,8 +64,13 @@ pub(crate) fn run(stage: &Stage, level: Level, count: usize) -> Result<()> {
     let options: &[&str] = match level {
         Level::Ordered | Level::Offline | Level::Barrier => &["tablespace.far.pool=wal"],
         Level::Atomic => &["wal.pool=default"],
+        Level::Backup => &["pool=wal", "tablespace.far.pool=default"],
     };
-    let pace = if level == Level::Barrier { Pace::Bare } else { Pace::Busy };
+    let pace = match level {
+        Level::Barrier => Pace::Bare,
+        Level::Backup => Pace::Torn,
+        _ => Pace::Busy,
+    };
     let mut load = Load::start(engine, options, pace)?;
     let mut tally = Tally::default();
     for number in 1..=count {
@@ -76,8 +83,12 @@ pub(crate) fn run(stage: &Stage, level: Level, count: usize) -> Result<()> {
             load.pg.container().wait(Duration::from_mins(1))?;
         }
         let snapshot = format!("db@t{number}");
-        let create = ["volume", "create", "--driver", "pgvol", "--opt", "snapshot=now", &snapshot];
-        engine.docker(&create)?;
+        let create = ["volume", "create", "--driver", "pgvol", "--opt", "snapshot=now"];
+        let asked: &[_] = match level {
+            Level::Backup => &["--opt", "consistency=backup"],
+            _ => &[],
+        };
+        engine.docker(&[&create[..], asked, &[&snapshot]].concat())?;
         if level == Level::Offline {
             load.again(engine)?;
         }
@@ -89,6 +100,7 @@ pub(crate) fn run(stage: &Stage, level: Level, count: usize) -> Result<()> {
             Level::Offline if number % 2 == 0 => "offline",
             Level::Offline => "offline-unclean",
             Level::Barrier => "barrier",
+            Level::Backup => "backup",
         };
         ensure!(reached == expected, "{reached} instead of {expected}: {status:#}");
         let clone = Volume::create(engine, "pgvol", "copy", &[&format!("from={snapshot}")])?;

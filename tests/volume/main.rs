@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use harness::{Engine, Suite};
 
+mod backups;
 mod crashes;
 mod create;
 mod exclusive;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         exclusive::scenarios(),
         trash::scenarios(),
         snapshots::scenarios(),
+        backups::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }

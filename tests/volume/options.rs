@@ -55,8 +55,7 @@ fn malformed(stage: &Stage) -> Result<()> {
 }
 
 fn not_yet_built(stage: &Stage) -> Result<()> {
-    refused(stage, "bad", "compress=zstd", &["compress", "not built yet"])?;
-    refused(stage, "appdb@now", "consistency=backup", &["consistency=backup", "not built yet"])
+    refused(stage, "bad", "compress=zstd", &["compress", "not built yet"])
 }
 
 fn names(stage: &Stage) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::Context;
 use pgvol::api;
 use pgvol::app::{App, FORMATS, Paths};
 use pgvol::client::Pgvol;
-use pgvol::postgres::checkpoint;
+use pgvol::postgres::{backup, checkpoint};
 use pgvol::settings::Settings;
 use plugin_sdk::server::Server;
 use plugin_sdk::{cli, record, shutdown, sys, telemetry};
@@ -24,6 +24,9 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|word| word == checkpoint::WORD) {
         return checkpoint::child(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|word| word == backup::WORD) {
+        return backup::child(&arguments[1..]);
     }
     cli::main::<Pgvol>(arguments)
 }

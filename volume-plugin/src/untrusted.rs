@@ -10,7 +10,7 @@ use plugin_sdk::{record, wire};
 use crate::api;
 use crate::name::{MountId, ShareName, VolumeName};
 use crate::pool::PoolName;
-use crate::postgres::control;
+use crate::postgres::{backup, control};
 use crate::volume::catalog::{self, Record};
 use crate::volume::copies;
 use crate::volume::mounts;
@@ -107,13 +107,16 @@ pub fn records(bytes: &[u8]) {
     drop(wire::parse::<Record>(bytes));
 }
 
-/// The control file of a cluster.
+/// The control file of a cluster, and the label of a backup.
 ///
 /// # Panics
 ///
 /// On what must not be.
 pub fn control_file(bytes: &[u8]) {
     drop(control::parse(bytes));
+    if let Ok(label) = std::str::from_utf8(bytes) {
+        drop(backup::parse_label(label));
+    }
     // Likewise, with the checksum that each known version would have.
     for end in [288, 292] {
         if let Some(covered) = bytes.get(..end) {

@@ -27,7 +27,7 @@ pub struct Create {
     /// What it shall be called: VOLUME@SNAPSHOT
     #[arg(value_name = "SNAPSHOT")]
     name: String,
-    /// How consistent: auto, offline, atomic, ordered or barrier
+    /// How consistent: auto, offline, atomic, ordered, barrier or backup
     #[arg(long, value_name = "LEVEL")]
     consistency: Option<String>,
     /// Do not wait for it
@@ -133,6 +133,7 @@ mod tests {
             retries: 0,
             stall_ms: Some(3),
             checkpoint: None,
+            backup: None,
             clusters: Vec::new(),
             checks: vec![check],
             protected: true,

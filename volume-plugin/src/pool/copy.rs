@@ -101,6 +101,7 @@ fn content(source: &File, target: &Dir, new: &Path, pace: &Pace) -> io::Result<F
         while left > 0 {
             pace.go_on()?;
             let step = left.min(STEP);
+            pace.write(step)?;
             let copied = io::copy(&mut source.take(step), &mut made)?;
             if copied == 0 {
                 break;

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// How far a copy is, for those who wait for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     done: AtomicU64,
+    /// Of what may be written for one try, all and what is left.
+    allowed: AtomicU64,
+    room: AtomicU64,
     total: AtomicU64,
     cancelled: AtomicBool,
 }
@@ -25,6 +28,23 @@ pub struct Pace {
 #[error("it was cancelled")]
 struct Cancelled;
 
+/// It would take more than there is for it.
+#[derive(Debug, thiserror::Error)]
+#[error("copying would leave less than a twentieth of the pool free")]
+struct NoRoom;
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            done: AtomicU64::new(0),
+            allowed: AtomicU64::new(u64::MAX),
+            room: AtomicU64::new(u64::MAX),
+            total: AtomicU64::new(0),
+            cancelled: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Progress {
     /// Bytes that are copied; of what has to be begun anew only the present try's.
     pub fn done(&self) -> u64 {
@@ -36,6 +56,12 @@ impl Progress {
         Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0)
     }
 
+    /// No more than so many bytes may be written for each try.
+    pub fn allow(&self, room: u64) {
+        self.allowed.store(room, Ordering::Relaxed);
+        self.room.store(room, Ordering::Relaxed);
+    }
+
     /// There is so much to copy.
     pub fn expect(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
@@ -44,6 +70,7 @@ impl Progress {
     /// Nothing is copied, again.
     pub fn begin_anew(&self) {
         self.done.store(0, Ordering::Relaxed);
+        self.room.store(self.allowed.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Nobody wants it any more: it ends at its next step.
@@ -96,6 +123,16 @@ impl Pace {
         }
     }
 
+    /// So many bytes are about to be written; an error where that is more than what is left for it.
+    pub fn write(&self, bytes: u64) -> io::Result<()> {
+        let room = &self.progress.room;
+        let left = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
+            u64::MAX => Some(left),
+            left => left.checked_sub(bytes),
+        });
+        left.map(drop).map_err(|_| io::Error::new(ErrorKind::StorageFull, NoRoom))
+    }
+
     /// So many bytes more are copied.
     pub fn copied(&self, bytes: u64) {
         self.progress.done.fetch_add(bytes, Ordering::Relaxed);
@@ -137,5 +174,19 @@ mod tests {
         assert_eq!((progress.done(), progress.total()), (4, Some(7)));
         progress.begin_anew();
         assert_eq!(pace.progress().done(), 0);
+    }
+
+    #[test]
+    fn no_more_is_written_than_there_is_room_for() {
+        let pace = Pace::shown(Arc::default(), None);
+        pace.write(u64::MAX).unwrap();
+        pace.write(1).unwrap();
+        pace.progress().allow(3);
+        pace.write(3).unwrap();
+        let error = pace.write(1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        assert!(error.to_string().contains("a twentieth"), "{error}");
+        pace.progress().begin_anew();
+        pace.write(3).unwrap();
     }
 }

@@ -1,7 +1,10 @@
 //! What the plugin knows of PostgreSQL.
 
+pub mod backup;
 pub mod checkpoint;
 pub mod cluster;
 pub mod control;
+mod door;
 pub mod server;
+mod talk;
 pub mod wal;

@@ -1,6 +1,7 @@
 //! Takes a copy of a volume's shares in the order that makes it recoverable, again where the server was
 //! quicker, and tells how consistent it is.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,9 +11,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::checks::{self, CheckError, Verified};
 use super::facts::Check;
-use super::{Checkpoint, Consistency, Level, SnapshotError, Taken};
+pub(super) use super::live::Live;
+use super::{Consistency, Level, SnapshotError, Taken, barrier};
 use crate::pool::{Capture, Captured, Pace};
-use crate::postgres::checkpoint;
 use crate::postgres::cluster::{self, Found};
 use crate::postgres::control::{self, Control, Lsn};
 use crate::postgres::server::{self, Server};
@@ -48,16 +49,8 @@ pub(super) struct Job<'a> {
     pub(super) turn: &'a dyn Fn() -> Option<OwnedMutexGuard<()>>,
     /// Whether somebody has mounted it since.
     pub(super) is_disturbed: &'a dyn Fn() -> bool,
-}
-
-/// What was seen of the volume before.
-pub(super) struct Live {
-    pub(super) clusters: Vec<Found>,
-    controls: Vec<Control>,
-    /// Of the clusters.
-    pub(super) servers: Vec<Server>,
-    /// Where the WAL of the one cluster is; none where there is not one cluster.
-    pub(super) wal: Option<Place>,
+    /// How long the last try took for all but WAL.
+    pub(super) capture_took: Cell<Duration>,
 }
 
 /// A directory of a share.
@@ -96,11 +89,12 @@ impl Job<'_> {
         }
         let why = self.no_hot_copy(&live, wanted)?;
         if let (Some(why), false) =
-            (&why, matches!(wanted, Consistency::Auto | Consistency::Barrier))
+            (&why, matches!(wanted, Consistency::Auto | Consistency::Barrier | Consistency::Backup))
         {
             return Err(refused(why.clone()).into());
         }
-        let checkpoint = live.checkpoint();
+        // A backup begins with one.
+        let checkpoint = if wanted == Consistency::Backup { None } else { live.checkpoint() };
         if checkpoint.is_some() {
             live = self.look()?;
         }
@@ -140,6 +134,9 @@ impl Job<'_> {
         if wanted == Consistency::Barrier {
             return self.at_barrier(live, begun)?.map_err(refused);
         }
+        if wanted == Consistency::Backup {
+            return self.under_backup(live, begun)?.map_err(refused);
+        }
         let why = match why {
             Some(why) => why,
             None => match self.hot(live, wanted, begun) {
@@ -152,9 +149,21 @@ impl Job<'_> {
                 other => return other,
             },
         };
-        tracing::info!(volume = %self.of.name, why, "all that have it mounted are stopped");
-        let taken = self.at_barrier(live, begun)?;
-        taken.map_err(|stopping| refused(format!("{why}, and {stopping}")))
+        let took = self.capture_took.get();
+        let stopping = if took > barrier::LIMIT {
+            format!("copying took {} s, too long to stop all that have it", took.as_secs())
+        } else {
+            tracing::info!(volume = %self.of.name, why, "all that have it mounted are stopped");
+            match self.at_barrier(live, begun)? {
+                Ok(taken) => return Ok(taken),
+                Err(why) => why,
+            }
+        };
+        tracing::info!(volume = %self.of.name, why, stopping, "a backup is begun");
+        // What the barrier has left.
+        self.discard()?;
+        let taken = self.under_backup(live, begun)?;
+        taken.map_err(|backup| refused(format!("{why}, and {stopping}, and {backup}")))
     }
 
     fn hot(&self, live: &Live, wanted: Consistency, begun: Instant) -> Result<Taken, VolumeError> {
@@ -243,7 +252,13 @@ impl Job<'_> {
 
     /// The copy looked at; what it lacks is no error yet.
     pub(super) fn checked(&self) -> Result<Result<Verified, CheckError>, VolumeError> {
-        match checks::verify(self.of, self.copy) {
+        Self::judged(checks::verify(self.of, self.copy))
+    }
+
+    pub(super) fn judged(
+        verified: Result<Verified, CheckError>,
+    ) -> Result<Result<Verified, CheckError>, VolumeError> {
+        match verified {
             Ok(verified) => Ok(Ok(verified)),
             Err(CheckError::Volume(error)) => Err(*error),
             Err(error) => Ok(Err(error)),
@@ -266,6 +281,7 @@ impl Job<'_> {
             checks,
             stall_ms: None,
             checkpoint: None,
+            backup: None,
             protected: false,
             scheduled: false,
         })
@@ -290,57 +306,6 @@ impl Job<'_> {
             }
         }
         Ok(true)
-    }
-}
-
-impl Live {
-    /// Has the servers make checkpoints, if they can be asked, so that there is less to recover.
-    fn checkpoint(&self) -> Option<Checkpoint> {
-        if self.servers.is_empty() {
-            return None;
-        }
-        let begun = Instant::now();
-        for found in &self.clusters {
-            let id = found.dir.metadata(Path::new(".")).map(|metadata| FileId::of(&metadata));
-            let here: Vec<_> = self
-                .servers
-                .iter()
-                .filter(|it| id.as_ref().is_ok_and(|id| it.data == *id))
-                .collect();
-            let Some(first) = server::first(&here) else { continue };
-            if let Err(error) = checkpoint::make(&first.process, &found.dir) {
-                return Some(Checkpoint::NotMade(error.to_string()));
-            }
-        }
-        Some(Checkpoint::TookMs(millis(begun.elapsed())))
-    }
-
-    /// The level at which nobody serves the volume, or who does.
-    fn rest(&self, user: Option<u32>) -> Result<Level, String> {
-        if let Some(pid) = self.servers.first().map(|server| server.process.pid()) {
-            return Err(format!("a server runs on it, process {pid}"));
-        }
-        if self.controls.iter().all(Control::is_shut_down) {
-            return match user {
-                Some(pid) if self.controls.is_empty() => {
-                    Err(format!("process {pid} has it mounted, and there is no cluster in it"))
-                }
-                _ => Ok(Level::Offline),
-            };
-        }
-        match user {
-            None => Ok(Level::OfflineUnclean),
-            Some(pid) => Err(format!(
-                "the last server did not end cleanly, and process {pid} has it mounted"
-            )),
-        }
-    }
-
-    /// Whether this, below the data's directory, is the control file that was copied first.
-    pub(super) fn is_control(&self, path: &Path) -> bool {
-        let of = |found: &Found| found.path.join(control::PATH) == path;
-        // Only the control file of a single cluster was copied first.
-        self.clusters.len() == 1 && self.clusters.iter().any(of)
     }
 }
 

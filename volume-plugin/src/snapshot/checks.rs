@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::SnapshotError;
 use super::capture::{clusters, read_control, shown, wal_place};
 use super::facts::{Check, ClusterFacts};
+use crate::postgres::backup::Backup;
 use crate::postgres::cluster;
 use crate::postgres::control::Control;
 use crate::postgres::wal::{self, WalError};
@@ -59,8 +60,17 @@ impl CheckError {
     }
 }
 
-/// Looks at the copy in `shares`.
+/// Looks at the copy in `shares`, a snapshot's with what its own record says.
 pub(super) fn verify(of: &Record, shares: &[Share]) -> Result<Verified, CheckError> {
+    verify_with(of, shares, of.taken.as_ref().and_then(|taken| taken.backup.as_ref()))
+}
+
+/// As [`verify`], of a copy that was made under this backup: recovery begins where that did.
+pub(super) fn verify_with(
+    of: &Record,
+    shares: &[Share],
+    backup: Option<&Backup>,
+) -> Result<Verified, CheckError> {
     let mut verified = Verified { clusters: Vec::new(), checks: Vec::new() };
     for found in clusters(of, &shares[0])? {
         let (_, control) = read_control(&found.dir)?;
@@ -72,6 +82,13 @@ pub(super) fn verify(of: &Record, shares: &[Share]) -> Result<Verified, CheckErr
         let place = wal_place(of, shares, &found, &control)?;
         let wal = shares[place.share].open()?.open_dir(&place.path);
         let wal = wal.map_err(|error| CheckError::Wal(WalError::Io(error)))?;
+        let control = match backup {
+            None => control,
+            Some(backup) => backup.control(&control).map_err(|error| {
+                let reason = error.to_string();
+                CheckError::Failed { check: "backup", reason }
+            })?,
+        };
         let walk = wal::walk(&wal, &control).map_err(CheckError::Wal)?;
         note("wal", format!("{} records up to {}", walk.records, walk.end));
         let links = tablespaces(of, shares, &found.dir, &control)?;

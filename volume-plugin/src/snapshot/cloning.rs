@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::capture::{clusters, read_control};
 use super::facts::Origin;
 use super::taking::{Copies, Order};
-use super::{Consistency, Making, Taken, Waiting, Work, links, sanitise};
+use super::{Consistency, Making, Taken, Waiting, Work, backing_up, links, sanitise};
 use crate::name::VolumeName;
 use crate::pool::Captured;
 use crate::sys::Doing;
@@ -105,6 +105,9 @@ fn settle(
         let home = links::home(&cluster.dir);
         links::make_relative(&of.data(), &cluster, home.as_deref()).doing(doing)?;
         sanitise::forget_server(&cluster).doing(doing)?;
+        if let Some(backup) = &taken.backup {
+            backing_up::put_label(&cluster, backup).doing(doing)?;
+        }
         if wanted == Sanitise::On {
             let told = sanitise::sanitise(&cluster, &record.name, control.version);
             disarmed.extend(told.doing(doing)?);

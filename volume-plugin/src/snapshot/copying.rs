@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
+use std::time::Instant;
 
 use super::SnapshotError;
 use super::capture::{Job, Live, Place, clusters, read_control};
 use super::walcopy::{WalCopy, like};
 use crate::pool::{Capture, Pace, copy};
-use crate::postgres::control::{self, Control};
+use crate::postgres::control::{self, Control, Lsn};
 use crate::sys::{Doing, step};
 use crate::volume::error::VolumeError;
 use crate::volume::share::Share;
@@ -17,7 +18,9 @@ impl Job<'_> {
     /// One copy, in the order that the module speaks of.
     pub(super) fn once(&self, live: &Live) -> Result<(), VolumeError> {
         self.prepare()?;
-        let held = self.capture(live, self.pace)?;
+        let begun = Instant::now();
+        let held = self.capture(live, self.pace, None)?;
+        self.capture_took.set(begun.elapsed());
         self.complete(held)
     }
 
@@ -27,8 +30,13 @@ impl Job<'_> {
     }
 
     /// Captures everything but WAL that lies in files: that is held, for [`Self::complete`]. Not
-    /// durable where files are copied.
-    pub(super) fn capture(&self, live: &Live, pace: &Pace) -> Result<Option<WalCopy>, VolumeError> {
+    /// durable where files are copied. WAL is held from `since` on, where that is before the redo point.
+    pub(super) fn capture(
+        &self,
+        live: &Live,
+        pace: &Pace,
+        since: Option<Lsn>,
+    ) -> Result<Option<WalCopy>, VolumeError> {
         let by_files = |place: &&Place| self.live[place.share].capture() == Capture::FileByFile;
         let wal = live.wal.as_ref().filter(by_files);
         let control = match self.live[0].capture() {
@@ -47,7 +55,8 @@ impl Job<'_> {
             (control, _) => control,
         };
         let mut held = None;
-        if let (Some(place), Some(control)) = (wal, control) {
+        if let (Some(place), Some(mut control)) = (wal, control) {
+            control.redo = since.unwrap_or(control.redo).min(control.redo);
             let (live, copy) = (self.live[place.share].open()?, self.copy[place.share].open()?);
             let (live, beside) = match self.live[place.share].aside()? {
                 Some((live, beside)) => (live, Some(beside)),
@@ -141,7 +150,7 @@ impl Job<'_> {
         Ok(Some(control))
     }
 
-    fn timed(done: std::io::Result<()>, what: &str) -> Result<(), VolumeError> {
+    pub(super) fn timed(done: std::io::Result<()>, what: &str) -> Result<(), VolumeError> {
         match done {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                 Err(SnapshotError::TimeOut.into())

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Level;
 use crate::name::VolumeName;
+use crate::postgres::backup::Backup;
 
 /// How a copy was taken and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct Taken {
     /// Whether servers made a checkpoint before; none where none ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
+    /// What the server said of its backup, at the level of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
     /// The clusters in it.
     pub clusters: Vec<ClusterFacts>,
     /// What was looked at, and passed.

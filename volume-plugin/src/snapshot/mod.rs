@@ -9,6 +9,7 @@
 //! Both are made as volumes are: a record that says so first, the shares, the record that all is there
 //! last.
 
+mod backing_up;
 mod barrier;
 mod capture;
 mod checks;
@@ -18,6 +19,7 @@ mod copying;
 mod facts;
 mod keeping;
 mod links;
+mod live;
 mod pages;
 mod restoring;
 pub mod retention;
@@ -62,6 +64,8 @@ pub enum Level {
     Ordered,
     /// Everything while all that may write was stopped.
     Barrier,
+    /// File by file while the server took a backup of itself, whose label recovery needs.
+    Backup,
 }
 
 impl fmt::Display for Level {
@@ -72,6 +76,7 @@ impl fmt::Display for Level {
             Self::Atomic => "atomic",
             Self::Ordered => "ordered",
             Self::Barrier => "barrier",
+            Self::Backup => "backup",
         })
     }
 }
@@ -90,6 +95,8 @@ pub enum Consistency {
     Ordered,
     /// With all stopped that may write.
     Barrier,
+    /// Under a backup of the server.
+    Backup,
 }
 
 impl fmt::Display for Consistency {
@@ -100,6 +107,7 @@ impl fmt::Display for Consistency {
             Self::Atomic => "atomic",
             Self::Ordered => "ordered",
             Self::Barrier => "barrier",
+            Self::Backup => "backup",
         })
     }
 }

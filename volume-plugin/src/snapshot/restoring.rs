@@ -7,6 +7,7 @@
 //! killed in between, the next start, or the next who works with the volume or its snapshots, undoes or
 //! finishes it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +16,10 @@ use plugin_sdk::chain::chain;
 use serde::{Deserialize, Serialize};
 
 use super::capture::{Job, clusters};
-use super::{Taken, Work, sanitise};
+use super::{Taken, Work, backing_up, sanitise};
 use crate::name::VolumeName;
 use crate::pool::{Captured, Pace};
+use crate::postgres::backup::Backup;
 use crate::sys::{Doing, step};
 use crate::volume::catalog::{Entry, Phase, Record};
 use crate::volume::error::VolumeError;
@@ -79,9 +81,10 @@ impl Service {
         self.refuse_when_short(&restored).await?;
         record.restoring = Some(Box::new(Restoring::Copying(Box::new(restored.clone()))));
         let live = self.shares(&record).await?;
+        let backup = snapshot.taken.as_ref().and_then(|taken| taken.backup.clone());
         let (source, new) = (self.shares(&snapshot).await?, self.shares(&restored).await?);
         self.blocking(move |service| {
-            let copying = Copy { record, restored, kept, live, source, new };
+            let copying = Copy { record, restored, kept, backup, live, source, new };
             service.restore_from(copying)
         })
         .await?;
@@ -89,7 +92,7 @@ impl Service {
     }
 
     fn restore_from(&self, copy: Copy) -> Result<(), VolumeError> {
-        let Copy { record, mut restored, mut kept, live, source, new } = copy;
+        let Copy { record, mut restored, mut kept, backup, live, source, new } = copy;
         let name = record.name.clone();
         self.refuse_if_used(&name, &live)?;
         kept.taken = Some(Box::new(self.as_it_is(&record, &live)?));
@@ -106,6 +109,9 @@ impl Service {
             for cluster in clusters(&restored, &new[0])? {
                 let doing = || format!("prepare the cluster in {name}");
                 sanitise::forget_server(&cluster).doing(doing)?;
+                if let Some(backup) = &backup {
+                    backing_up::put_label(&cluster, backup).doing(doing)?;
+                }
             }
             new.iter().try_for_each(Share::begin_limit)?;
             step("restore.copied")?;
@@ -139,6 +145,7 @@ impl Service {
             // Who calls has it.
             turn: &|| None,
             is_disturbed: &|| false,
+            capture_took: Cell::default(),
         };
         job.as_it_is()
             .map_err(|reason| VolumeError::Unrestored { name: record.name.clone(), reason })
@@ -192,6 +199,8 @@ struct Copy {
     record: Record,
     restored: Record,
     kept: Record,
+    /// That the snapshot was taken under.
+    backup: Option<Backup>,
     live: Vec<Share>,
     source: Vec<Share>,
     new: Vec<Share>,

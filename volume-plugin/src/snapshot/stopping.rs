@@ -70,7 +70,7 @@ impl Job<'_> {
         };
         let pace = &self.pace.by(barrier.deadline());
         let captured = step("snapshot.stopped").map_err(VolumeError::from).and_then(|()| {
-            let mut held = self.capture(live, pace)?;
+            let mut held = self.capture(live, pace, None)?;
             if let Some(held) = &mut held {
                 held.close(pace).doing(|| "copy the last of the WAL".to_owned())?;
             }

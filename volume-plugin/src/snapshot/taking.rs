@@ -1,5 +1,6 @@
 //! Taking snapshots.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,9 @@ impl Service {
     ) -> Result<Option<Making>, VolumeError> {
         let begun = Instant::now();
         // One at a time, since they hold on to WAL in the same place.
-        let in_the_way = |work: &Work| work.name == name || work.of == name.volume();
+        let in_the_way = |work: &Work| {
+            work.name == name || work.of == name.volume() && self.ready(&name).is_err()
+        };
         let turns = self.turns_without(&[&name], in_the_way).await?;
         match self.catalog.get(&name) {
             None => {}
@@ -220,6 +223,9 @@ impl Service {
     fn copy(&self, copies: &Copies, pace: &Pace, work: &Work) -> Result<Taken, VolumeError> {
         let Copies { of, live, copy, kind, wanted } = copies;
         pace.progress().expect(to_copy(live)?);
+        if pace.deadline().is_none() {
+            pace.progress().allow(room(live, copy)?);
+        }
         if let Some(taken) = &of.taken {
             // Nothing changes in it any more.
             for (from, to) in live.iter().zip(copy) {
@@ -240,6 +246,7 @@ impl Service {
             users: &users,
             turn: &turn,
             is_disturbed: &is_disturbed,
+            capture_took: Cell::default(),
         };
         job.run(*wanted)
     }
@@ -258,6 +265,18 @@ fn to_copy(live: &[Share]) -> Result<u64, VolumeError> {
         }
     }
     Ok(total)
+}
+
+/// Bytes that copying may write where its time does not bound it: servers need the rest of the pool.
+fn room(live: &[Share], copy: &[Share]) -> Result<u64, VolumeError> {
+    let mut room = u64::MAX;
+    for (live, copy) in live.iter().zip(copy) {
+        if live.capture() == Capture::FileByFile {
+            let space = copy.space()?;
+            room = room.min(space.free.saturating_sub(space.total / 20));
+        }
+    }
+    Ok(room)
 }
 
 /// What whoever wanted the copy is told.

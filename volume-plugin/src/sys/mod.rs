@@ -5,6 +5,7 @@
 
 pub mod beneath;
 pub mod btrfs;
+pub mod companion;
 pub mod extents;
 pub mod fanotify;
 pub mod file;

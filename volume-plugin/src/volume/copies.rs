@@ -77,9 +77,9 @@ fn parse_consistency(value: &str) -> Result<Consistency, OptionError> {
         "atomic" => Consistency::Atomic,
         "ordered" => Consistency::Ordered,
         "barrier" => Consistency::Barrier,
-        "backup" => return Err(OptionError::NotBuilt(format!("consistency={value}"))),
+        "backup" => Consistency::Backup,
         _ => {
-            let allowed = "allowed are auto, offline, atomic, ordered and barrier";
+            let allowed = "allowed are auto, offline, atomic, ordered, barrier and backup";
             return Err(bad("consistency", value, allowed));
         }
     })
@@ -141,14 +141,15 @@ mod tests {
         assert_eq!((asked.consistency, &*asked.labels["a"]), (Consistency::Auto, "b"));
         let ordered = snapshot_of(&[("snapshot", "now"), ("consistency", "ordered")]).unwrap();
         assert_eq!(ordered.consistency, Consistency::Ordered);
+        let backup = snapshot_of(&[("snapshot", "now"), ("consistency", "backup")]).unwrap();
+        assert_eq!(backup.consistency, Consistency::Backup);
         for (options, said) in [
             (&[][..], "there is no snapshot v@s"),
             (&[("snapshot", "later")], "`later` is not allowed: allowed is now"),
             (
                 &[("snapshot", "now"), ("consistency", "best")],
-                "auto, offline, atomic, ordered and barrier",
+                "auto, offline, atomic, ordered, barrier and backup",
             ),
-            (&[("snapshot", "now"), ("consistency", "backup")], "consistency=backup` is not built"),
             (&[("snapshot", "now"), ("uid", "1")], "`uid`"),
             (&[("snapshot", "now"), ("from", "x")], "`from`"),
         ] {

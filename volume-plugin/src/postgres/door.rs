@@ -1,26 +1,18 @@
-//! CHECKPOINT on a running server, without credentials: a child of this program becomes the server's own
-//! user and talks to it over its socket, which is what `trust` and `peer` ask for. Whatever keeps it
-//! from that is an answer and no error. (A library for this would bring forty crates for a start-up
-//! message and one word of SQL.)
-
-mod talk;
+//! The way to a running server without credentials: a child of this program becomes the server's own user
+//! and talks to it over its socket, which is what `trust` and `peer` ask for. Whatever keeps it from
+//! that is an answer and no error. (A library for this would bring forty crates for a start-up message
+//! and a few words of SQL.)
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Duration;
+use std::time::Instant;
 
+use super::talk::Talk;
 use crate::sys::beneath::Dir;
 use crate::sys::process::{self, Process};
-use crate::sys::tool;
-
-/// The word by which this program is called as the child.
-pub const WORD: &str = "checkpoint";
-
-/// How long it may take.
-pub const LIMIT: Duration = Duration::from_secs(4);
 
 /// Longest `postmaster.pid` and environment that are read.
 const LONGEST: u64 = 128 << 10;
@@ -28,40 +20,52 @@ const LONGEST: u64 = 128 << 10;
 /// Who a server takes for its administrator where its environment names nobody.
 const ADMINISTRATOR: &str = "postgres";
 
-/// Has the server of the cluster in `cluster`, whose first process is `server`, make a checkpoint; the
-/// error says why it did not.
-pub fn make(server: &Process, cluster: &Dir) -> io::Result<()> {
-    let mut file = String::new();
-    let pid_file = cluster.open_file(Path::new("postmaster.pid"))?;
-    pid_file.take(LONGEST).read_to_string(&mut file)?;
-    let (directory, socket) = socket(&file).ok_or_else(|| other("it listens on no socket"))?;
-    let directory = server.open_in_its_root(&directory)?;
-    let environment = server.environment(LONGEST)?;
-    let role = role(&environment).unwrap_or_else(|| ADMINISTRATOR.to_owned());
-    // A server works only for the owner of its directory.
-    let owner = cluster.metadata(Path::new("."))?;
-    if owner.uid() == 0 {
-        return Err(other("its files belong to root"));
+/// Where a server's socket is, and who may come in.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// The directory of the socket.
+    pub(super) directory: File,
+    uid: u32,
+    gid: u32,
+    role: String,
+    socket: String,
+}
+
+impl Door {
+    /// That of the server of the cluster in `cluster`, whose first process is `server`; the error says why
+    /// nobody may come in.
+    pub(super) fn of(server: &Process, cluster: &Dir) -> io::Result<Self> {
+        let mut file = String::new();
+        let pid_file = cluster.open_file(Path::new("postmaster.pid"))?;
+        pid_file.take(LONGEST).read_to_string(&mut file)?;
+        let (directory, socket) = socket(&file).ok_or_else(|| other("it listens on no socket"))?;
+        let directory = server.open_in_its_root(&directory)?;
+        let environment = server.environment(LONGEST)?;
+        let role = role(&environment).unwrap_or_else(|| ADMINISTRATOR.to_owned());
+        // A server works only for the owner of its directory.
+        let owner = cluster.metadata(Path::new("."))?;
+        if owner.uid() == 0 {
+            return Err(other("its files belong to root"));
+        }
+        Ok(Self { directory, uid: owner.uid(), gid: owner.gid(), role, socket })
     }
-    let (uid, gid) = (owner.uid().to_string(), owner.gid().to_string());
-    let arguments = [WORD, &uid, &gid, &role, &socket];
-    tool::run_in(&directory, "/proc/self/exe", &arguments, LIMIT)
+
+    /// What the child is called with, behind its word.
+    pub(super) fn words(&self) -> [String; 4] {
+        [self.uid.to_string(), self.gid.to_string(), self.role.clone(), self.socket.clone()]
+    }
 }
 
-/// What the child does: `UID GID ROLE SOCKET`, with the directory of the socket as its own.
-pub fn child(arguments: &[OsString]) -> ExitCode {
-    let told = act(arguments).or_else(|error| writeln!(io::stderr(), "{error}").and(Err(error)));
-    ExitCode::from(u8::from(told.is_err()))
-}
-
-fn act(arguments: &[OsString]) -> io::Result<()> {
-    let words: Option<Vec<_>> = arguments.iter().map(|word| word.to_str()).collect();
-    let Some([uid, gid, role, socket]) = words.as_deref() else {
+/// What the child does first: `UID GID ROLE SOCKET` and what else there is, with the directory of the socket
+/// as its own.
+pub(super) fn enter(words: &[OsString], deadline: Instant) -> io::Result<(Talk, Vec<&str>)> {
+    let words: Option<Vec<_>> = words.iter().map(|word| word.to_str()).collect();
+    let Some([uid, gid, role, socket, rest @ ..]) = words.as_deref() else {
         return Err(other("UID GID ROLE SOCKET"));
     };
     let number = |word: &str| word.parse().map_err(io::Error::other);
     process::become_user(number(uid)?, number(gid)?)?;
-    talk::checkpoint(Path::new(socket), role, LIMIT)
+    Ok((Talk::begin(Path::new(socket), role, deadline)?, rest.to_vec()))
 }
 
 /// Directory and name of the socket that a server has, by its `postmaster.pid`.
@@ -86,6 +90,8 @@ fn other(why: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -112,7 +118,7 @@ mod tests {
         let own = Process::open(std::process::id()).unwrap();
         let cluster = tempfile::tempdir().unwrap();
         let dir = Dir::open(cluster.path()).unwrap();
-        let said = || make(&own, &dir).unwrap_err().to_string();
+        let said = || Door::of(&own, &dir).unwrap_err().to_string();
         assert!(said().contains("No such file"), "{}", said());
         let write = |text: &str| {
             plugin_sdk::durable::write(&cluster.path().join("postmaster.pid"), text.as_bytes())
@@ -127,9 +133,10 @@ mod tests {
 
     #[test]
     fn the_child_refuses_what_it_does_not_understand() {
+        let soon = Instant::now() + Duration::from_secs(1);
         for words in [&["1"][..], &["x", "1", "postgres", "s"], &["1", "x", "postgres", "s"]] {
             let words: Vec<_> = words.iter().map(OsString::from).collect();
-            assert!(act(&words).is_err(), "{words:?}");
+            assert!(enter(&words, soon).is_err(), "{words:?}");
         }
     }
 }

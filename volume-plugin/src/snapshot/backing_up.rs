@@ -1,0 +1,125 @@
+//! A copy that is made while the server takes a backup of itself, for what cannot be had otherwise: pages
+//! that it does not write whole into its WAL at other times, and WAL that it would recycle before a long
+//! copy is done.
+//!
+//! Recovery begins where the backup did and has to pass its end: the label says so, and is kept in the
+//! record. It is written into whatever a server may be started on, a clone or a restored volume; not
+//! into the snapshot, whose files are those that the server had. The map of tablespaces is kept
+//! beside it and written nowhere: the links of a copy are right already, and the server would replace
+//! them by those of the container that it ran in.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::Path;
+use std::time::Instant;
+
+use super::capture::{Job, Live};
+use super::checks;
+use super::facts::Check;
+use super::{Level, Taken};
+use crate::postgres::backup::{self, Backup};
+use crate::postgres::cluster::Found;
+use crate::sys::{Doing, step};
+use crate::volume::error::VolumeError;
+
+/// Where a server looks for the label.
+const LABEL: &str = "backup_label";
+
+impl Job<'_> {
+    /// A copy under a backup; or why there is none.
+    pub(super) fn under_backup(
+        &self,
+        live: &Live,
+        begun: Instant,
+    ) -> Result<Result<Taken, String>, VolumeError> {
+        let go_on = || self.pace.go_on();
+        let (found, server, version) = match live.one_server() {
+            Ok(one) => one,
+            Err(why) => return Ok(Err(why)),
+        };
+        let session = backup::begin(&server.process, &found.dir, version, &go_on);
+        let mut session = match session {
+            Ok(session) => session,
+            Err(error) => {
+                // Not the server's no.
+                Self::timed(go_on(), "begin a backup")?;
+                return Ok(Err(format!("the server begins no backup: {error}")));
+            }
+        };
+        step("snapshot.backup-begun")?;
+        self.prepare()?;
+        let held = self.capture(live, self.pace, Some(session.start))?;
+        let backup = match session.stop(&go_on) {
+            Ok(backup) => backup,
+            Err(error) => {
+                Self::timed(go_on(), "end a backup")?;
+                return Ok(Err(format!("the server does not end the backup: {error}")));
+            }
+        };
+        self.complete(held)?;
+        let kept = match &session.unkept {
+            None => "kept for it".to_owned(),
+            Some(why) => format!("not kept for it: {why}"),
+        };
+        // It has kept the WAL until here.
+        drop(session);
+        let checked = Self::judged(checks::verify_with(self.of, self.copy, Some(&backup)));
+        let mut taken = Self::taken(Level::Backup, 0, begun, checked)?;
+        let found = format!("from {} to {}, the WAL {kept}", start(&backup)?, backup.stop);
+        taken.checks.push(Check { name: "backup".to_owned(), found, at: None });
+        taken.backup = Some(backup);
+        Ok(Ok(taken))
+    }
+}
+
+fn start(backup: &Backup) -> Result<String, VolumeError> {
+    let label =
+        backup::parse_label(&backup.label).doing(|| "read the backup's label".to_owned())?;
+    Ok(label.start.to_string())
+}
+
+/// Has the server that is started on the cluster recover from the backup.
+pub(super) fn put_label(cluster: &Found, backup: &Backup) -> io::Result<()> {
+    match cluster.dir.remove_file(Path::new(LABEL)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        other => other?,
+    }
+    let owner = cluster.dir.metadata(Path::new("."))?;
+    let mut file = cluster.dir.make_file(Path::new(LABEL), 0o600)?;
+    file.write_all(backup.label.as_bytes())?;
+    fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    file.sync_all()?;
+    cluster.dir.sync()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::sys::beneath::Dir;
+
+    #[test]
+    fn a_label_is_the_server_s_and_leads_nowhere() {
+        let (temporary, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::chown(temporary.path(), Some(999), Some(998)).unwrap();
+        let precious = outside.path().join("precious");
+        plugin_sdk::durable::write(&precious, b"precious").unwrap();
+        std::os::unix::fs::symlink(&precious, temporary.path().join(LABEL)).unwrap();
+        let cluster = Found { path: PathBuf::new(), dir: Dir::open(temporary.path()).unwrap() };
+        for label in ["one", "another"] {
+            let backup = Backup {
+                stop: "0/1".to_owned(),
+                label: label.to_owned(),
+                tablespace_map: String::new(),
+            };
+            put_label(&cluster, &backup).unwrap();
+            let path = temporary.path().join(LABEL);
+            assert_eq!(fs::read_to_string(&path).unwrap(), label);
+            let found = fs::symlink_metadata(&path).unwrap();
+            assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (999, 998, 0o600));
+        }
+        assert_eq!(fs::read(precious).unwrap(), b"precious");
+    }
+}
