@@ -15,6 +15,7 @@ mod arguments;
 mod bar;
 mod completion;
 mod engine;
+mod interruption;
 mod session;
 pub mod text;
 
@@ -28,7 +29,8 @@ use serde::Serialize;
 use self::arguments::{Described, Invocation};
 pub use self::bar::Bar;
 use self::engine::Docker;
-pub use self::engine::EngineError;
+pub use self::engine::{Attached, EngineError};
+pub use self::interruption::Interruption;
 pub use self::session::{Failure, Format, Nothing, Session};
 use crate::chain::chain;
 

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::engine::{Docker, Found};
+use super::engine::{Attached, Docker, Found};
 use super::{EngineError, Identity};
 use crate::client::{CallError, Client};
 
@@ -158,6 +158,11 @@ impl Session {
     /// Runs `docker WORDS` on the engine that is meant and gives what it prints.
     pub fn docker(&self, words: &[&str]) -> Result<String, Failure> {
         Ok(String::from_utf8_lossy(&self.docker.output(words)?).into_owned())
+    }
+
+    /// Starts `docker WORDS` on the engine that is meant.
+    pub fn attach(&self, words: &[&str]) -> Result<Attached, Failure> {
+        Ok(self.docker.attach(words)?)
     }
 
     /// Shows `answer`: as JSON if that was asked for, else as the text that `render` makes of it.

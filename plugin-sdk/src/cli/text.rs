@@ -131,6 +131,15 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// A span of time for people, in its largest unit, rounded down: `5s`, `3h`, `12d`.
+pub fn age(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+    let unit = units.into_iter().find(|(size, _)| seconds >= *size);
+    let (size, unit) = unit.unwrap_or((1, 's'));
+    format!("{}{unit}", seconds / size)
+}
+
 /// `key=value` pairs on one line.
 pub fn pairs<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (K, V)>) -> String {
     let pair = |(key, value): (K, V)| format!("{}={}", key.as_ref(), value.as_ref());
@@ -187,6 +196,15 @@ mod tests {
             (u64::MAX, "16383 PiB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn an_age_is_in_its_largest_unit() {
+        for (seconds, shown) in
+            [(-5, "0s"), (59, "59s"), (60, "1m"), (7199, "1h"), (86_399, "23h"), (864_000, "10d")]
+        {
+            assert_eq!(age(seconds), shown);
         }
     }
 
