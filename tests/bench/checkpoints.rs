@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use harness::{Engine, Pg, Plugin, Volume};
+use harness::{Engine, Pg, Volume};
 
 use crate::ratio::Ratios;
 use crate::tps::rate;
-use crate::{Side, interleave, note};
+use crate::{Side, install_pgvol, interleave, note};
 
 /// A checkpoint of a server that has nothing to write: opens the file once, and makes it durable.
 const CHECKPOINT: &str = "CHECKPOINT;";
@@ -24,7 +24,7 @@ pub(crate) fn compare(
     pairs: usize,
 ) -> Result<(Ratios, Ratios)> {
     engine.add_postgres_image()?;
-    let _plugin = Plugin::install(engine, "pgvol", &[])?;
+    let _plugin = install_pgvol(engine, &[])?;
     let (ours, _volume) = serve(engine, "pgvol", &["pool=wal"])?;
     let (reference, _other) = serve(engine, "local", &[])?;
     let samples = interleave(pairs, |side| {

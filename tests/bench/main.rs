@@ -20,6 +20,7 @@ use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::{Engine, Plugin, Version};
@@ -31,7 +32,16 @@ const LEAST_PAIRS: usize = 5;
 
 fn main() -> Result<()> {
     let figures: Vec<String> = env::args().skip(1).collect();
-    let known = ["tps", "checkpoints", "lines", "sinks", "since", "snapshots", "containers"];
+    let known = [
+        "tps",
+        "checkpoints",
+        "lines",
+        "sinks",
+        "since",
+        "snapshots",
+        "under-snapshots",
+        "containers",
+    ];
     if let Some(unknown) = figures.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no figure {unknown:?}: there are {}", known.join(", "));
     }
@@ -40,8 +50,6 @@ fn main() -> Result<()> {
     ensure!(pairs >= LEAST_PAIRS, "PAIRS={pairs}: at least {LEAST_PAIRS} are needed");
     let load = tps::Load { scale: setting("SCALE", 60)?, seconds: setting("TPS_SECONDS", 15)? };
     let seconds = setting("CHECKPOINT_SECONDS", 5)?;
-    let snapshots = setting("SNAPSHOT_SCALE", 70)?;
-
     let engine = Engine::start(Version::V26_1)?;
     say(&machine::facts(&engine)?)?;
     if wanted("tps") {
@@ -59,18 +67,35 @@ fn main() -> Result<()> {
         logs(&engine, wanted, pairs)?;
     }
     if wanted("snapshots") {
-        let figures = snapshots::compare(&engine, snapshots, pairs)?;
-        let (size, stalls) = (figures.size >> 20, &figures.stalls);
-        let load = format!("of {size} MiB under load");
-        report(&format!("snapshot {load}, at a barrier over in order"), &figures.took, "ms")?;
-        let (median, most) = (stalls.get(stalls.len() / 2), stalls.last());
-        if let (Some(median), Some(most)) = (median, most) {
-            say(&format!("stall at a barrier {load}: {median} ms ({most} at most)"))?;
+        for scale in setting("SNAPSHOT_SCALES", "70".to_owned())?.split(',') {
+            snapshots(&engine, scale.parse().context("SNAPSHOT_SCALES")?, pairs)?;
         }
-        let title = "clone to first query over start of a stopped server on a local volume";
-        report(title, &figures.answered, "ms")?;
+    }
+    if wanted("under-snapshots") {
+        let period = Duration::from_secs(setting("SNAPSHOT_SECONDS", 10)?);
+        let behind = setting("SNAPSHOTS_BEHIND", 100)?;
+        let how = (period, behind);
+        let (every, after) = snapshots::under_snapshots(&engine, load, how, pairs)?;
+        let title = "pgbench tps, pgvol over local volume";
+        report(&format!("{title}, a snapshot every {period:?} ({load})"), &every, "tps")?;
+        report(&format!("{title}, {behind} snapshots behind ({load})"), &after, "tps")?;
     }
     engine.end()
+}
+
+/// The figures of snapshots and clones of a database of this scale.
+fn snapshots(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<()> {
+    let figures = snapshots::compare(engine, scale, pairs)?;
+    let (size, stalls) = (figures.size >> 20, &figures.stalls);
+    let load = format!("of {size} MiB under load");
+    report(&format!("snapshot {load}, at a barrier over in order"), &figures.took, "ms")?;
+    let (median, most) = (stalls.get(stalls.len() / 2), stalls.last());
+    if let (Some(median), Some(most)) = (median, most) {
+        say(&format!("stall at a barrier {load}: {median} ms ({most} at most)"))?;
+    }
+    let over = "to first query over start of a stopped server on a local volume";
+    report(&format!("clone {load} {over}"), &figures.answered, "ms")?;
+    report(&format!("clone of a prepared snapshot {load} {over}"), &figures.prepared, "ms")
 }
 
 /// The figures of logs.
@@ -107,6 +132,15 @@ fn logs(engine: &Arc<Engine>, wanted: impl Fn(&str) -> bool, pairs: usize) -> Re
         report(&format!("stop of a container {beside}"), &figures.stopped, "ms")?;
     }
     Ok(())
+}
+
+/// Installs pgvol, anew where another figure had it with other settings.
+fn install_pgvol(engine: &Arc<Engine>, settings: &'static [&'static str]) -> Result<Plugin> {
+    let installed = engine.docker(&["plugin", "ls", "--format", "{{.Name}}"])?;
+    if installed.lines().any(|name| name == "pgvol:latest") {
+        engine.docker(&["plugin", "rm", "--force", "pgvol"])?;
+    }
+    Plugin::install(engine, "pgvol", settings)
 }
 
 /// A number out of the environment.

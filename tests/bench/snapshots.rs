@@ -1,19 +1,30 @@
-//! What snapshots of a server under load take, how long it stands still for one at a barrier, and how
-//! soon a clone answers, compared with the start of a server that was cleanly stopped.
+//! What snapshots of a server under load take, how long it stands still for one at a barrier, how soon a
+//! clone answers, compared with the start of a server that was cleanly stopped, and what snapshots cost the
+//! server that they are taken of.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use harness::{Engine, Pg, Plugin, Volume};
+use anyhow::{Context, Result, bail, ensure};
+use harness::{Engine, Pg, Volume};
 use serde_json::Value;
 
 use crate::ratio::Ratios;
-use crate::{Side, interleave, note};
+use crate::tps::{Load, rate};
+use crate::{Side, install_pgvol, interleave, note};
 
 const INIT_LIMIT: Duration = Duration::from_hours(1);
 
-/// The figures, in milliseconds.
+/// The client plugin, as root of a host would install it.
+const INSTALL: &str =
+    "install -D -t /usr/local/lib/docker/cli-plugins /srv/cli-plugins/docker-pgvol";
+
+/// What pgbench is told.
+const LOAD: [&str; 7] = ["-n", "-M", "prepared", "-c", "8", "-j", "2"];
+
+/// The figures of one size, in milliseconds.
 #[derive(Debug)]
 pub(crate) struct Figures {
     /// What a snapshot took without the checkpoint before it, at a barrier over in order.
@@ -22,6 +33,8 @@ pub(crate) struct Figures {
     pub(crate) stalls: Vec<u64>,
     /// From nothing to the first query, a clone over a `local` volume.
     pub(crate) answered: Ratios,
+    /// The same of a clone of a prepared snapshot.
+    pub(crate) prepared: Ratios,
     /// Of the volume, in bytes.
     pub(crate) size: u64,
 }
@@ -29,19 +42,15 @@ pub(crate) struct Figures {
 /// Measures with a database of this scale, `pairs` times.
 pub(crate) fn compare(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<Figures> {
     engine.add_postgres_image()?;
-    let _plugin = Plugin::install(engine, "pgvol", &["TRASH=0"])?;
+    engine.shell(INSTALL)?;
+    let _plugin = install_pgvol(engine, &["TRASH=0"])?;
     let volume = Volume::create(engine, "pgvol", "bench-snapshots", &[])?;
-    let whole = ["-v", "bench-snapshots:/pg", "-e", "PGDATA=/pg/data"];
-    let wal = ["-e", "POSTGRES_INITDB_WALDIR=/pg/wal", "--shm-size", "1g"];
-    let pg = Pg::start(engine, "loaded", &[&whole[..], &wal].concat())?;
-    note(&format!("loading scale {scale}"))?;
-    let exec = ["exec", "--user", "postgres", "loaded", "pgbench"];
-    let scale = scale.to_string();
-    let outcome = engine.client(INIT_LIMIT, &[&exec[..], &["-i", "-q", "-s", &scale]].concat())?;
-    ensure!(outcome.success, "pgbench -i: {}", String::from_utf8_lossy(&outcome.stderr));
+    let pg = loaded(engine, "bench-snapshots", scale)?;
     let size = pg.psql("SELECT sum(pg_database_size(oid)) FROM pg_database")?.parse()?;
-    let load = ["-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", "36000"];
-    let _load = engine.stream(&[&exec[..], &load].concat())?;
+    let mut load = LOAD.to_vec();
+    load.extend(["-T", "36000"]);
+    let exec = ["exec", "--user", "postgres", pg.container().name(), "pgbench"];
+    let running = engine.stream(&[&exec[..], &load].concat())?;
     let reference = Volume::create(engine, "local", "bench-stopped", &[])?;
     drop(serve(engine, "bench-stopped")?);
 
@@ -55,26 +64,152 @@ pub(crate) fn compare(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<
         remove(engine)?;
         u32::try_from(took).map(f64::from).context("a time")
     })?;
-    let answered = interleave(pairs, |side| {
+    let answered = answers(engine, pairs, reference.name(), || take(engine, "ordered").map(drop))?;
+    let prepared = answers(engine, pairs, reference.name(), || {
+        take(engine, "ordered")?;
+        let prepared = engine.client(INIT_LIMIT, &["pgvol", "prepare", "bench-snapshots@s"])?;
+        ensure!(prepared.success, "prepare: {}", String::from_utf8_lossy(&prepared.stderr));
+        Ok(())
+    })?;
+    drop((running, pg));
+    reference.remove()?;
+    volume.remove()?;
+    stalls.sort_unstable();
+    let [answered, prepared] = [answered, prepared].map(Ratios::new);
+    Ok(Figures { took: Ratios::new(took), stalls, answered, prepared, size })
+}
+
+/// From nothing to the first query: a clone of the snapshot that `ready` takes, and a `local` volume.
+fn answers(
+    engine: &Arc<Engine>,
+    pairs: usize,
+    reference: &str,
+    ready: impl Fn() -> Result<()>,
+) -> Result<Vec<(f64, f64)>> {
+    interleave(pairs, |side| {
         if side == Side::Reference {
             let begun = Instant::now();
-            let _server = serve(engine, reference.name())?;
+            let _server = serve(engine, reference)?;
             return Ok(begun.elapsed().as_secs_f64() * 1000.0);
         }
-        take(engine, "ordered")?;
+        ready()?;
         let begun = Instant::now();
         let clone = Volume::create(engine, "pgvol", "bench-clone", &["from=bench-snapshots@s"])?;
+        let made = begun.elapsed();
         let server = serve(engine, clone.name())?;
-        let took = begun.elapsed().as_secs_f64() * 1000.0;
+        let took = begun.elapsed();
+        note(&format!("clone made after {made:?}, answered after {took:?}"))?;
         drop(server);
         clone.remove()?;
         remove(engine)?;
-        Ok(took)
+        Ok(took.as_secs_f64() * 1000.0)
+    })
+}
+
+/// Transactions per second with a snapshot every `period`, and with so many snapshots behind, both over
+/// a `local` volume without any.
+pub(crate) fn under_snapshots(
+    engine: &Arc<Engine>,
+    load: Load,
+    (period, behind): (Duration, usize),
+    pairs: usize,
+) -> Result<(Ratios, Ratios)> {
+    engine.add_postgres_image()?;
+    engine.shell(INSTALL)?;
+    let _plugin = install_pgvol(engine, &["TRASH=0"])?;
+    let volume = Volume::create(engine, "pgvol", "bench-snapshots", &[])?;
+    let reference = Volume::create(engine, "local", "bench-local", &[])?;
+    let ours = loaded(engine, volume.name(), load.scale)?;
+    let other = loaded(engine, reference.name(), load.scale)?;
+    let seconds = load.seconds.to_string();
+    let mut options = LOAD.to_vec();
+    options.extend(["-T", &seconds]);
+    let run = |side: Side| {
+        for server in [&ours, &other] {
+            server.psql("CHECKPOINT")?;
+        }
+        rate(if side == Side::Ours { &ours } else { &other }, &options)
+    };
+    // Not counted: the first run after the load finds hint bits to set and WAL files to make.
+    run(Side::Ours)?;
+    run(Side::Reference)?;
+    let every = interleave(pairs, |side| {
+        let tps = match side {
+            Side::Reference => run(side),
+            Side::Ours => beside(|| run(side), |number| snapshot(engine, "e", number), period),
+        }?;
+        note(&format!("{side:?}, a snapshot every {period:?}: {tps:.0} tps"))?;
+        Ok(tps)
     })?;
-    drop(pg);
+    for number in 0..behind {
+        snapshot(engine, "b", number)?;
+        // So that each has something of its own.
+        rate(&ours, &[&LOAD[..], &["-t", "100"]].concat())?;
+    }
+    let after = interleave(pairs, |side| {
+        let tps = run(side)?;
+        note(&format!("{side:?}, {behind} snapshots behind: {tps:.0} tps"))?;
+        Ok(tps)
+    })?;
+    drop((ours, other));
+    reference.remove()?;
     volume.remove()?;
-    stalls.sort_unstable();
-    Ok(Figures { took: Ratios::new(took), stalls, answered: Ratios::new(answered), size })
+    Ok((Ratios::new(every), Ratios::new(after)))
+}
+
+/// Does `work`, and beside it `again` with a number every `period`; what fails there fails.
+fn beside<T>(
+    work: impl FnOnce() -> Result<T>,
+    again: impl Fn(usize) -> Result<()> + Sync,
+    period: Duration,
+) -> Result<T> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let snapshots = scope.spawn(|| {
+            let mut number = 0;
+            let mut next = Instant::now() + period / 2;
+            while !over.load(Ordering::Relaxed) {
+                if Instant::now() >= next {
+                    again(number)?;
+                    number += 1;
+                    next += period;
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+            Ok(number)
+        });
+        let done = work();
+        over.store(true, Ordering::Relaxed);
+        let taken: Result<usize> = snapshots.join().unwrap_or_else(|_| bail!("snapshots panicked"));
+        ensure!(taken? > 0, "no snapshot was taken: a run is shorter than half of {period:?}");
+        done
+    })
+}
+
+/// Takes one more snapshot; the last five of a series are kept where that is `e`.
+fn snapshot(engine: &Engine, series: &str, number: usize) -> Result<()> {
+    let name = |number: usize| format!("bench-snapshots@{series}{number}");
+    if series == "e" && number >= 5 {
+        engine.docker(&["volume", "rm", &name(number - 5)])?;
+    }
+    // Those of an earlier run.
+    engine.docker(&["volume", "rm", "--force", &name(number)])?;
+    let create = ["volume", "create", "-d", "pgvol", "-o", "snapshot=now"];
+    engine.docker(&[&create[..], &[&name(number)]].concat()).map(drop)
+}
+
+/// A server on this volume with pgbench's tables.
+fn loaded(engine: &Arc<Engine>, volume: &str, scale: u32) -> Result<Pg> {
+    let mount = format!("{volume}:/pg");
+    let whole = ["-v", &mount, "-e", "PGDATA=/pg/data", "-e", "POSTGRES_INITDB_WALDIR=/pg/wal"];
+    let name = format!("{volume}-server");
+    let pg = Pg::start(engine, &name, &[&whole[..], &["--shm-size", "1g"]].concat())?;
+    note(&format!("loading scale {scale} on {volume}"))?;
+    let scale = scale.to_string();
+    let init = ["exec", "--user", "postgres", &name, "pgbench", "-i", "-q", "-s", &scale];
+    let outcome = engine.client(INIT_LIMIT, &init)?;
+    ensure!(outcome.success, "pgbench -i: {}", String::from_utf8_lossy(&outcome.stderr));
+    Ok(pg)
 }
 
 /// A server on this volume that answers.
@@ -92,6 +227,8 @@ fn take(engine: &Engine, level: &str) -> Result<Value> {
     Ok(shown[0]["Status"]["snapshot"].clone())
 }
 
+/// Removes it, and what was prepared of it.
 fn remove(engine: &Engine) -> Result<()> {
+    engine.docker(&["volume", "rm", "--force", "bench-snapshots@s-prepared"])?;
     engine.docker(&["volume", "rm", "bench-snapshots@s"]).map(drop)
 }

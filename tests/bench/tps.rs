@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::{Engine, Pg, Plugin, Volume};
+use harness::{Engine, Pg, Volume};
 
 use crate::ratio::Ratios;
-use crate::{Side, interleave, note};
+use crate::{Side, install_pgvol, interleave, note};
 
 const INIT_LIMIT: Duration = Duration::from_mins(20);
 
@@ -35,7 +35,7 @@ struct Server {
 
 pub(crate) fn compare(engine: &Arc<Engine>, load: Load, pairs: usize) -> Result<Ratios> {
     engine.add_postgres_image()?;
-    let _plugin = Plugin::install(engine, "pgvol", &[])?;
+    let _plugin = install_pgvol(engine, &[])?;
     let ours = serve(engine, "pgvol", load)?;
     let reference = serve(engine, "local", load)?;
     let samples = interleave(pairs, |side| {
