@@ -69,7 +69,7 @@ style() {
     # What is private is documented too, for whoever works on it, and may be linked to.
     RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' \
         step cargo doc --locked --workspace --no-deps --document-private-items
-    step shellcheck -x .ci/run scripts/*.sh scripts/*/*.sh tests/harness/*.sh
+    step shellcheck -x .ci/run scripts/*.sh scripts/*/*.sh tests/harness/*.sh volume-plugin/src/client/*/*.sh
 }
 
 unit() {

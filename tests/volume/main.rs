@@ -19,6 +19,7 @@ mod removal;
 mod sizes;
 mod snapshots;
 mod trash;
+mod verify;
 
 const SMOKE: &[&str] = &[
     "life_of_a_volume::pgvol",
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         trash::scenarios(),
         snapshots::scenarios(),
         backups::scenarios(),
+        verify::scenarios(),
     ];
     harness::run(&SUITE, scenarios.into_iter().flatten().collect())
 }

@@ -26,7 +26,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-fn take(engine: &Engine, name: &str, options: &[&str]) -> Result<()> {
+pub(crate) fn take(engine: &Engine, name: &str, options: &[&str]) -> Result<()> {
     let mut arguments = vec!["volume", "create", "--driver", "pgvol", "--opt", "snapshot=now"];
     for option in options {
         arguments.extend(["--opt", option]);
@@ -39,7 +39,7 @@ fn clone(engine: &Arc<Engine>, name: &'static str, from: &str) -> Result<Volume>
     Volume::create(engine, "pgvol", name, &[&format!("from={from}")])
 }
 
-fn status(engine: &Engine, name: &str) -> Result<Value> {
+pub(crate) fn status(engine: &Engine, name: &str) -> Result<Value> {
     let shown = engine.docker(&["volume", "inspect", name])?;
     let shown: Value = serde_json::from_str(&shown)?;
     Ok(shown[0]["Status"].clone())
@@ -52,7 +52,7 @@ fn consistency(engine: &Engine, name: &str) -> Result<String> {
 }
 
 /// A server on all of `volume`, mounted at `at`.
-fn server_at(engine: &Arc<Engine>, name: &str, volume: &str, at: &str) -> Result<Pg> {
+pub(crate) fn server_at(engine: &Arc<Engine>, name: &str, volume: &str, at: &str) -> Result<Pg> {
     let (mount, data) = (format!("{volume}:{at}"), format!("PGDATA={at}/data"));
     Pg::start(engine, name, &["-v", &mount, "-e", &data])
 }

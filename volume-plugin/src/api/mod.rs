@@ -11,6 +11,7 @@ pub mod change;
 pub mod pools;
 pub mod snapshots;
 pub mod trash;
+pub mod trials;
 mod wire;
 
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .call("/VolumeDriver.Capabilities", |_: Nothing| async {
             Ok(CapabilitiesResponse::local())
         });
-    let router = snapshots::routes(admin::routes(router, app), app);
+    let router = trials::routes(snapshots::routes(admin::routes(router, app), app), app);
     pools::routes(change::routes(trash::routes(router, app), app), app)
 }
 
@@ -149,7 +150,8 @@ pub(crate) fn read_all(body: &[u8]) {
     drop((parse::<trash::Undelete>(body), parse::<trash::Purge>(body)));
     drop((parse::<snapshots::Make>(body), parse::<snapshots::Of>(body)));
     drop(parse::<snapshots::Wait>(body));
-    drop(parse::<snapshots::Restore>(body));
+    drop((parse::<snapshots::Restore>(body), parse::<trials::Tried>(body)));
+    drop(parse::<trials::Prepare>(body));
     drop((parse::<snapshots::Protect>(body), parse::<snapshots::Verify>(body)));
 }
 

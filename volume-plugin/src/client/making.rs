@@ -30,18 +30,28 @@ pub(super) fn make(mut asked: Make, detached: bool, session: &Session) -> Result
     asked.background = true;
     let Made { name, work } = session.ask("/Pgvol.Make", &asked)?;
     if let (Some(work), false) = (work, detached) {
-        let begun = Instant::now();
-        let shown = session.format() == Format::Text && io::stderr().is_terminal();
-        let mut bar = shown.then(Bar::default);
-        loop {
-            let progress: Progress = session.ask("/Pgvol.Wait", &Wait { work })?;
-            if progress.is_made {
-                break;
-            }
-            if let Some(bar) = bar.as_mut().filter(|_| begun.elapsed() >= SOON) {
-                bar.draw(progress.done, progress.total).map_err(Failure::Output)?;
-            }
-        }
+        wait(work, session, || false)?;
     }
     session.show(serde_json::json!({ "name": name }), done)
+}
+
+/// Waits until it is made, or `is_over`.
+pub(super) fn wait(
+    work: u64,
+    session: &Session,
+    is_over: impl Fn() -> bool,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let shown = session.format() == Format::Text && io::stderr().is_terminal();
+    let mut bar = shown.then(Bar::default);
+    while !is_over() {
+        let progress: Progress = session.ask("/Pgvol.Wait", &Wait { work })?;
+        if progress.is_made {
+            break;
+        }
+        if let Some(bar) = bar.as_mut().filter(|_| begun.elapsed() >= SOON) {
+            bar.draw(progress.done, progress.total).map_err(Failure::Output)?;
+        }
+    }
+    Ok(())
 }

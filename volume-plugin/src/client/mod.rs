@@ -10,6 +10,7 @@ mod ls;
 mod making;
 mod moving;
 mod pool;
+mod prepare;
 mod purge;
 mod release_reserve;
 mod resize;
@@ -18,6 +19,7 @@ mod set;
 mod snapshot;
 mod status;
 mod trash;
+mod trial;
 mod undelete;
 mod verify;
 
@@ -62,6 +64,8 @@ pub enum Pgvol {
     Restore(restore::Restore),
     /// Look at a snapshot again, more closely if asked
     Verify(verify::Verify),
+    /// Have a server recover a snapshot once, so that its clones need not
+    Prepare(prepare::Prepare),
     /// List the volumes that were removed and can be had back
     Trash(trash::Trash),
     /// Take a removed volume out of the trash
@@ -93,6 +97,7 @@ impl Commands for Pgvol {
             Self::Cancel(cancel) => cancel.run(session),
             Self::Restore(restore) => restore.run(session),
             Self::Verify(verify) => verify.run(session),
+            Self::Prepare(prepare) => prepare.run(session),
             Self::Trash(trash) => trash.run(session),
             Self::Undelete(undelete) => undelete.run(session),
             Self::Purge(purge) => purge.run(session),

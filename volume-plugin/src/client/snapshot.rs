@@ -1,12 +1,14 @@
 //! `docker pgvol snapshot create|ls|rm|protect`.
 
 use clap::Subcommand;
+use jiff::Timestamp;
 use plugin_sdk::cli::{Failure, Session, text};
 use serde_json::Value;
 
 use super::making;
 use crate::api::change::Done;
 use crate::api::snapshots::{Make, Of, Protect, Snapshot, Snapshots};
+use crate::snapshot::Check;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -73,7 +75,8 @@ impl Snapshotting {
             }
             Self::Ls(Ls { volume }) => {
                 let of = Of { name: volume.unwrap_or_default() };
-                session.show(session.call("/Pgvol.Snapshots", &of)?, render)
+                let now = Timestamp::now();
+                session.show(session.call("/Pgvol.Snapshots", &of)?, |list| render(list, now))
             }
             // What can be removed is, whatever is wrong with the others.
             Self::Rm(Rm { snapshots }) => {
@@ -95,7 +98,7 @@ pub(super) fn done(done: Done) -> String {
     done.name + "\n"
 }
 
-fn render(list: Snapshots) -> String {
+fn render(list: Snapshots, now: Timestamp) -> String {
     let row = |snapshot: Snapshot| {
         let Snapshot { name, created, taken } = snapshot;
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
@@ -107,8 +110,8 @@ fn render(list: Snapshots) -> String {
             or_dash(taken.as_ref().and_then(|taken| Some(format!("{} ms", taken.stall_ms?)))),
             or_dash(cluster.map(|cluster| cluster.redo.clone())),
             or_dash(taken.as_ref().map(|taken| {
-                let names: Vec<_> = taken.checks.iter().map(|check| &*check.name).collect();
-                names.join(",")
+                let shown: Vec<_> = taken.checks.iter().map(|check| shown(check, now)).collect();
+                shown.join(", ")
             })),
             if taken.is_some_and(|taken| taken.protected) { "yes" } else { "no" }.to_owned(),
         ]
@@ -119,14 +122,26 @@ fn render(list: Snapshots) -> String {
     )
 }
 
+/// A check, with what is wrong and how long ago it was made where that was later than the snapshot.
+fn shown(check: &Check, now: Timestamp) -> String {
+    let wrong =
+        if check.outcome.is_passed() { String::new() } else { format!(" {}", check.outcome) };
+    let ago = |at| format!(" ({} ago)", text::age(now.duration_since(at).as_secs()));
+    format!("{}{}{}", check.name, wrong.to_uppercase(), check.at.map(ago).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{Check, Level, Taken};
+    use crate::snapshot::{Level, Outcome, Taken};
 
     #[test]
     fn a_snapshot_is_a_line_whatever_is_known_of_it() {
-        let check = Check { name: "wal".into(), found: "x".into(), at: None };
+        let check = Check::passed("wal", "x".into());
+        let now: Timestamp = "2026-11-27T07:10:00Z".parse().unwrap();
+        let at = Some("2026-11-27T05:00:00Z".parse().unwrap());
+        let amcheck =
+            Check { outcome: Outcome::Failed, at, ..Check::passed("amcheck", "x".into()) };
         let taken = Taken {
             consistency: Level::Barrier,
             took_ms: 7,
@@ -135,18 +150,19 @@ mod tests {
             checkpoint: None,
             backup: None,
             clusters: Vec::new(),
-            checks: vec![check],
+            checks: vec![check, amcheck],
             protected: true,
             scheduled: false,
+            prepared: None,
         };
         let created = Some("2026-11-27T05:00:00Z".to_owned());
         let known = Snapshot { name: "a@s".into(), created, taken: Some(taken) };
         let unknown = Snapshot { name: "a@t".into(), created: None, taken: None };
         assert_eq!(
-            render(Snapshots { snapshots: vec![known, unknown] }),
-            "NAME   CREATED                CONSISTENCY   STALL   REDO   CHECKS   PROTECTED\n\
-             a@s    2026-11-27T05:00:00Z   barrier       3 ms    -      wal      yes\n\
-             a@t    -                      -             -       -      -        no\n"
+            render(Snapshots { snapshots: vec![known, unknown] }, now),
+            "NAME   CREATED                CONSISTENCY   STALL   REDO   CHECKS                         PROTECTED\n\
+             a@s    2026-11-27T05:00:00Z   barrier       3 ms    -      wal, amcheck FAILED (2h ago)   yes\n\
+             a@t    -                      -             -       -      -                              no\n"
         );
     }
 }

@@ -66,7 +66,7 @@ impl Job<'_> {
         let checked = Self::judged(checks::verify_with(self.of, self.copy, Some(&backup)));
         let mut taken = Self::taken(Level::Backup, 0, begun, checked)?;
         let found = format!("from {} to {}, the WAL {kept}", start(&backup)?, backup.stop);
-        taken.checks.push(Check { name: "backup".to_owned(), found, at: None });
+        taken.checks.push(Check::passed("backup", found));
         taken.backup = Some(backup);
         Ok(Ok(taken))
     }

@@ -10,7 +10,7 @@ use plugin_sdk::chain::chain;
 use tokio::sync::OwnedMutexGuard;
 
 use super::checks::{self, CheckError, Verified};
-use super::facts::Check;
+use super::facts::{Check, Outcome};
 pub(super) use super::live::Live;
 use super::{Consistency, Level, SnapshotError, Taken, barrier};
 use crate::pool::{Capture, Captured, Pace};
@@ -108,7 +108,7 @@ impl Job<'_> {
         let begun = Instant::now();
         let wrong = |error: &VolumeError| {
             let found = format!("does not pass: {}", chain(error));
-            let check = Check { name: "state".to_owned(), found, at: None };
+            let check = Check { outcome: Outcome::Failed, ..Check::passed("state", found) };
             Verified { clusters: Vec::new(), checks: vec![check] }
         };
         let (level, verified) = match self.look() {
@@ -284,6 +284,7 @@ impl Job<'_> {
             backup: None,
             protected: false,
             scheduled: false,
+            prepared: None,
         })
     }
 

@@ -75,7 +75,7 @@ pub(super) fn verify_with(
     for found in clusters(of, &shares[0])? {
         let (_, control) = read_control(&found.dir)?;
         let mut note = |name: &str, found: String| {
-            verified.checks.push(Check { name: name.to_owned(), found, at: None });
+            verified.checks.push(Check::passed(name, found));
         };
         note("control", format!("version {}, {}", control.version, control.state));
         version(&found.dir, &control)?;

@@ -47,6 +47,8 @@ impl Service {
         }
         self.refuse_bad_settings()?;
         let of = self.settled(&asked.from).await?;
+        let prepared = if asked.prepared { self.prepared(&of) } else { None };
+        let source = prepared.unwrap_or_else(|| of.clone());
         let mut spec = of.spec.clone();
         spec.labels = asked.labels;
         spec.access = asked.access;
@@ -58,22 +60,27 @@ impl Service {
         (spec.schedule, spec.keep) = (asked.schedule, asked.keep);
         let share = self.catalog.free_share(&name);
         let record = Record {
-            wal_directories: of.wal_directories.clone(),
+            wal_directories: source.wal_directories.clone(),
             ..Record::creating(name, share, spec)
         };
         self.refuse_when_short(&record).await?;
         let replica = if asked.sanitise == Sanitise::Off { " --unsanitized" } else { "" };
         let command = format!("docker pgvol clone{replica} {} {}", of.name, record.name);
         let copies = Copies {
-            live: self.shares(&of).await?,
+            live: self.shares(&source).await?,
             copy: self.shares(&record).await?,
-            of,
+            of: source,
             kind: Captured::Writable,
             wanted: Consistency::Auto,
         };
         let order = Order { copies, waiting, begun, command };
         Ok(Some(self.make_copy(record, order, turns, move |record, copies, taken| {
-            let origin = settle(record, copies, &taken, asked.sanitise)?;
+            let mut origin = settle(record, copies, &taken, asked.sanitise)?;
+            // Whatever it was prepared to, it is the snapshot's state.
+            origin.from = of.name;
+            if let Some(taken) = of.taken {
+                origin.consistency = taken.consistency;
+            }
             record.origin = Some(Box::new(origin));
             copies.copy.iter().try_for_each(Share::begin_limit)
         })))
@@ -113,10 +120,15 @@ fn settle(
             disarmed.extend(told.doing(doing)?);
         }
     }
+    let prepared = taken.prepared.as_ref();
+    if let Some(prepared) = prepared {
+        disarmed.extend(prepared.sanitised.iter().cloned());
+    }
     Ok(Origin {
         from: of.name.clone(),
         at: record.created,
         consistency: taken.consistency,
+        prepared: prepared.is_some(),
         sanitised: (wanted == Sanitise::On).then_some(disarmed),
     })
 }

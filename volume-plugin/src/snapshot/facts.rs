@@ -1,10 +1,12 @@
 //! What is kept of a snapshot and of a clone, in their records, and shown in Status.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Level;
-use crate::name::VolumeName;
+use crate::name::{SnapshotName, VolumeName};
 use crate::postgres::backup::Backup;
 
 /// How a copy was taken and what it holds.
@@ -28,7 +30,7 @@ pub struct Taken {
     pub backup: Option<Backup>,
     /// The clusters in it.
     pub clusters: Vec<ClusterFacts>,
-    /// What was looked at, and passed.
+    /// What was looked at, each with what came of it last.
     pub checks: Vec<Check>,
     /// Whether it is kept whatever happens.
     #[serde(default)]
@@ -36,6 +38,18 @@ pub struct Taken {
     /// Whether the volume's schedule took it, and its retention may remove it.
     #[serde(default)]
     pub scheduled: bool,
+    /// Of one that is another as its server left it after recovery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<Prepared>,
+}
+
+/// What a snapshot was before it was prepared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The snapshot of the same volume that clones are asked for.
+    pub of: SnapshotName,
+    /// What was disarmed for it, as in a clone.
+    pub sanitised: Vec<Disarmed>,
 }
 
 /// Whether a checkpoint was made before a copy, which then has less to recover.
@@ -67,16 +81,56 @@ pub struct ClusterFacts {
     pub wal_end: String,
 }
 
-/// A check that a copy passed.
+/// A check of a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// Its name.
     pub name: String,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "Outcome::is_passed")]
+    pub outcome: Outcome,
     /// What it found.
     pub found: String,
     /// When, where that was later than the copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+}
+
+impl Check {
+    /// One that was passed.
+    pub fn passed(name: &str, found: String) -> Self {
+        Self { name: name.to_owned(), outcome: Outcome::Passed, found, at: None }
+    }
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Nothing is wrong.
+    #[default]
+    Passed,
+    /// It found what should not be.
+    Failed,
+    /// It could not be made.
+    NotPossible,
+}
+
+impl Outcome {
+    /// Whether it is [`Self::Passed`].
+    pub fn is_passed(&self) -> bool {
+        *self == Self::Passed
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::NotPossible => "not possible",
+        })
+    }
 }
 
 /// Where a clone comes from.
@@ -88,6 +142,9 @@ pub struct Origin {
     pub at: Timestamp,
     /// How consistent it was.
     pub consistency: Level,
+    /// Whether it was made of what the snapshot was prepared to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prepared: bool,
     /// What was disarmed; none where that was not wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sanitised: Option<Vec<Disarmed>>,

@@ -278,6 +278,15 @@ impl Service {
         {
             return Ok(false);
         }
+        // What was made of it takes space for nobody else.
+        if let Some(prepared) = self.prepared(snapshot)
+            && (prepared.is_protected() || !self.mounts.of(&prepared.name).is_empty())
+        {
+            return Ok(false);
+        }
+        if let Some(prepared) = self.prepared(snapshot) {
+            Arc::clone(self).remove_as(prepared.name, Fate::Deleted).await?;
+        }
         let removed = Arc::clone(self).remove_as(snapshot.name.clone(), Fate::Deleted).await;
         removed.map(|()| true)
     }

@@ -21,6 +21,7 @@ mod keeping;
 mod links;
 mod live;
 mod pages;
+mod preparing;
 mod restoring;
 pub mod retention;
 mod sanitise;
@@ -29,6 +30,7 @@ mod stopping;
 mod taking;
 #[cfg(test)]
 mod tests;
+mod trying;
 mod under_way;
 mod verifying;
 mod walcopy;
@@ -45,9 +47,10 @@ pub(crate) use keeping::{Failure, History, Schedules};
 pub(crate) use taking::{Cause, Making};
 pub(crate) use under_way::{UnderWay, Waiting, Work};
 
-pub use facts::{Check, Checkpoint, ClusterFacts, Disarmed, Origin, Taken};
+pub use facts::{Check, Checkpoint, ClusterFacts, Disarmed, Origin, Outcome, Prepared, Taken};
 pub use restoring::Restoring;
 pub use taking::Listed;
+pub use trying::Placed;
 pub use verifying::Depth;
 
 /// How consistent a copy is.

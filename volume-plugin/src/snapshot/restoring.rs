@@ -59,6 +59,10 @@ impl Service {
         self.refuse_bad_settings()?;
         let mut record = self.settled(&from.volume()).await?;
         let unrestored = |reason| VolumeError::Unrestored { name: record.name.clone(), reason };
+        if let Some(prepared) = snapshot.taken.as_ref().and_then(|taken| taken.prepared.as_ref()) {
+            let original = from.at(&prepared.of);
+            return Err(unrestored(format!("{from} was disarmed for clones: name {original}")));
+        }
         if keep.volume() != record.name {
             return Err(unrestored(format!("{keep} is no name of a snapshot of it")));
         }

@@ -1,16 +1,17 @@
-//! Looking at a snapshot again, later or more closely than when it was taken. What passed is kept with
-//! it.
+//! Looking at a snapshot again, later or more closely than when it was taken. What comes of it is kept
+//! with it, be it good or bad.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use plugin_sdk::chain::chain;
 
 use super::SnapshotError;
 use super::capture::{clusters, read_control, wal_place};
 use super::checks::{self, Verified};
-use super::facts::{Check, Taken};
+use super::facts::{Check, Outcome, Taken};
 use super::pages::{self, Measure, Place, databases};
 use crate::name::VolumeName;
 use crate::postgres::cluster::Found;
@@ -35,6 +36,11 @@ pub enum Depth {
     Pages,
 }
 
+/// What is found by starting a server on a clone, which is not done here.
+pub(super) const TRIED: [&str; 3] = ["start", "amcheck", "log"];
+
+const PAGES: &str = "pages";
+
 impl Service {
     /// Looks at the snapshot `name` and gives the checks that it passed; the error names one that it
     /// did not pass.
@@ -48,23 +54,59 @@ impl Service {
             return Err(VolumeError::NoSnapshot(name));
         }
         let shares = self.shares(&record).await?;
-        let of = record.clone();
+        let (of, created) = (record.clone(), record.created);
         // Without its turn: that is its volume's, for which containers may wait.
-        let checks = self.blocking(move |_| look(&of, &shares, depth)).await?;
-        let _turn = self.turn(&name).await;
-        let mut record = self.ready(&name)?;
-        if let Some(taken) = &mut record.taken {
-            merge(taken, &checks);
-            self.blocking(move |service| Ok(service.catalog.put(record)?)).await?;
+        let looked = self.blocking(move |_| Ok(look(&of, &shares, depth))).await?;
+        let checks = match &looked {
+            Ok(checks) => checks.clone(),
+            Err(error) => failed(error).into_iter().collect(),
+        };
+        self.keep_checks(&name, created, checks).await?;
+        looked
+    }
+
+    /// Keeps with the snapshot `name`, if it is still the one of that time, what came of checks.
+    pub(super) async fn keep_checks(
+        self: &Arc<Self>,
+        name: &VolumeName,
+        created: Timestamp,
+        mut checks: Vec<Check>,
+    ) -> Result<(), VolumeError> {
+        let now = Timestamp::now();
+        for check in &mut checks {
+            check.at = Some(now);
         }
-        Ok(checks)
+        let _turn = self.turn(name).await;
+        let mut record = self.ready(name)?;
+        match &mut record.taken {
+            Some(taken) if record.created == created => merge(taken, checks),
+            _ => return Ok(()),
+        }
+        self.blocking(move |service| Ok(service.catalog.put(record)?)).await
     }
 }
 
-/// Puts what passed now in the place of what passed before.
-fn merge(taken: &mut Taken, checks: &[Check]) {
-    taken.checks.retain(|old| checks.iter().all(|new| new.name != old.name));
-    taken.checks.extend(checks.iter().cloned());
+/// Puts what was found now in the place of what was found before.
+fn merge(taken: &mut Taken, checks: Vec<Check>) {
+    // What failed here is named otherwise than what passes.
+    let looked = checks.iter().any(|check| check.name == "control");
+    let of_others = |name: &str| name == PAGES || TRIED.contains(&name);
+    taken.checks.retain(|old| {
+        let over = looked && old.outcome == Outcome::Failed && !of_others(&old.name);
+        !over && checks.iter().all(|new| new.name != old.name)
+    });
+    taken.checks.extend(checks);
+}
+
+/// The check that was not passed, where that is what is wrong.
+fn failed(error: &VolumeError) -> Option<Check> {
+    let VolumeError::Snapshot(error) = error else { return None };
+    let (name, found) = match error {
+        SnapshotError::Check { check, reason } => (*check, reason.clone()),
+        SnapshotError::Wal { source, .. } => ("wal", chain(source)),
+        _ => return None,
+    };
+    Some(Check { outcome: Outcome::Failed, ..Check::passed(name, found) })
 }
 
 fn look(record: &Record, shares: &[Share], depth: Depth) -> Result<Vec<Check>, VolumeError> {
@@ -74,10 +116,6 @@ fn look(record: &Record, shares: &[Share], depth: Depth) -> Result<Vec<Check>, V
         for found in clusters(record, &shares[0])? {
             checks.push(look_at_pages(record, shares, &found)?);
         }
-    }
-    let now = Timestamp::now();
-    for check in &mut checks {
-        check.at = Some(now);
     }
     Ok(checks)
 }
@@ -91,14 +129,14 @@ fn look_at_pages(record: &Record, shares: &[Share], found: &Found) -> Result<Che
     if report.faults > 0 {
         let (count, told) = (report.faults, report.told.join("; "));
         let reason = format!("{count} of {} pages, the first: {told}", report.pages);
-        return Err(SnapshotError::Check { check: "pages", reason }.into());
+        return Err(SnapshotError::Check { check: PAGES, reason }.into());
     }
     let sums = if control.data_checksums { "checksums and " } else { "" };
     let found = format!(
         "{} pages, {sums}none from behind the end of the WAL; {} torn, which recovery writes anew",
         report.pages, report.healed
     );
-    Ok(Check { name: "pages".to_owned(), found, at: None })
+    Ok(Check::passed(PAGES, found))
 }
 
 /// Where the WAL ends, and the blocks that recovery writes as a whole.

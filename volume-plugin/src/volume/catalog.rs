@@ -23,7 +23,7 @@ pub(crate) const KIND: &str = "pgvol-volume";
 
 /// 2: the name of the share, which need not be the volume's. 3: the layout `pgdata`, moves and sizes.
 /// 4: snapshots and clones. 5: snapshots of the level `barrier`, restores, roles with a size of their own.
-/// 6: snapshots of the level `backup`.
+/// 6: snapshots of the level `backup`, checks that were not passed, prepared snapshots.
 pub(crate) const VERSION: u32 = 6;
 
 /// Ending of the names of volumes' records; anything else in the directory is the trash's, or none.

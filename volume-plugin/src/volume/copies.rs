@@ -22,6 +22,8 @@ pub(crate) struct SnapshotSpec {
 pub(crate) struct CloneSpec {
     pub(crate) from: VolumeName,
     pub(crate) sanitise: Sanitise,
+    /// Whether what the snapshot was prepared to is as good.
+    pub(crate) prepared: bool,
     pub(crate) access: Access,
     pub(crate) size: CloneSize,
     pub(crate) schedule: Option<Schedule>,
@@ -90,6 +92,7 @@ pub(crate) fn clone(raw: &RawOptions) -> Result<CloneSpec, OptionError> {
     let mut asked = CloneSpec {
         from: parse_from(raw.get("from").map(String::as_str).unwrap_or_default())?,
         sanitise: Sanitise::On,
+        prepared: true,
         access: Access::Guarded,
         size: match raw.get("size") {
             None => CloneSize::AsOrigin,
@@ -102,10 +105,12 @@ pub(crate) fn clone(raw: &RawOptions) -> Result<CloneSpec, OptionError> {
     for (key, value) in raw {
         match (key.as_str(), value.as_str()) {
             ("from" | "size" | "snapshot.schedule" | "snapshot.keep", _)
-            | ("sanitize", "on")
+            | ("sanitize" | "prepared", "on")
             | ("access", "guarded") => {}
-            ("sanitize", "off") => asked.sanitise = Sanitise::Off,
-            ("sanitize", _) => return Err(bad(key, value, "allowed are on and off")),
+            // What was disarmed once is gone from what was prepared.
+            ("sanitize", "off") => (asked.sanitise, asked.prepared) = (Sanitise::Off, false),
+            ("prepared", "off") => asked.prepared = false,
+            ("sanitize" | "prepared", _) => return Err(bad(key, value, "allowed are on and off")),
             ("access", "exclusive") => asked.access = Access::Exclusive,
             ("access", _) => return Err(bad(key, value, "allowed are guarded and exclusive")),
             _ if options::is_label(key) => {}
@@ -170,11 +175,15 @@ mod tests {
         assert_eq!(asked.schedule, Some("@daily".parse().unwrap()));
         assert_eq!((asked.from.as_str(), asked.sanitise), ("v@s", Sanitise::On));
         assert_eq!((asked.access, &*asked.labels["a"]), (Access::Exclusive, "b"));
+        assert!(asked.prepared);
         let off = clone(&raw(&[("from", "v"), ("sanitize", "off")])).unwrap();
-        assert_eq!(off.sanitise, Sanitise::Off);
+        assert_eq!((off.sanitise, off.prepared), (Sanitise::Off, false));
+        let off = clone(&raw(&[("from", "v@s"), ("prepared", "off")])).unwrap();
+        assert_eq!((off.sanitise, off.prepared), (Sanitise::On, false));
         for (key, value, said) in [
             ("from", "../x", "VOLUME@SNAPSHOT"),
             ("sanitize", "no", "on and off"),
+            ("prepared", "no", "on and off"),
             ("access", "all", "guarded and exclusive"),
             ("size", "1", "`size`"),
             ("pool", "wal", "`pool`"),

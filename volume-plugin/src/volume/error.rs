@@ -96,6 +96,14 @@ pub enum VolumeError {
         /// Why.
         reason: String,
     },
+    /// It stays as it is.
+    #[error("snapshot {name} cannot be prepared: {reason}")]
+    Unprepared {
+        /// The snapshot.
+        name: VolumeName,
+        /// Why.
+        reason: String,
+    },
     /// Nothing of that name was removed, or it is being deleted.
     #[error("the trash has no {0}, or it is being deleted already")]
     NotInTrash(Target),
@@ -139,6 +147,14 @@ pub enum VolumeError {
     /// It is a volume.
     #[error("{0} is no snapshot")]
     NoSnapshot(VolumeName),
+    /// It is something else.
+    #[error("{clone} is no clone of {of}")]
+    NoClone {
+        /// What was named as one.
+        clone: VolumeName,
+        /// A snapshot.
+        of: VolumeName,
+    },
     /// A snapshot whose volume is not there.
     #[error("snapshot {0} goes with its volume, which is not there: take that out of the trash")]
     Widowed(VolumeName),
