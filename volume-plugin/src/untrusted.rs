@@ -2,15 +2,14 @@
 //! volume or, by mishap, to the state directory. Each takes any bytes at all; what must hold of
 //! what it makes of them is asserted, so that a panic is a finding.
 //!
-//! For the fuzz targets in `fuzz/` and for the short run over the same corpora in the tests. The
-//! `postmaster.pid` of a cluster is not among them: all that is read of it is a path to compare with.
+//! For the fuzz targets in `fuzz/` and for the short run over the same corpora in the tests.
 
 use plugin_sdk::{record, wire};
 
 use crate::api;
 use crate::name::{MountId, ShareName, VolumeName};
 use crate::pool::PoolName;
-use crate::postgres::{backup, control};
+use crate::postgres::{backup, control, pid_file};
 use crate::volume::catalog::{self, Record};
 use crate::volume::copies;
 use crate::volume::mounts;
@@ -22,12 +21,13 @@ use crate::volume::trash::{self, Target, TrashTime};
 pub type Reader = fn(&[u8]);
 
 /// Readers by the names of their fuzz targets and corpora.
-pub const READERS: [(&str, Reader); 5] = [
+pub const READERS: [(&str, Reader); 6] = [
     ("names", names),
     ("options", options),
     ("requests", requests),
     ("records", records),
     ("control", control_file),
+    ("pid_file", pid_file),
 ];
 
 /// Names of volumes and shares, mount ids, and what the settings and commands take.
@@ -127,6 +127,22 @@ pub fn control_file(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// The `postmaster.pid` of a cluster.
+///
+/// # Panics
+///
+/// On what must not be.
+pub fn pid_file(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let pid_file::PidFile { data, socket } = pid_file::parse(text);
+    assert!(data.is_none_or(|path| path.is_absolute()));
+    assert!(socket.is_none_or(|(directory, name)| directory.is_absolute() && is_socket(&name)));
+}
+
+fn is_socket(name: &str) -> bool {
+    name.strip_prefix(".s.PGSQL.").is_some_and(|port| port.parse::<u16>().is_ok())
 }
 
 fn is_file_name(text: &str) -> bool {

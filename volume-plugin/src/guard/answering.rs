@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::arbiter::{Arbiter, Pending, Question};
 use super::table::Table;
 use super::watched::Watched;
-use crate::postgres::{control, server};
+use crate::postgres::{control, pid_file, server};
 use crate::sys::fanotify::{self, Answer, Group, Opening};
 use crate::sys::process::Process;
 
@@ -25,7 +25,7 @@ const VERSION_FILE: &str = "PG_VERSION";
 
 /// Opened, for a single-user server, before the control file; such a server would remove it from
 /// under the one that runs.
-const LOCK_FILE: &str = "postmaster.pid";
+const LOCK_FILE: &str = pid_file::NAME;
 
 /// Why the thread ends.
 #[derive(Debug, thiserror::Error)]

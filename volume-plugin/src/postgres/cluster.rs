@@ -89,7 +89,7 @@ pub fn unrest(dir: &Dir) -> Option<String> {
         Some(Cluster::Unknown { reason, .. }) => return Some(reason),
         None => return Some("the cluster has no control file".to_owned()),
     }
-    if dir.metadata(Path::new("postmaster.pid")).is_ok() {
+    if dir.metadata(Path::new(super::pid_file::NAME)).is_ok() {
         return Some("there is a postmaster.pid: a server runs or was killed".to_owned());
     }
     let id = match dir.metadata(Path::new(".")) {

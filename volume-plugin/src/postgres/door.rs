@@ -5,16 +5,17 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
+use super::pid_file;
 use super::talk::Talk;
 use crate::sys::beneath::Dir;
 use crate::sys::process::{self, Process};
 
-/// Longest `postmaster.pid` and environment that are read.
+/// Longest environment that is read.
 const LONGEST: u64 = 128 << 10;
 
 /// Who a server takes for its administrator where its environment names nobody.
@@ -35,10 +36,8 @@ impl Door {
     /// That of the server of the cluster in `cluster`, whose first process is `server`; the error says why
     /// nobody may come in.
     pub(super) fn of(server: &Process, cluster: &Dir) -> io::Result<Self> {
-        let mut file = String::new();
-        let pid_file = cluster.open_file(Path::new("postmaster.pid"))?;
-        pid_file.take(LONGEST).read_to_string(&mut file)?;
-        let (directory, socket) = socket(&file).ok_or_else(|| other("it listens on no socket"))?;
+        let told = pid_file::read(cluster)?.socket;
+        let (directory, socket) = told.ok_or_else(|| other("it listens on no socket"))?;
         let directory = server.open_in_its_root(&directory)?;
         let environment = server.environment(LONGEST)?;
         let role = role(&environment).unwrap_or_else(|| ADMINISTRATOR.to_owned());
@@ -68,14 +67,6 @@ pub(super) fn enter(words: &[OsString], deadline: Instant) -> io::Result<(Talk, 
     Ok((Talk::begin(Path::new(socket), role, deadline)?, rest.to_vec()))
 }
 
-/// Directory and name of the socket that a server has, by its `postmaster.pid`.
-fn socket(pid_file: &str) -> Option<(PathBuf, String)> {
-    let mut lines = pid_file.lines().skip(3);
-    let port: u16 = lines.next()?.trim().parse().ok()?;
-    let directory = PathBuf::from(lines.next()?);
-    directory.is_absolute().then(|| (directory, format!(".s.PGSQL.{port}")))
-}
-
 /// The role that the official image makes the administrator.
 fn role(environment: &[u8]) -> Option<String> {
     let mut variables = environment.split(|&byte| byte == 0);
@@ -95,16 +86,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_found_by_the_pid_file() {
-        let file = "1\n/pg/data\n1700000000\n5433\n/var/run/postgresql\n*\n  1 2\nready\n";
-        let found = socket(file).unwrap();
-        assert_eq!(found, ("/var/run/postgresql".into(), ".s.PGSQL.5433".to_owned()));
-        for none in ["", "1\n/d\n17\n5432\n", "1\n/d\n17\n5432\n\n*\n", "1\n/d\n17\nx\n/run\n"] {
-            assert_eq!(socket(none), None, "{none:?}");
-        }
-    }
-
-    #[test]
     fn the_administrator_is_whom_the_image_was_told() {
         assert_eq!(role(b"A=1\0POSTGRES_USER=boss\0B=2\0").as_deref(), Some("boss"));
         for none in [&b""[..], b"POSTGRES_USER=\0", b"POSTGRES_USERS=x\0", b"POSTGRES_USER=\xff\0"]
@@ -121,7 +102,7 @@ mod tests {
         let said = || Door::of(&own, &dir).unwrap_err().to_string();
         assert!(said().contains("No such file"), "{}", said());
         let write = |text: &str| {
-            plugin_sdk::durable::write(&cluster.path().join("postmaster.pid"), text.as_bytes())
+            plugin_sdk::durable::write(&cluster.path().join(pid_file::NAME), text.as_bytes())
         };
         write("1\n/d\n17\n5432\n\n").unwrap();
         assert_eq!(said(), "it listens on no socket");

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod cluster;
 pub mod control;
 mod door;
+pub(crate) mod pid_file;
 pub mod server;
 mod talk;
 pub mod wal;

@@ -9,19 +9,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::postgres::cluster::{self, Found};
+use crate::postgres::pid_file;
 use crate::sys::beneath::Dir;
 use crate::volume::spec::Role;
-
-/// Longest `postmaster.pid` that is read.
-const LONGEST: u64 = 4096;
 
 /// Where the cluster's directory was in the container of its last server, as far as that can be told: a
 /// server that ended cleanly leaves no trace of it.
 pub(super) fn home(cluster: &Dir) -> Option<PathBuf> {
-    let file = cluster.open_file(Path::new("postmaster.pid")).ok()?;
-    let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(file, LONGEST), &mut text).ok()?;
-    text.lines().nth(1).map(PathBuf::from).filter(|path| path.is_absolute())
+    pid_file::read(cluster).ok()?.data
 }
 
 /// Makes the links of the cluster relative that led to roles of a volume mounted as a whole. `home` is

@@ -12,6 +12,7 @@ use std::path::Path;
 use super::facts::Disarmed;
 use crate::name::VolumeName;
 use crate::postgres::cluster::Found;
+use crate::postgres::pid_file;
 use crate::sys::beneath::Dir;
 
 /// The settings that PostgreSQL reads last.
@@ -42,7 +43,7 @@ const DISARMED: [(&str, &str, u32); 10] = [
 const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
 
 /// Files of the server that ran on the original.
-const SERVER_FILES: [&str; 2] = ["postmaster.pid", "postmaster.opts"];
+const SERVER_FILES: [&str; 2] = [pid_file::NAME, "postmaster.opts"];
 
 /// Directories whose content means nothing to another server.
 const STALE: [&str; 6] =
