@@ -17,6 +17,9 @@ pub struct Container {
 }
 
 impl Container {
+    /// How long it gets to end by itself.
+    pub const GRACE: Duration = Duration::from_secs(2);
+
     /// `docker run --detach --name NAME` with `options`, then image and command.
     pub fn run(engine: &Arc<Engine>, name: &str, arguments: &[&str]) -> Result<Self> {
         // Made first: a container whose start fails is there all the same.
@@ -83,7 +86,8 @@ impl Container {
 
     /// Stops it within `limit`, which includes the time it gets to end by itself.
     pub fn stop(&self, limit: Duration) -> Result<()> {
-        let stop = || self.engine.docker(&["stop", "--time", "2", &self.name]).map(drop);
+        let grace = Self::GRACE.as_secs().to_string();
+        let stop = || self.engine.docker(&["stop", "--time", &grace, &self.name]).map(drop);
         within(limit, "docker stop", stop)
     }
 
