@@ -15,7 +15,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("trash_gives_back_a_cluster", comes_back).tolerating(&["Pgvol.Undelete"]),
         Scenario::new("trash_survives_kills", killed),
         Scenario::new("trash_makes_room", makes_room).tolerating(&["the pool fills"]),
-        Scenario::new("trash_goes_in_time", in_time),
+        // The one before has filled it, and what was deleted since is still being given back.
+        Scenario::new("trash_goes_in_time", in_time).tolerating(&["the pool fills"]),
     ]
 }
 

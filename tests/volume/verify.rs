@@ -10,9 +10,10 @@ use serde_json::Value;
 use crate::postgres::{server, volume};
 use crate::snapshots::{server_at, status, take};
 
-/// As root of a host would install it.
-const INSTALL: &str =
-    "install -D -t /usr/local/lib/docker/cli-plugins /srv/cli-plugins/docker-pgvol";
+/// As root of a host would install it. Volumes without a name are what other scenarios have left, those
+/// that kill engines.
+const BEGIN: &str = "install -D -t /usr/local/lib/docker/cli-plugins /srv/cli-plugins/docker-pgvol
+    docker volume ls --quiet | { grep -xE '[0-9a-f]{64}' || :; } | xargs -r docker volume rm";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -66,7 +67,7 @@ fn image_without(engine: &Engine, name: &str, files: &str) -> Result<()> {
 fn verified(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     let original = volume(engine, stage.driver("pgvol")?)?;
-    engine.shell(INSTALL)?;
+    engine.shell(BEGIN)?;
     let pg = server(engine, &["-e", "POSTGRES_USER=owner"])?;
     // The entrypoint's first superuser is not called postgres.
     let sql = |sql: &str| engine.docker(&["exec", "server", "psql", "-U", "owner", "-c", sql]);
@@ -143,7 +144,7 @@ pg_ctl -w -m fast -D /pg/data stop >/dev/null'"#;
 fn interrupted(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     let original = volume(engine, stage.driver("pgvol")?)?;
-    engine.shell(INSTALL)?;
+    engine.shell(BEGIN)?;
     let pg = server(engine, &[])?;
     take(engine, "db@s", &[])?;
     // A server that never has recovered, as far as the script can see.
@@ -192,7 +193,7 @@ fn interrupted(stage: &Stage) -> Result<()> {
 fn prepared(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     let original = volume(engine, stage.driver("pgvol")?)?;
-    engine.shell(INSTALL)?;
+    engine.shell(BEGIN)?;
     let pg = server(engine, &[])?;
     pg.psql("CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'")?;
     pg.psql("CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 10000) AS n")?;
