@@ -51,18 +51,28 @@ impl Limits {
 
     /// Whether there can be limits; from here on charges are counted.
     pub(super) fn prepare(&self) -> Result<(), PoolError> {
-        let doing = || format!("count charges in {}", self.root.display());
-        let deadline = Instant::now() + COUNT;
-        while quota::count(&self.root).doing(doing)? == Count::Unfinished {
-            if Instant::now() > deadline {
+        self.prepare_by(Instant::now() + COUNT)
+    }
+
+    fn prepare_by(&self, deadline: Instant) -> Result<(), PoolError> {
+        while self.count()? == Count::Unfinished {
+            if Instant::now() >= deadline {
                 return Err(PoolError::NoLimits(
                     "the kernel is still counting what the pool holds; please try again later",
                 ));
             }
-            quota::count_again(&self.root).doing(doing)?;
+            self.count_again()?;
             thread::sleep(GLANCE);
         }
         Ok(())
+    }
+
+    fn count(&self) -> Result<Count, SysError> {
+        quota::count(&self.root).doing(|| format!("count charges in {}", self.root.display()))
+    }
+
+    fn count_again(&self) -> Result<(), SysError> {
+        quota::count_again(&self.root).doing(|| format!("count again in {}", self.root.display()))
     }
 
     /// The share `name` at `path` may hold `limit` from here on; none for as much as there is.
@@ -79,7 +89,7 @@ impl Limits {
             self.told().remove(name);
             return Ok(());
         };
-        quota::count(&self.root).doing(|| format!("count charges in {}", self.root.display()))?;
+        self.count()?;
         let charge = self.charge(path)?.ok_or_else(|| PoolError::Missing(name.clone()))?;
         limit_to(path, Some(bound(limit, charge)))?;
         self.told().insert(name.clone(), limit);
@@ -115,14 +125,10 @@ impl Limits {
         *lowered = Instant::now();
         drop(lowered);
         match quota::counted(&self.root).doing(|| format!("look at {}", self.root.display()))? {
-            None => return Ok(()),
-            Some(Count::Unfinished) => {
-                let again = quota::count_again(&self.root);
-                return Ok(again.doing(|| format!("count again in {}", self.root.display()))?);
-            }
-            Some(Count::Newer | Count::Whole) => {}
+            None => Ok(()),
+            Some(Count::Unfinished) => Ok(self.count_again()?),
+            Some(Count::Newer | Count::Whole) => self.lower(),
         }
-        self.lower()
     }
 
     /// Lowers the limits that charges have left behind.

@@ -193,6 +193,8 @@ fn groups_are_counted_whole_and_again() {
         assert!(begun.elapsed() < Duration::from_mins(1), "the kernel has not lost count");
         std::thread::sleep(Duration::from_millis(20));
     }
+    let late = bench.pool.limits.prepare_by(Instant::now()).unwrap_err();
+    assert!(matches!(late, PoolError::NoLimits(why) if why.contains("still counting")));
     bench.pool.limits.lower().unwrap();
     assert!(bench.charge().limit >= before.limit);
     bench.snapshot("t");

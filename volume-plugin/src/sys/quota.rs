@@ -43,7 +43,7 @@ pub enum Count {
 }
 
 /// Counts what subvolumes are charged with from here on, if that is not done already; tells what.
-/// A kernel that has no quotas of that kind will not mount the file system any more.
+/// A kernel without simple quotas does not mount a file system any more that has them.
 pub fn count(root: &Path) -> io::Result<Count> {
     if let Some(count) = counted(root)? {
         return Ok(count);
@@ -62,7 +62,11 @@ pub fn count_groups(root: &Path) -> io::Result<()> {
 
 /// What is counted, as of the last commit; none where nothing is.
 pub fn counted(root: &Path) -> io::Result<Option<Count>> {
-    let flags = match ioctl::search::quota_flags(File::open(root)?) {
+    counted_in(&File::open(root)?)
+}
+
+fn counted_in(directory: &File) -> io::Result<Option<Count>> {
+    let flags = match ioctl::search::quota_flags(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
@@ -89,8 +93,8 @@ pub fn count_again(root: &Path) -> io::Result<()> {
 
 /// What the subvolume with its root at `path` is charged with; none where that is not counted.
 pub fn charge(path: &Path, device: &Path) -> io::Result<Option<Charge>> {
-    let Some(count) = counted(path)? else { return Ok(None) };
     let directory = File::open(path)?;
+    let Some(count) = counted_in(&directory)? else { return Ok(None) };
     let number = ioctl::subvolume::info(&directory)?.number;
     let shown = btrfs::known(device)?.join(format!("qgroups/0_{number}"));
     let bytes = |name: &str| -> io::Result<u64> {
