@@ -28,12 +28,30 @@ part=${1:-all} filter=${2:-}
 work=$(mktemp -d /var/tmp/pgvol-test-XXXXXX)
 results=$work/results
 : >"$results"
-began=$SECONDS failed_steps=0
+began=$SECONDS failed_steps=0 times=
+
+# What each failed test has said, once more: in a run of an hour it scrolled by long ago. Of a
+# scenario without what it says of the engine's state.
+why() {
+    awk '
+        function flush() {
+            if (name == "") return
+            printf "\n%s\n", name
+            for (i = lines > 25 ? lines - 24 : 1; i <= lines; i++) print substr(line[i], 1, 600)
+            name = ""
+        }
+        /^---- .* ----$/ { flush(); name = $0; lines = 0; next }
+        /^failures:$/ { flush(); next }
+        /^--- failure$/ { lines = 0; next }
+        name != "" && NF { line[++lines] = $0 }
+        END { flush() }' "$results" >&2
+}
 
 # The line is printed however the run ends; what a killed suite has left goes with the directory.
 finish() {
     local status=$?
-    say "took $((SECONDS - began)) s"
+    why
+    say "took $((SECONDS - began)) s, of them"$'\n'"$times"
     # A run that ended early has failed, whatever its tests say.
     awk -v status="$status" -v failed="$failed_steps" '
         /^test result:/ { passed += $4; failed += $6 }
@@ -55,9 +73,11 @@ trap finish EXIT
 # step COMMAND...: runs it, notes a failure and goes on.
 step() {
     say "$*"
-    local before
+    local before start=$SECONDS status=0
     before=$(grep -c '^test result: FAILED' "$results") || :
-    "$@" 2>&1 | tee -a "$results" && return
+    "$@" 2>&1 | tee -a "$results" || status=$?
+    times+=$(printf '%6d s %.90s' $((SECONDS - start)) "$*")$'\n'
+    [ "$status" != 0 ] || return 0
     # Tests count for themselves, if they came that far.
     [ "$(grep -c '^test result: FAILED' "$results")" != "$before" ] || failed_steps=$((failed_steps + 1))
     say "FAILED: $*"
