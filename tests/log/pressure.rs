@@ -56,6 +56,7 @@ fn disabled_for_a_while(stage: &Stage) -> Result<()> {
 
 /// Servers that do not answer while a container prints without a pause: they cost memory within
 /// bounds, and no stop waits for them. `DEAD_SINK_SECONDS` says for how long.
+#[expect(clippy::print_stderr, reason = "a long run is for its figures")]
 fn dead_sinks(stage: &Stage) -> Result<()> {
     /// For a busy container, in KiB.
     const ALLOWED: u64 = 8 * 1024;
@@ -95,6 +96,10 @@ fn dead_sinks(stage: &Stage) -> Result<()> {
     let usual = Instant::now();
     other.stop(LIMIT)?;
     let usual = usual.elapsed();
+    eprintln!(
+        "{seconds} s of dead sinks: from {before} to {most} KiB; \
+         stopped in {stopped:.1?}, with json-file in {usual:.1?}"
+    );
     let allowed = DRAIN + Container::GRACE + 2 * usual;
     ensure!(stopped <= allowed, "{stopped:?}, with json-file {usual:?}");
     let status = plugin.call("/Pglog.Status", "{}")?.1;

@@ -27,13 +27,23 @@ struct Of {
     container: String,
 }
 
+/// Which log goes.
+#[derive(Debug, Deserialize)]
+struct Remove {
+    #[serde(default, deserialize_with = "null_as_default")]
+    container: String,
+    /// Even if a sink has not delivered all of it.
+    #[serde(default, deserialize_with = "null_as_default")]
+    undelivered: bool,
+}
+
 /// `router` with the admin calls of `api`.
 pub(super) fn routes(router: Router, api: &Api) -> Router {
     let [lists, inspects, removes, states] = [(); 4].map(|()| api.clone());
     router
         .call("/Pglog.List", move |_: Empty| list(lists.clone()))
         .call("/Pglog.Inspect", move |of: Of| inspect(inspects.clone(), of))
-        .call("/Pglog.Remove", move |of: Of| remove(removes.clone(), of))
+        .call("/Pglog.Remove", move |of: Remove| remove(removes.clone(), of))
         .call("/Pglog.Status", move |_: Empty| status(states.clone()))
 }
 
@@ -64,10 +74,14 @@ async fn inspect(api: Api, of: Of) -> Result<Inspect, Refusal> {
     found.await?
 }
 
-/// Refused while anything may still be added to the log or has to be delivered out of it.
-async fn remove(api: Api, of: Of) -> Result<Removed, Refusal> {
+/// Refused while anything may still be added to the log or, unless that is given up, has to be delivered out
+/// of it.
+async fn remove(api: Api, of: Remove) -> Result<Removed, Refusal> {
     let id = ContainerId::parse(&of.container)?;
     let logs = api.logs()?;
+    if of.undelivered && !logs.journals.get(&id).is_open() {
+        logs.sinks.give_up(&id).await;
+    }
     let removed = tokio::task::spawn_blocking(move || {
         if !logs.journals.stored()?.contains(&id) {
             return Err(Refusal::new(format!("no log of a container {id} is stored")));
@@ -77,7 +91,7 @@ async fn remove(api: Api, of: Of) -> Result<Removed, Refusal> {
             return Err(RemovalError::Live.into());
         }
         let bytes = logs.sinks.forget_after(&id, || journal.remove_all().map_err(Refusal::from))?;
-        tracing::info!(op = "remove", container = %id, bytes);
+        tracing::info!(op = "remove", container = %id, bytes, undelivered = of.undelivered);
         Ok(Removed { id: id.to_string(), bytes })
     });
     removed.await?

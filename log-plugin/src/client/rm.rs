@@ -13,12 +13,17 @@ pub struct Rm {
     /// Names or ids of containers that are not being logged
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
+
+    /// Also what a sink has not delivered, and never will then
+    #[arg(long)]
+    undelivered: bool,
 }
 
 /// Of which container.
 #[derive(Debug, Serialize)]
 struct Of {
     container: String,
+    undelivered: bool,
 }
 
 impl Rm {
@@ -27,7 +32,7 @@ impl Rm {
         let known: List = session.ask("/Pglog.List", &Nothing {})?;
         let remove = |word: &str| {
             let container = container::find(session, &known.containers, word)?;
-            session.call("/Pglog.Remove", &Of { container })
+            session.call("/Pglog.Remove", &Of { container, undelivered: self.undelivered })
         };
         let line = |removed: &Value| format!("{}\n", removed["id"].as_str().unwrap_or_default());
         session.show_each(self.containers, remove, line, "")

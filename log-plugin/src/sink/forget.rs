@@ -6,14 +6,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Sinks;
+use super::{Sinks, take_off};
 use crate::names::ContainerId;
 
 /// Why sinks are not forgotten.
 #[derive(Debug, thiserror::Error)]
 pub enum ForgetError {
     /// One is at work.
-    #[error("a sink has not delivered all of the log yet; `docker pglog status` shows it")]
+    #[error(
+        "a sink has not delivered all of the log yet, as `docker pglog status` shows; \
+         `docker pglog rm --undelivered` gives that up"
+    )]
     Behind,
     /// The system refused.
     #[error("remove {}", path.display())]
@@ -26,6 +29,21 @@ pub enum ForgetError {
 }
 
 impl Sinks {
+    /// Ends the sinks of `container`, however far they have come, and waits until they have ended.
+    pub async fn give_up(&self, container: &ContainerId) {
+        let at_work: Vec<_> = {
+            let running = self.running();
+            let own = running.iter().filter(|((of, _), _)| of == container);
+            own.map(|(key, running)| (key.clone(), running.clone())).collect()
+        };
+        for (key, running) in at_work {
+            running.replaced.cancel();
+            running.ended.cancelled().await;
+            // Not before: who begins meanwhile waits for its end too.
+            take_off(&mut self.running(), &key, &running);
+        }
+    }
+
     /// Has the log of `container` removed by `remove`, then forgets its sinks; refused while one is
     /// at work, and nothing is forgotten when `remove` fails.
     pub fn forget_after<T, E: From<ForgetError>>(

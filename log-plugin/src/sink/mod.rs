@@ -101,7 +101,7 @@ struct Running {
     target: Target,
     journal: Arc<Journal>,
     meter: Arc<Meter>,
-    /// Another target takes its place.
+    /// Another target takes its place, or nothing does.
     replaced: CancellationToken,
     ended: CancellationToken,
 }
@@ -217,7 +217,8 @@ impl Sinks {
         let key = (container.clone(), id);
         let mut running = self.running();
         let before = running.get(&key).cloned();
-        if before.as_ref().is_some_and(|before| before.target == target) {
+        let goes_on = |own: &Running| own.target == target && !own.replaced.is_cancelled();
+        if before.as_ref().is_some_and(goes_on) {
             return;
         }
         let journal = self.journals.get(container);
@@ -354,9 +355,7 @@ impl Sinks {
         if own.journal.is_live() || changes.has_changed().unwrap_or(false) {
             return false;
         }
-        if running.get(key).is_some_and(|now| Arc::ptr_eq(&now.meter, &own.meter)) {
-            running.remove(key);
-        }
+        take_off(&mut running, key, own);
         true
     }
 
@@ -374,5 +373,12 @@ impl Sinks {
 
     fn running(&self) -> MutexGuard<'_, HashMap<Key, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes `own` off the list, unless another has taken its place there.
+fn take_off(running: &mut HashMap<Key, Running>, key: &Key, own: &Running) {
+    if running.get(key).is_some_and(|now| Arc::ptr_eq(&now.meter, &own.meter)) {
+        running.remove(key);
     }
 }
