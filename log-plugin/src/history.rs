@@ -112,6 +112,7 @@ impl Cursor {
 impl History {
     /// Opens what there is of `journal`. Cheap: [`History::seek`] finds where to begin.
     pub fn open(journal: Arc<Journal>, query: Query) -> io::Result<Self> {
+        journal.list()?;
         let follower = query.follow.then(|| Follower::of(&journal));
         let cursors = VecDeque::new();
         let mut history = Self { journal, query, cursors, newest: 0, follower, ended: false };

@@ -157,6 +157,13 @@ impl Gone {
         (noted.lost, noted.freed)
     }
 
+    /// The highest number of a segment that is remembered to have been removed.
+    pub(super) fn last_removed(&self) -> u64 {
+        let mut state = self.lock();
+        let noted = state.noted(&self.path);
+        noted.removed.last_key_value().map_or(0, |(&sequence, _)| sequence)
+    }
+
     /// A segment of so many `lines` is about to be removed, to make room if it is `freed`.
     fn note_removal(&self, sequence: u64, lines: u64, freed: Option<Freed>) {
         let mut state = self.lock();
@@ -229,18 +236,18 @@ impl Journal {
         lost
     }
 
-    /// A segment is about to be removed: notes its lines, as far as it can be read.
-    pub(super) fn note_removal(&self, sequence: u64, cause: Cause) {
+    /// A segment is about to be removed: notes its lines and tells them, as far as it can be read.
+    pub(super) fn note_removal(&self, sequence: u64, cause: Cause) -> Option<u64> {
         let known = self.state().segments.get(&sequence).and_then(|own| own.index.clone());
         let index = known.or_else(|| {
             let contents = self.open_segment(sequence).ok()??;
             self.index_of(sequence, &contents).ok()
         });
-        if let Some(index) = index {
-            let freed = Freed { sequence, messages: index.frames() };
-            let freed = (cause == Cause::FullDisk).then_some(freed);
-            self.gone.note_removal(sequence, index.lines(), freed);
-        }
+        let index = index?;
+        let freed = Freed { sequence, messages: index.frames() };
+        let freed = (cause == Cause::FullDisk).then_some(freed);
+        self.gone.note_removal(sequence, index.lines(), freed);
+        Some(index.lines())
     }
 
     /// How many lines the removed segment numbered `sequence` had, if that is remembered.

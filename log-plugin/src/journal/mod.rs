@@ -19,6 +19,9 @@ mod held;
 mod index;
 mod inventory;
 mod kept_index;
+mod limits;
+#[cfg(test)]
+mod numbers_tests;
 mod packed;
 mod packing;
 mod reader;
@@ -50,13 +53,13 @@ use held::{Held, Queue};
 pub use index::{Index, Stretch};
 pub use inventory::{Inventory, Stored};
 pub(crate) use kept_index::{KIND as INDEX_KIND, VERSION as INDEX_VERSION};
+pub use limits::Limits;
 pub use packed::Packed;
 pub(crate) use packed::{KIND as PACKED_KIND, VERSION as PACKED_VERSION};
 pub use reader::{Batch, Dropped, Position, Reader};
 pub use removal::RemovalError;
 pub use removed::Follower;
 use removed::Removed;
-pub use segment::Limits;
 use segment::Segment;
 pub use writer::{Filled, Writer};
 
@@ -69,6 +72,8 @@ pub struct Journal {
     state: Mutex<State>,
     changed: watch::Sender<()>,
     gone: Arc<Gone>,
+    /// Held by the stream that begins a segment, and while segments are listed. No call waits for it.
+    beginning: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +88,8 @@ struct State {
     next_reader: u64,
     /// Segments that have grown and are to be brought to the disk.
     unsynced: BTreeSet<u64>,
+    /// What is stored is known.
+    listed: bool,
 }
 
 #[derive(Debug)]
@@ -102,19 +109,44 @@ impl State {
 
 impl Journal {
     /// The journal in `dir`, which need not exist before there is something to store. One that
-    /// cannot be listed counts as empty: no disk keeps a container from starting.
+    /// cannot be listed counts as empty until it can: no disk keeps a container from starting.
     pub fn open(dir: &Path) -> Self {
-        let segments = segment::list(dir).unwrap_or_else(|error| {
-            tracing::error!(%error, journal = %dir.display(), "a journal cannot be listed");
-            BTreeMap::new()
-        });
-        let last = segments.last_key_value().map_or(0, |(&sequence, _)| sequence);
-        Self {
-            dir: dir.to_owned(),
-            state: Mutex::new(State { segments, last, ..State::default() }),
-            changed: watch::Sender::new(()),
-            gone: Gone::of(dir).into(),
+        Self::with(dir, Gone::of(dir).into())
+    }
+
+    fn with(dir: &Path, gone: Arc<Gone>) -> Self {
+        let (dir, changed) = (dir.to_owned(), watch::Sender::new(()));
+        let journal =
+            Self { dir, state: Mutex::default(), changed, gone, beginning: Mutex::default() };
+        if let Err(error) = journal.list() {
+            tracing::error!(%error, journal = %journal.dir.display(), "a journal cannot be listed");
         }
+        journal
+    }
+
+    /// Lists what is stored, where that could not be done yet. Nothing is begun, removed or read by
+    /// a sink before: what is there would be taken for what is not.
+    pub fn list(&self) -> io::Result<()> {
+        if self.state().listed {
+            return Ok(());
+        }
+        let _alone = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state().listed {
+            return Ok(());
+        }
+        let segments = segment::list(&self.dir)?;
+        let last = segments.last_key_value().map_or(0, |(&sequence, _)| sequence);
+        // A number is given out once: a sink that has read of it is past it.
+        let last = last.max(self.gone.last_removed());
+        let mut state = self.state();
+        (state.segments, state.last, state.listed) = (segments, last, true);
+        let streams: Vec<_> = state.streams.iter().map(|stream| stream.id.clone()).collect();
+        for id in streams {
+            if let Some(own) = state.newest_of(&id) {
+                own.live = true;
+            }
+        }
+        Ok(())
     }
 
     /// Tells whenever there is more to read, a stream has ended, or a segment has gone.
@@ -260,8 +292,7 @@ impl Journals {
         }
         open.retain(|_, journal| journal.strong_count() > 0);
         let gone = self.gone_of(container);
-        let journal = Journal { gone, ..Journal::open(&self.dir.join(container.as_str())) };
-        let journal = Arc::new(journal);
+        let journal = Arc::new(Journal::with(&self.dir.join(container.as_str()), gone));
         open.insert(container.clone(), Arc::downgrade(&journal));
         journal
     }

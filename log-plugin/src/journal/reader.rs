@@ -80,11 +80,13 @@ struct Cursor {
     lines: Option<u64>,
     /// It has no name any more, and does not grow.
     removed: bool,
+    /// How many lines it had in all when it was removed, if that was told.
+    all: Option<u64>,
 }
 
 impl Cursor {
     fn at(sequence: u64, offset: u64, lines: Option<u64>) -> Self {
-        Self { sequence, file: None, scan: Scan::from(offset), lines, removed: false }
+        Self { sequence, file: None, scan: Scan::from(offset), lines, removed: false, all: None }
     }
 
     /// Nothing of it was read yet.
@@ -207,12 +209,13 @@ impl Reader {
         let (held, named) = self.journal.news(&self.queue, self.newest);
         let mut later: BTreeMap<_, _> =
             named.into_iter().map(|at| (at, Cursor::begin(at))).collect();
-        for Held { sequence, file } in held {
+        for Held { sequence, file, lines } in held {
             if let Some(own) = self.cursors.iter_mut().find(|cursor| cursor.sequence == sequence) {
                 own.file = own.file.take().or(file);
-                own.removed = true;
+                (own.removed, own.all) = (true, lines);
             } else if sequence > self.newest {
-                later.insert(sequence, Cursor { file, removed: true, ..Cursor::begin(sequence) });
+                let begun = Cursor::begin(sequence);
+                later.insert(sequence, Cursor { file, removed: true, all: lines, ..begun });
             }
         }
         for (sequence, cursor) in later {
@@ -266,7 +269,10 @@ impl Reader {
                     // A power cut can leave less of a segment than was read of it.
                     let size = file.len()?;
                     if cursor.scan.position() > size {
-                        (cursor.scan, cursor.lines) = (Scan::from(size), None);
+                        // Half a frame at its end is cut off before anybody goes on there.
+                        let mut scan = Scan::default();
+                        while let Step::Frame(_) = scan.step(&*file, size)? {}
+                        (cursor.scan, cursor.lines) = (Scan::from(scan.position()), None);
                     }
                     Arc::clone(cursor.file.insert(file))
                 }
@@ -295,7 +301,8 @@ impl Reader {
     /// Counts what was not read of a segment that cannot be read any more, once.
     fn count_unread(&mut self, at: usize) {
         let cursor = &mut self.cursors[at];
-        match (self.journal.lines_removed(cursor.sequence), cursor.lines) {
+        let all = cursor.all.or_else(|| self.journal.lines_removed(cursor.sequence));
+        match (all, cursor.lines) {
             (Some(all), Some(read)) => {
                 self.dropped.lines += all.saturating_sub(read);
                 cursor.lines = Some(all.max(read));

@@ -30,6 +30,7 @@ impl Journal {
 
     /// Deletes everything that is stored, and tells how many bytes that was.
     pub fn remove_all(&self) -> Result<u64, RemovalError> {
+        self.list()?;
         let segments = {
             let mut state = self.state();
             if !state.streams.is_empty() {

@@ -11,6 +11,8 @@ use std::time::SystemTime;
 
 use super::Journal;
 use super::gone::Cause;
+use super::held::Held;
+use super::segment::Segment;
 
 impl Journal {
     /// Removes the oldest segment that nobody writes to; `false` when there is none.
@@ -52,13 +54,14 @@ impl Journal {
     /// Removes a segment and holds it for nobody.
     pub(super) fn free(&self, sequence: u64) -> io::Result<()> {
         let Some(segment) = self.state().segments.get(&sequence).cloned() else { return Ok(()) };
-        self.note_removal(sequence, Cause::FullDisk);
+        let lines = self.note_removal(sequence, Cause::FullDisk);
         segment.delete(&self.dir)?;
         let mut state = self.state();
-        state.segments.remove(&sequence);
+        let now = state.segments.remove(&sequence);
         let readers = state.readers.values().filter(|queue| queue.wants(sequence));
-        readers.for_each(|queue| queue.push(sequence, None));
-        Ok(())
+        readers.for_each(|queue| drop(queue.push(Held { sequence, file: None, lines })));
+        drop(state);
+        self.delete_packed(&segment, now)
     }
 
     /// Removes a segment. Who has it open goes on reading it, and a follower that has not come to
@@ -71,18 +74,28 @@ impl Journal {
             state.removed.is_wanted(sequence) || read()
         };
         let file = wanted.then(|| segment.open(&self.dir).ok()).flatten().map(Arc::new);
-        self.note_removal(sequence, Cause::Retention);
+        let lines = self.note_removal(sequence, Cause::Retention);
         segment.delete(&self.dir)?;
         let mut state = self.state();
-        state.segments.remove(&sequence);
+        let now = state.segments.remove(&sequence);
         let let_go = file.map(|file| {
             let readers = state.readers.values().filter(|queue| queue.wants(sequence));
-            readers.for_each(|queue| queue.push(sequence, Some(Arc::clone(&file))));
-            state.removed.hold(sequence, segment.disk, file)
+            let held = || Held { sequence, file: Some(Arc::clone(&file)), lines };
+            let too_many: Vec<_> = readers.filter_map(|queue| queue.push(held())).collect();
+            (too_many, state.removed.hold(sequence, segment.disk, file))
         });
         drop(state);
         drop(let_go);
-        Ok(())
+        self.delete_packed(&segment, now)
+    }
+
+    /// Deletes a segment under the name that it has `now`, when it was packed after `before`: it would
+    /// come back at the next start.
+    fn delete_packed(&self, before: &Segment, now: Option<Segment>) -> io::Result<()> {
+        match now {
+            Some(now) if now.packed && !before.packed => now.delete(&self.dir),
+            _ => Ok(()),
+        }
     }
 
     fn oldest(&self) -> Option<u64> {

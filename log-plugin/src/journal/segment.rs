@@ -5,26 +5,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use plugin_sdk::durable;
 
-use super::{Contents, Index, Journal, Packed, kept_index};
+use super::{Contents, Index, Journal, Limits, Packed, kept_index};
 use crate::frame::{Scan, Step};
 use crate::names::StreamId;
-use crate::options::{LogSpec, SyncPolicy};
-
-/// Largest segment whatever `max-size` says: the tail of a log is found by walking its last
-/// segment, and what is kept is dropped a segment at a time.
-const LARGEST: u64 = 64 << 20;
-
-/// By how much a segment may outgrow the size at which it is ended: the frame that was being
-/// written, of dockerd's 16 KiB and what it says about them.
-const LAST_FRAME: u64 = 17 << 10;
-
-/// In how many segments at least the lines of `max-age` are: what is kept longer is a part of it.
-const TURNS: u32 = 4;
 
 /// Digits of a sequence in a file name, so that names sort as numbers do.
 const DIGITS: usize = 20;
@@ -86,36 +74,6 @@ impl Segment {
     }
 }
 
-/// How much of a container's log is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// A segment of this size is followed by the next.
-    pub segment: u64,
-    /// What it has grown to by then at most, as far as room for the oldest is concerned.
-    pub full: u64,
-    /// All segments together; the oldest go so that this holds when the newest is full.
-    pub total: u64,
-    /// A segment that was begun so long ago is followed by the next, so that it can be removed
-    /// for its age.
-    pub turn: Option<Duration>,
-    /// When what was stored is brought to the disk.
-    pub sync: SyncPolicy,
-}
-
-impl From<&LogSpec> for Limits {
-    fn from(spec: &LogSpec) -> Self {
-        let full = spec.max_size.min(LARGEST);
-        Self {
-            // Of tiny segments only a part is left for it: that of a line.
-            segment: full - LAST_FRAME.min(full / 8),
-            full,
-            total: spec.max_size.saturating_mul(spec.max_file.into()),
-            turn: spec.max_age.map(|age| age / TURNS),
-            sync: spec.sync,
-        }
-    }
-}
-
 /// A segment that its stream may write to.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -166,6 +124,26 @@ fn age(file: &File) -> Option<Duration> {
     file.metadata().ok()?.created().ok()?.elapsed().ok()
 }
 
+/// Gives `others`, whose numbers are other segments' too, numbers after all of them: a program that
+/// could not list a journal began it anew.
+fn renumber(
+    dir: &Path,
+    segments: &mut BTreeMap<u64, Segment>,
+    mut others: Vec<Segment>,
+) -> io::Result<()> {
+    let time = |segment: &Segment| fs::metadata(segment.path(dir)).and_then(|of| of.modified());
+    others
+        .sort_by_key(|segment| (time(segment).unwrap_or(SystemTime::UNIX_EPOCH), segment.sequence));
+    for other in others {
+        let sequence = segments.last_key_value().map_or(1, |(last, _)| last + 1);
+        let moved = Segment { sequence, index: None, ..other.clone() };
+        kept_index::remove(&other.path(dir))?;
+        durable::rename(&other.path(dir), &moved.path(dir))?;
+        segments.insert(sequence, moved);
+    }
+    Ok(())
+}
+
 /// The segments in `dir`; none if there is no such directory.
 pub(super) fn list(dir: &Path) -> io::Result<BTreeMap<u64, Segment>> {
     let entries = match fs::read_dir(dir) {
@@ -173,6 +151,7 @@ pub(super) fn list(dir: &Path) -> io::Result<BTreeMap<u64, Segment>> {
         entries => entries?,
     };
     let (mut segments, mut indexes) = (BTreeMap::<u64, Segment>::new(), Vec::new());
+    let mut others = Vec::new();
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
@@ -180,18 +159,22 @@ pub(super) fn list(dir: &Path) -> io::Result<BTreeMap<u64, Segment>> {
         if let Some(segment) =
             name.to_str().and_then(|name| Segment::parse(name, entry.metadata().ok()?.len()))
         {
-            // Both are there when packing was cut short at its very end: the plain one goes.
             let (kept, other) = match segments.remove(&segment.sequence) {
                 Some(other) if segment.packed => (segment, Some(other)),
                 Some(other) => (other, Some(segment)),
                 None => (segment, None),
             };
-            if let Some(plain) = other {
-                plain.delete(dir)?;
+            match other {
+                // Both are there when packing was cut short at its very end: the plain one goes.
+                Some(plain) if kept.packed && !plain.packed && plain.tag == kept.tag => {
+                    plain.delete(dir)?;
+                }
+                other => others.extend(other),
             }
             segments.insert(kept.sequence, kept);
         }
     }
+    renumber(dir, &mut segments, others)?;
     // What a kill has left of segments that are gone.
     indexes.retain(|segment| !segment.exists());
     indexes.iter().try_for_each(|segment| kept_index::remove(segment))?;
@@ -214,16 +197,16 @@ impl Journal {
     /// A segment for the next frame of `stream`: the last one, if it is done with and has room,
     /// else a new one, for which the oldest make room.
     pub(super) fn begin(&self, stream: &StreamId, limits: Limits) -> io::Result<Opened> {
+        self.list()?;
+        // In the order of their numbers, or who reads would have passed the lower one.
+        let _alone = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(taken) = self.take_over(stream, limits) {
             return Ok(taken);
         }
         while self.over(limits) && self.remove_oldest()? {}
         durable::create_dir(&self.dir, 0o700)?;
-        let sequence = {
-            let mut state = self.state();
-            state.last += 1;
-            state.last
-        };
+        // Not given out before there is a file: to a sink a missing number is a loss.
+        let sequence = self.state().last + 1;
         let segment = Segment::new(sequence, stream.tag());
         let open = || {
             OpenOptions::new()
@@ -240,27 +223,24 @@ impl Journal {
             }
             made => made,
         };
-        let file = file.inspect_err(|_| self.not_begun(sequence))?;
+        let file = file?;
         self.gone.prepare();
-        self.state().segments.insert(sequence, segment);
+        let mut state = self.state();
+        state.last = sequence;
+        state.segments.insert(sequence, segment);
+        drop(state);
         Ok(Opened::empty(sequence, file))
     }
 
-    /// Takes a number back that no segment got: to a sink a missing one is a loss.
-    fn not_begun(&self, sequence: u64) {
-        let mut state = self.state();
-        if state.last == sequence {
-            state.last -= 1;
-        }
-    }
-
     /// A container that crashes and restarts must not leave a file for each of its lives, so a
-    /// new stream goes on in the last segment. Only the last: later ones would come before.
+    /// new stream goes on in the last segment. Only the last that ever was: later ones would come
+    /// before, and who has read of them is past it.
     fn take_over(&self, stream: &StreamId, limits: Limits) -> Option<Opened> {
         let old = {
             let mut state = self.state();
+            let newest = state.last;
             let last = state.segments.values_mut().next_back()?;
-            if last.live || last.packed || last.size >= limits.segment {
+            if last.sequence < newest || last.live || last.packed || last.size >= limits.segment {
                 return None;
             }
             // What is known of it grows old.
@@ -370,26 +350,5 @@ mod tests {
         {
             assert_eq!(Segment::parse(bad, 0), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn limits_are_the_options_product() {
-        let limits = |max_size, max_file| {
-            Limits::from(&LogSpec { max_size, max_file, ..LogSpec::default() })
-        };
-        let expected = |segment, full, total| Limits {
-            segment,
-            full,
-            total,
-            turn: None,
-            sync: SyncPolicy::Interval,
-        };
-        assert_eq!(limits(1, 3), expected(1, 1, 3));
-        assert_eq!(limits(80, 3), expected(70, 80, 240));
-        let (segment, full) = (LARGEST - LAST_FRAME, LARGEST);
-        assert_eq!(limits(1 << 30, 2), expected(segment, full, 2 << 30));
-        assert_eq!(limits(u64::MAX, 5), expected(segment, full, u64::MAX));
-        let aged = LogSpec { max_age: Some(Duration::from_secs(40)), ..LogSpec::default() };
-        assert_eq!(Limits::from(&aged).turn, Some(Duration::from_secs(10)));
     }
 }

@@ -13,9 +13,9 @@ impl Journal {
         self.state().unsynced.insert(sequence);
     }
 
-    /// Brings to the disk what has grown since this was last done.
+    /// Brings to the disk what has grown since this was last done; what could not be is tried again.
     fn sync(&self) -> io::Result<()> {
-        let grown = std::mem::take(&mut self.state().unsynced);
+        let (grown, mut failed) = (std::mem::take(&mut self.state().unsynced), Ok(()));
         for sequence in grown {
             let path = {
                 let state = self.state();
@@ -24,11 +24,16 @@ impl Journal {
             match path.map(File::open) {
                 // Removed, or renamed just now, and then it is noted again with the next frame.
                 Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                Some(opened) => opened?.sync_data()?,
+                Some(opened) => {
+                    if let Err(error) = opened.and_then(|file| file.sync_data()) {
+                        failed = Err(error);
+                        self.to_be_synced(sequence);
+                    }
+                }
                 None => {}
             }
         }
-        Ok(())
+        failed
     }
 }
 

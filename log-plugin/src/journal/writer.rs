@@ -94,6 +94,8 @@ impl Writer {
         if let Some(refused) = &self.refused {
             refused.report(&self.stream);
         }
+        // Nobody comes back to its pipe, and the account has room for some only.
+        self.journal.gone().note_taken(self.stream.tag());
         self.seal()
     }
 
