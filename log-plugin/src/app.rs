@@ -236,6 +236,7 @@ impl Opener {
         let sinks = Sinks::open(directory, host, Arc::clone(&journals), runtimes.sinks, own)
             .map_err(unusable)?;
         let keeper = Keeper {
+            streams: Arc::clone(&streams),
             journals: Arc::clone(&journals),
             sinks: Arc::clone(&sinks),
             host: self.paths.host.root.clone(),

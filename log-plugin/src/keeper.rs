@@ -5,12 +5,14 @@
 //! directory of containers; where that is elsewhere, a log that nothing was written to for that
 //! long counts as a removed container's.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::ingest::Streams;
 use crate::journal::{Journal, Journals, RemovalError};
 use crate::names::ContainerId;
 use crate::options::LogSpec;
@@ -42,6 +44,8 @@ pub struct Retention {
 /// Looks after all logs.
 #[derive(Debug, Clone)]
 pub struct Keeper {
+    /// What is being added to them, by whose options.
+    pub streams: Arc<Streams>,
     /// The logs.
     pub journals: Arc<Journals>,
     /// What has yet to deliver them.
@@ -94,10 +98,17 @@ impl Keeper {
             tracing::warn!(%error, "list logs");
             Vec::new()
         });
-        let mut removed = Vec::new();
+        let (mut removed, options) = (Vec::new(), self.streams.options());
         for id in stored {
             let journal = self.journals.get(&id);
-            if let Err(error) = tend(&journal, now) {
+            if let Err(error) = journal.list() {
+                tracing::warn!(%error, container = %id, "list a log");
+                continue;
+            }
+            // They are noted beside the log at a stream's end only.
+            let options = options.get(&id).cloned();
+            let options = options.or_else(|| journal.about().map(|about| about.options));
+            if let Err(error) = tend(&journal, &options.unwrap_or_default(), now) {
                 tracing::warn!(error = plugin_sdk::chain::chain(&error), container = %id, "look after a log");
             }
             if !journal.is_open() && self.is_removed(&id) {
@@ -141,10 +152,13 @@ impl Keeper {
 }
 
 /// What the container's own options ask for.
-fn tend(journal: &Journal, now: SystemTime) -> std::io::Result<()> {
-    let options = journal.about().map(|about| about.options).unwrap_or_default();
+fn tend(
+    journal: &Journal,
+    options: &BTreeMap<String, String>,
+    now: SystemTime,
+) -> std::io::Result<()> {
     // Those that a newer program has taken are not to be guessed at.
-    let Ok(spec) = LogSpec::parse(&options) else { return Ok(()) };
+    let Ok(spec) = LogSpec::parse(options) else { return Ok(()) };
     if let Some(oldest) = spec.max_age.and_then(|age| now.checked_sub(age)) {
         journal.remove_older(oldest)?;
     }

@@ -16,11 +16,12 @@ mod pipes;
 mod record;
 mod stream;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -117,7 +118,9 @@ impl Streams {
         // restarted under it, to end it: the stream then lasts as long as this process, until
         // there is room again.
         let written = self.records.write(&id, record);
-        self.spawn(id.clone(), record, &container, limits);
+        if let Some(stream) = self.attach(id.clone(), record, &container, limits) {
+            self.spawn(stream);
+        }
         if let Err(error) = written {
             tracing::error!(%error, stream = %id, "the stream's record cannot be written yet");
             self.runtime.spawn(Arc::clone(self).write_later(id, record.clone()));
@@ -144,15 +147,22 @@ impl Streams {
     pub fn take_up(self: &Arc<Self>) -> io::Result<usize> {
         let left = self.records.read_all()?;
         let count = left.len();
+        let mut taken = Vec::new();
         for (id, record) in left {
             let limits = LogSpec::parse(&record.options).unwrap_or_else(|error| {
                 tracing::warn!(%error, stream = %id, "options of a stream taken up");
                 LogSpec::default()
             });
             match ContainerId::parse(&record.container) {
-                Ok(container) => self.spawn(id, &record, &container, Limits::from(&limits)),
+                Ok(container) => {
+                    taken.extend(self.attach(id, &record, &container, Limits::from(&limits)));
+                }
                 Err(error) => tracing::error!(%error, stream = %id, "a stream cannot be taken up"),
             }
+        }
+        // All have what they had begun before one goes on in a segment that seems to be nobody's.
+        for stream in taken {
+            self.spawn(stream);
         }
         Ok(count)
     }
@@ -175,19 +185,30 @@ impl Streams {
         self.running().values().map(|running| Arc::clone(&running.record)).collect()
     }
 
+    /// The options of the newest stream of each container that has one.
+    pub fn options(&self) -> HashMap<ContainerId, BTreeMap<String, String>> {
+        let mut records = self.records();
+        records.sort_by_key(|record| record.started);
+        let newest = records.iter().filter_map(|record| {
+            Some((ContainerId::parse(&record.container).ok()?, record.options.clone()))
+        });
+        newest.collect()
+    }
+
     /// Waits until every task has noticed the interrupt.
     pub async fn ended(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    fn spawn(
-        self: &Arc<Self>,
+    /// A stream that is about to be read; none when it is already.
+    fn attach(
+        &self,
         id: StreamId,
         record: &StreamRecord,
         container: &ContainerId,
         limits: Limits,
-    ) {
+    ) -> Option<(Stream, Running)> {
         let journal = self.journals.get(container);
         let running = Running {
             record: Arc::new(record.clone()),
@@ -195,7 +216,7 @@ impl Streams {
             ended: CancellationToken::new(),
         };
         match self.running().entry(id.clone()) {
-            Entry::Occupied(_) => return,
+            Entry::Occupied(_) => return None,
             Entry::Vacant(vacant) => vacant.insert(running.clone()),
         };
         journal.attach(&id);
@@ -205,9 +226,13 @@ impl Streams {
             journal,
             limits,
             budget: Arc::clone(&self.budget),
-            stop: running.stop,
+            stop: running.stop.clone(),
             interrupt: self.interrupt.clone(),
         };
+        Some((stream, running))
+    }
+
+    fn spawn(self: &Arc<Self>, (stream, running): (Stream, Running)) {
         let streams = Arc::clone(self);
         self.tasks.spawn_on(
             async move {
@@ -224,11 +249,12 @@ impl Streams {
 
     /// Runs a stream until it ends, again and again if it fails: who does not read a FIFO stops
     /// a container. Also after StopLogging, which waits for that; when it no longer does, dockerd
-    /// removes the FIFO, and that is an end.
+    /// removes the FIFO, and what was in it is still to be stored.
     async fn keep_running(&self, stream: &Stream) -> End {
+        let held = Arc::<OnceLock<OwnedFd>>::default();
         let end = loop {
-            let task = stream.clone();
-            match tokio::spawn(async move { task.run().await }).await {
+            let (task, fifo) = (stream.clone(), Arc::clone(&held));
+            match tokio::spawn(async move { task.run(fifo).await }).await {
                 Ok(Ok(end)) => break end,
                 Ok(Err(error)) => tracing::error!(%error, stream = %stream.id, "a stream failed"),
                 Err(error) => tracing::error!(%error, stream = %stream.id, "a stream panicked"),

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -68,10 +68,15 @@ enum Turn {
 }
 
 impl Stream {
-    /// Stores the stream until it ends.
-    pub(super) async fn run(&self) -> io::Result<End> {
+    /// Stores the stream until it ends. Its FIFO is in `held` from when it could be opened, so that what
+    /// is in it outlives a failure, also when dockerd is done with it meanwhile.
+    pub(super) async fn run(&self, held: Arc<OnceLock<OwnedFd>>) -> io::Result<End> {
         let mut writer = Writer::new(Arc::clone(&self.journal), self.id.clone(), self.limits);
-        let end = match sys::open_fifo(&self.path) {
+        let opened = match held.get() {
+            Some(fifo) => Ok(fifo),
+            None => sys::open_fifo(&self.path).map(|fifo| held.get_or_init(|| fifo)),
+        };
+        let end = match opened {
             Ok(fifo) => Pump { stream: self, writer: &mut writer, fifo, large: None }.run().await?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => End::Gone,
             // Something else has its place, which is not ours to remove.
@@ -89,15 +94,15 @@ impl Stream {
 struct Pump<'s> {
     stream: &'s Stream,
     writer: &'s mut Writer,
-    fifo: OwnedFd,
+    fifo: &'s OwnedFd,
     large: Option<Grant>,
 }
 
 impl Pump<'_> {
     async fn run(mut self) -> io::Result<End> {
         // A pipe that an earlier life of the process enlarged is accounted for.
-        if sys::pipe_size(&self.fifo)? >= super::pipes::LARGE {
-            self.large = self.stream.budget.enlarge(&self.fifo);
+        if sys::pipe_size(self.fifo)? >= super::pipes::LARGE {
+            self.large = self.stream.budget.enlarge(self.fifo);
         }
         let mut next = Next::Quiet;
         loop {
@@ -125,7 +130,7 @@ impl Pump<'_> {
                 ready = watched.readable() => ready?,
                 () = tokio::time::sleep(IDLE), if self.large.is_some() => {
                     let grant = self.large.take();
-                    self.large = grant.and_then(|grant| grant.give_back(&self.fifo).err());
+                    self.large = grant.and_then(|grant| grant.give_back(self.fifo).err());
                     continue;
                 }
             };
@@ -162,12 +167,12 @@ impl Pump<'_> {
 
     fn turn(&mut self) -> io::Result<Turn> {
         for batch in 0..BATCHES {
-            match self.writer.fill(&self.fifo)? {
+            match self.writer.fill(self.fifo)? {
                 Filled::Closed => return Ok(Turn::Closed),
                 Filled::Idle if batch == 0 => return Ok(Turn::Nothing),
                 Filled::Idle => return Ok(Turn::Read),
                 Filled::Bytes(bytes) if bytes >= FULL && self.large.is_none() => {
-                    self.large = self.stream.budget.enlarge(&self.fifo);
+                    self.large = self.stream.budget.enlarge(self.fifo);
                 }
                 Filled::Bytes(_) => {}
             }
@@ -179,7 +184,7 @@ impl Pump<'_> {
     /// open: empty is the end.
     fn drain(&mut self) -> io::Result<Next> {
         let deadline = Instant::now() + DRAIN;
-        while let Filled::Bytes(_) = self.writer.fill(&self.fifo)? {
+        while let Filled::Bytes(_) = self.writer.fill(self.fifo)? {
             if Instant::now() > deadline {
                 tracing::error!(stream = %self.stream.id, "the stream did not end in its time");
                 break;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Plugin, Rig, all, eventually, runtime};
 use crate::frame::testing::{frames, line};
+use crate::ingest::{StreamRecord, Streams};
 use crate::journal::{About, Journals};
 use crate::keeper::{Keeper, Retention};
 use crate::names::ContainerId;
@@ -43,7 +44,14 @@ impl Store {
             runtime.handle().clone(),
             CancellationToken::new(),
         );
-        let keeper = Keeper { journals, sinks: sinks.unwrap(), host: root, retention };
+        let streams = Streams::open(
+            rig.path().join("state/streams"),
+            Arc::clone(&journals),
+            runtime.handle().clone(),
+            CancellationToken::new(),
+        );
+        let (streams, sinks) = (streams.unwrap(), sinks.unwrap());
+        let keeper = Keeper { streams, journals, sinks, host: root, retention };
         Self { rig, keeper, now: SystemTime::now(), _runtime: runtime }
     }
 
@@ -122,6 +130,24 @@ fn what_is_too_old_goes() {
     // In the end all of it: nobody writes to the last one.
     store.keeper.turn(store.now + HOUR * 3);
     assert_eq!((store.names("aged").len(), store.names("kept").len()), (0, 4));
+}
+
+/// What is noted beside a log is of the stream before, or there is nothing yet.
+#[test]
+fn a_container_that_runs_is_kept_by_its_own_options() {
+    let store = Store::new(keep(HOUR * 100, 1 << 30));
+    store.exists("c");
+    store.store("c", &[], &[5, 3, 1, 0]);
+    std::fs::remove_file(store.journal("c").join("container")).unwrap();
+    let (file, _fifo) = store.rig.fifo("f");
+    let options = [("max-age", "2h"), ("compress", "false")];
+    let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let (container, name) = ("c".to_owned(), "/c".to_owned());
+    let record = StreamRecord { file, container, name, options, started: 1 };
+    store.keeper.streams.start(&record).unwrap();
+    store.turn();
+    let names = store.names("c");
+    assert!(names.len() == 2 && names.iter().all(|name| name.split('.').count() == 2), "{names:?}");
 }
 
 #[test]
