@@ -12,6 +12,9 @@ const BUILT: &[&str] = &[
 const ABSENT: &[&str] =
     &["call", "ge", "gt", "html", "js", "le", "lt", "println", "slice", "urlquery"];
 
+/// Most bytes that go between the parts of a list in all.
+const LONGEST_JOINED: usize = 1 << 20;
+
 /// The function called `word`.
 pub(super) fn known(word: &str) -> Result<&str, TemplateError> {
     if ABSENT.contains(&word) {
@@ -31,7 +34,11 @@ pub(super) fn call(function: &str, arguments: Vec<Value>) -> Result<Value, Templ
         ("lower" | "upper" | "title", _) => Err(wrong("a text")),
         ("split", [Text(text), Text(at)]) => Ok(List(split(text, at))),
         ("split", _) => Err(wrong("a text and what to split it at")),
-        ("join", [List(list), Text(between)]) => Ok(Text(list.join(between))),
+        ("join", [List(list), Text(between)])
+            if list.len().saturating_mul(between.len()) <= LONGEST_JOINED =>
+        {
+            Ok(Text(list.join(between)))
+        }
         ("join", _) => Err(wrong("a list and what goes between")),
         ("truncate", [Text(text), Number(length)]) => Ok(Text(truncate(text, *length))),
         ("truncate", _) => Err(wrong("a text and a length")),

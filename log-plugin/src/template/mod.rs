@@ -11,6 +11,8 @@ mod lexer;
 mod parser;
 mod value;
 
+use std::cell::Cell;
+
 use crate::container::Container;
 
 use self::parser::{Expression, Node, Operand, Range};
@@ -22,6 +24,11 @@ pub struct Template {
     nodes: Vec<Node>,
 }
 
+/// Most bytes that one rendering works on, and what a step counts besides: far more than the longest
+/// environment, and done in a moment.
+const MOST: usize = 16 << 20;
+const STEP: usize = 64;
+
 /// Why a template cannot be rendered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -31,6 +38,9 @@ pub enum TemplateError {
     /// The language has it, this program has not.
     #[error("`{0}` in templates is not built yet")]
     NotBuilt(String),
+    /// It would take too long, or too much memory.
+    #[error("a template may work on 16 MiB of text in all")]
+    TooMuch,
     /// No such field or function.
     #[error("templates have no `{0}`")]
     Unknown(String),
@@ -52,7 +62,8 @@ impl Template {
 
     /// The template's text for `container`.
     pub fn render(&self, container: &Container) -> Result<String, TemplateError> {
-        let mut scope = Scope { container, dot: Value::Root, variables: Vec::new() };
+        let left = Cell::new(MOST);
+        let mut scope = Scope { container, dot: Value::Root, variables: Vec::new(), left };
         let mut out = String::new();
         render(&self.nodes, &mut scope, &mut out)?;
         Ok(out)
@@ -64,9 +75,19 @@ struct Scope<'a> {
     container: &'a Container,
     dot: Value,
     variables: Vec<(String, Value)>,
+    /// Bytes that may still be worked on.
+    left: Cell<usize>,
 }
 
 impl Scope<'_> {
+    /// Notes one step and what it works on: blocks in blocks and values made of values would take any
+    /// time and memory.
+    fn spend(&self, bytes: usize) -> Result<(), TemplateError> {
+        let left = self.left.get().checked_sub(bytes.saturating_add(STEP));
+        self.left.set(left.ok_or(TemplateError::TooMuch)?);
+        Ok(())
+    }
+
     /// Renders `nodes` with `variables` more and, if there is one, another `dot`; what is declared
     /// within ends with them.
     fn within(
@@ -76,6 +97,7 @@ impl Scope<'_> {
         nodes: &[Node],
         out: &mut String,
     ) -> Result<(), TemplateError> {
+        self.spend(self.dot.size())?;
         let (count, before) = (self.variables.len(), self.dot.clone());
         self.variables.extend(variables);
         self.dot = dot.unwrap_or(before.clone());
@@ -95,7 +117,10 @@ impl Scope<'_> {
 fn render(nodes: &[Node], scope: &mut Scope<'_>, out: &mut String) -> Result<(), TemplateError> {
     for node in nodes {
         match node {
-            Node::Text(text) => out.push_str(text),
+            Node::Text(text) => {
+                scope.spend(text.len())?;
+                out.push_str(text);
+            }
             Node::Action(expression) => match evaluate(expression, scope)? {
                 Value::Root => return Err(TemplateError::NotBuilt("the dot alone".to_owned())),
                 value => out.push_str(&value.printed()),
@@ -157,6 +182,7 @@ fn repeat(range: &Range, scope: &mut Scope<'_>, out: &mut String) -> Result<(), 
 fn evaluate(pipeline: &Expression, scope: &Scope<'_>) -> Result<Value, TemplateError> {
     let mut piped: Option<Value> = None;
     for stage in &pipeline.stages {
+        scope.spend(0)?;
         let (first, rest) = stage.split_first().ok_or(TemplateError::Syntax("an empty action"))?;
         let mut arguments = Vec::with_capacity(rest.len() + 1);
         for operand in rest {
@@ -164,7 +190,11 @@ fn evaluate(pipeline: &Expression, scope: &Scope<'_>) -> Result<Value, TemplateE
         }
         arguments.extend(piped.take());
         piped = Some(match first {
-            Operand::Function(name) => function::call(name, arguments)?,
+            Operand::Function(name) => {
+                let made = function::call(name, arguments)?;
+                scope.spend(made.size())?;
+                made
+            }
             operand if arguments.is_empty() => operand_value(operand, scope)?,
             _ => return Err(TemplateError::Syntax("arguments of what is no function")),
         });
@@ -173,7 +203,7 @@ fn evaluate(pipeline: &Expression, scope: &Scope<'_>) -> Result<Value, TemplateE
 }
 
 fn operand_value(operand: &Operand, scope: &Scope<'_>) -> Result<Value, TemplateError> {
-    match operand {
+    let value = match operand {
         Operand::Literal(value) => Ok(value.clone()),
         Operand::Field(path) => field(&scope.dot, path, scope.container),
         Operand::Variable(name, path) => {
@@ -181,7 +211,9 @@ fn operand_value(operand: &Operand, scope: &Scope<'_>) -> Result<Value, Template
         }
         Operand::Function(name) => function::call(name, Vec::new()),
         Operand::Nested(pipeline) => evaluate(pipeline, scope),
-    }
+    }?;
+    scope.spend(value.size())?;
+    Ok(value)
 }
 
 /// What `path` leads to from `value` on: fields of the container, keys of maps.
@@ -258,6 +290,34 @@ mod tests {
         ] {
             assert_eq!(render(template).as_deref(), Ok(expected), "{template}");
         }
+    }
+
+    /// Whoever names a template names it for all: the memory and the time are the plugin's.
+    #[test]
+    fn a_template_that_would_take_all_there_is_is_refused() {
+        let environment = (0..200).map(|n| format!("VARIABLE_{n}={}", "x".repeat(100))).collect();
+        let container = Container { environment, ..container() };
+        let nested = |each: &str| {
+            let open = "{{range $.ContainerEnv}}".repeat(8);
+            format!("{open}{each}{}", "{{end}}".repeat(8))
+        };
+        let doubled = "{{$x = print $x $x}}".repeat(40);
+        let joined = "{{$x = join (split $x \"\") $x}}".repeat(8);
+        for template in [
+            nested("x"),
+            nested(""),
+            format!("{{{{$x := .Name}}}}{doubled}"),
+            format!("{{{{$x := printf \"%s\" .ContainerEnv}}}}{joined}"),
+        ] {
+            let begun = std::time::Instant::now();
+            let rendered = Template::parse(&template).unwrap().render(&container);
+            let refused =
+                matches!(rendered, Err(TemplateError::TooMuch | TemplateError::Argument { .. }));
+            assert!(refused, "{template}");
+            assert!(begun.elapsed().as_secs() < 5, "{template}");
+        }
+        let all = "{{range .ContainerEnv}}{{.}}{{range $.ContainerEnv}}{{end}}{{end}}";
+        assert!(Template::parse(all).unwrap().render(&container).is_ok());
     }
 
     #[test]

@@ -56,6 +56,19 @@ impl Value {
         }
     }
 
+    /// About how much memory it takes.
+    pub(super) fn size(&self) -> usize {
+        const STRING: usize = size_of::<String>();
+        match self {
+            Self::None | Self::Root | Self::Bool(_) | Self::Number(_) => 0,
+            Self::Text(text) => text.len(),
+            Self::List(list) => list.iter().map(|text| text.len() + STRING).sum(),
+            Self::Map(map) => {
+                map.iter().map(|(key, value)| key.len() + value.len() + 2 * STRING).sum()
+            }
+        }
+    }
+
     /// As Go's templates judge it: what is empty is false.
     pub(super) fn is_true(&self) -> bool {
         match self {
