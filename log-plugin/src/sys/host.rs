@@ -3,8 +3,10 @@
 //! A link on the host is followed as the host would: an absolute one begins at the host's root,
 //! not at the plugin's. Below a directory that the plugin was given for its files none is.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -62,6 +64,22 @@ impl HostDir {
 }
 
 impl HostFile {
+    /// What it holds, if it is a regular file of at most `most` bytes. Waits for nobody, as the reader of a
+    /// FIFO would, or that of some files of the kernel.
+    pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
+        if !std::fs::metadata(self.path())?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let flags = OFlag::O_NONBLOCK.bits();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.path())?;
+        let mut bytes = Vec::new();
+        file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
+    }
+
     /// A path to it, short enough for a socket, and good as long as this is held.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
@@ -144,6 +162,23 @@ mod tests {
             assert!(root.directory(base, Path::new(below), mode).is_err(), "{below}");
         }
         assert_eq!(std::fs::read_dir(dir.path().join("etc")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_no_more_than_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = HostRoot::new(dir.path());
+        let read = |name: &str, most| root.existing(Path::new(name))?.read(most);
+        std::fs::File::create(dir.path().join("file")).unwrap().set_len(10).unwrap();
+        assert_eq!(read("/file", 10).unwrap(), [0; 10]);
+        assert_eq!(read("/file", 9).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        std::fs::File::create(dir.path().join("large")).unwrap().set_len(1 << 40).unwrap();
+        assert!(read("/large", 10).is_err());
+        drop(crate::sys::testing::fifo(&dir.path().join("fifo")));
+        symlink("/fifo", dir.path().join("link")).unwrap();
+        for name in ["/fifo", "/link", "/"] {
+            assert_eq!(read(name, 10).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The plugin as dockerd sees it, in one process: its socket, real FIFOs, and ends of every kind.
 
+mod crowds;
 mod files;
 mod fluentd;
 mod journal_model;

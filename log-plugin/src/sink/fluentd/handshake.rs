@@ -6,7 +6,7 @@
 //! connection, and never part of an error.
 
 use std::fmt::Write;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA512};
@@ -19,6 +19,9 @@ use crate::sys::{self, HostRoot};
 
 /// Longest key or password.
 const LONGEST: u64 = 4096;
+
+/// Most characters of a server's reason that are shown.
+const LONGEST_REASON: usize = 200;
 
 /// Why two sides do not come together.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +119,9 @@ impl Ping {
             return Err(odd());
         }
         if result.as_bool() != Some(true) {
-            let reason = bytes(reason).unwrap_or_default();
-            return Err(HandshakeError::Refused(String::from_utf8_lossy(reason).into_owned()));
+            let reason = String::from_utf8_lossy(bytes(reason).unwrap_or_default());
+            let reason = reason.chars().take(LONGEST_REASON).collect();
+            return Err(HandshakeError::Refused(reason));
         }
         let name = bytes(name).unwrap_or_default();
         let expected = hashed(&[self.salt.as_bytes(), name, &self.nonce, &self.key]);
@@ -129,13 +133,12 @@ impl Ping {
 /// What a file of the host holds, without the newline that editors put at its end.
 fn secret(host: &HostRoot, path: &Path) -> Result<Vec<u8>, HandshakeError> {
     let failed = |source| HandshakeError::Read { path: path.to_owned(), source };
-    let file = host.existing(path).map_err(failed)?;
-    let metadata = std::fs::metadata(file.path()).map_err(failed)?;
-    let mut secret = Vec::new();
-    // A FIFO, for one, would keep this waiting.
-    if metadata.is_file() && metadata.len() <= LONGEST {
-        secret = std::fs::read(file.path()).map_err(failed)?;
-    }
+    let mut secret = match host.existing(path).map_err(failed)?.read(LONGEST) {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::FileTooLarge) => {
+            return Err(HandshakeError::NoSecret { path: path.to_owned() });
+        }
+        read => read.map_err(failed)?,
+    };
     while secret.last().is_some_and(|last| matches!(last, b'\n' | b'\r')) {
         secret.pop();
     }

@@ -4,6 +4,7 @@ pub(super) mod tls;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
@@ -11,8 +12,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::{Instant, timeout};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::tls::TlsError;
 use crate::options::TlsSpec;
@@ -21,6 +23,10 @@ use crate::sys::{self, HostRoot};
 /// How long connecting may take, the handshake included, and how long the other side may take
 /// nothing of what it is sent.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How many names are looked up at once: each takes a thread, and those of all sinks are not to wait for
+/// a server of names that is silent.
+static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
 /// Why nothing is sent.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +79,14 @@ impl Link {
         host: &HostRoot,
     ) -> Result<Self, LinkError> {
         let address = address.to_owned();
-        let (connector, server) = tls::connector(tls, host, name)
-            .map_err(|source| LinkError::Tls { address: address.clone(), source })?;
         let failed = |source| LinkError::Connect { address: address.clone(), source };
+        let (spec, host, server) = (tls.clone(), host.clone(), name.to_owned());
+        // It reads files, which may be on a disk that hangs.
+        let made = tokio::task::spawn_blocking(move || tls::connector(&spec, &host, &server));
+        let (connector, server) = made
+            .await
+            .map_err(|panic| failed(panic.into()))?
+            .map_err(|source| LinkError::Tls { address: address.clone(), source })?;
         let stream = tcp(name, port).await?;
         let socket = stream.as_fd().try_clone_to_owned().map_err(failed)?;
         let shaken = timeout(PATIENCE, connector.connect(server, stream)).await;
@@ -206,11 +217,29 @@ impl Link {
     }
 }
 
+/// The addresses of `host` with `port`, which the system looks up anew.
+pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let patience = Instant::now() + PATIENCE;
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let turn = timeout_at(patience, LOOKUPS.acquire()).await.map_err(late)?;
+    let turn = turn.map_err(io::Error::other)?;
+    let host = host.to_owned();
+    let looked_up = tokio::task::spawn_blocking(move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        // A thread of its own until the system gives up, however long anybody waits for it.
+        drop(turn);
+        found
+    });
+    timeout_at(patience, looked_up).await.map_err(late)??
+}
+
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, LinkError> {
-    let resolved = lookup_host((host, port)).await;
-    let addresses = resolved
-        .map_err(|source| LinkError::Resolve { host: host.to_owned(), source })?
-        .collect::<Vec<_>>();
+    let resolved = resolve(host, port).await;
+    let addresses =
+        resolved.map_err(|source| LinkError::Resolve { host: host.to_owned(), source })?;
     let connected = timeout(PATIENCE, TcpStream::connect(addresses.as_slice())).await;
     connected
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

@@ -31,6 +31,9 @@ const TRUSTED: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// Largest file of keys or certificates: all that a host trusts have a quarter of a megabyte.
+const LARGEST: u64 = 16 << 20;
+
 /// Why there is no TLS. Keys are never part of the words.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::sink) enum TlsError {
@@ -112,7 +115,7 @@ fn certificates(host: &HostRoot, path: &Path) -> Result<Vec<CertificateDer<'stat
 }
 
 fn read(host: &HostRoot, path: &Path) -> Result<Vec<u8>, TlsError> {
-    let read = || std::fs::read(host.existing(path)?.path());
+    let read = || host.existing(path)?.read(LARGEST);
     read().map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 

@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::net::{UdpSocket, UnixDatagram, lookup_host};
+use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::time::{Instant, timeout};
 
 use crate::options::{Address, TlsSpec};
-use crate::sink::link::{Link, LinkError, PATIENCE};
+use crate::sink::link::{Link, LinkError, PATIENCE, resolve};
 use crate::sys::HostRoot;
 
 /// A name is resolved anew when a socket without a connection is this old.
@@ -128,7 +128,7 @@ impl Connection {
 
 async fn udp(host: &str, port: u16) -> io::Result<Kind> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in lookup_host((host, port)).await? {
+    for address in resolve(host, port).await? {
         let any = match address {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
