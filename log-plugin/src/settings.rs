@@ -1,6 +1,6 @@
 //! Plugin settings.
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -59,7 +59,12 @@ impl FromStr for HostPath {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let path = PathBuf::from(text);
-        if path.is_absolute() { Ok(Self(path)) } else { Err("allowed is an absolute path") }
+        let plain = path.components().all(|part| part != Component::ParentDir);
+        if path.is_absolute() && plain {
+            Ok(Self(path))
+        } else {
+            Err("allowed is an absolute path without `..`")
+        }
     }
 }
 
@@ -129,6 +134,7 @@ mod tests {
     fn the_log_directory_is_a_path_of_the_host() {
         let read = |path: &str| Settings::read([("LOG_DIR".to_owned(), path.to_owned())]);
         assert!(read("logs").unwrap_err().to_string().contains("LOG_DIR=logs"));
+        assert!(read("/a/../b").unwrap_err().to_string().contains("LOG_DIR=/a/../b"));
         assert_eq!(read("/a/b").unwrap().log_directory, HostPath("/a/b".into()));
     }
 }

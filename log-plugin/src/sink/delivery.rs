@@ -149,7 +149,13 @@ impl Delivery {
         };
         self.meter.judge(failed.as_ref().map(|error| chain(error)));
         if failed.is_some() {
-            tokio::time::sleep(self.backoff.next()).await;
+            let Some(reader) = &self.reader else { return Ok(()) };
+            tokio::select! {
+                () = self.replaced.cancelled() => return Err(DeliveryError::Replaced),
+                // What retention removes is not held for so long.
+                () = reader.removed() => {}
+                () = tokio::time::sleep(self.backoff.next()) => {}
+            }
         } else {
             self.backoff = Backoff::default();
         }

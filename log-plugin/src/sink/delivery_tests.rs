@@ -115,3 +115,28 @@ async fn what_may_have_arrived_is_counted_apart() {
     assert_eq!(second.read().await.unwrap().entries.len(), 1);
     assert_eq!(second.unsaid(), Dropped { lines: 2, doubtful: 3, uncounted: false });
 }
+
+/// A kill left lines in the file that the ledger does not know; while they are looked at, logrotate cuts
+/// the file.
+#[test]
+fn a_file_that_is_cut_while_it_is_compared_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let log = dir.join("logs/out");
+    durable::create_dir(&dir.join("logs"), 0o700).unwrap();
+    durable::write(&log, b"1\n2\n").unwrap();
+    let receipt = format!(
+        r#"{{"inode":{},"size":0,"skip":0,"unfinished":null}}"#,
+        log.metadata().unwrap().ino()
+    );
+    let mut ledger = Ledger::open(&dir.join("cursor")).unwrap();
+    ledger.state.receipt = serde_json::from_str(&receipt).unwrap();
+    ledger.keep().unwrap();
+    let Some(Outlet::File(mut file)) = delivery(dir).outlet else { panic!("a file") };
+    for (text, expected) in [("1", "1\n2\n"), ("3", "3\n")] {
+        file.accept(&[line(7, text)], Dropped::default());
+        file.write().unwrap();
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), expected);
+        std::fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(0).unwrap();
+    }
+}

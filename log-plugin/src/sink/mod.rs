@@ -312,9 +312,15 @@ impl Sinks {
         let path = self.cursor_path(container, *id);
         let (host, own, container) = (self.host.clone(), own.clone(), container.to_string());
         let opened = tokio::task::spawn_blocking(move || {
-            let ledger = Ledger::open(&path)?;
-            own.meter.show(&ledger.state);
+            let mut ledger = Ledger::open(&path)?;
+            own.journal.list()?;
             let reader = Reader::open(&own.journal, &ledger.state.position);
+            if reader.position().newest != ledger.state.position.newest {
+                // It begins anew, and the place of before must not come to mean another one.
+                ledger.state.position = reader.position();
+                ledger.keep()?;
+            }
+            own.meter.show(&ledger.state);
             let suspect = ledger.state.sent;
             let ledger = Arc::new(Mutex::new(ledger));
             let Host { root, log_directory } = host;

@@ -247,7 +247,7 @@ fn file_target(
         key: "file-path".to_owned(),
         value: rendered.clone(),
         allowed: "a path below the log directory, without `..`, that does not end as a rotated \
-                  file's does (`.1`, `.1.gz`)"
+                  file's does (`.1`, `.1.gz`, `.1.gz.tmp`)"
             .into(),
     })?;
     Ok(FileTarget {
@@ -291,7 +291,8 @@ fn below(text: &str) -> Option<PathBuf> {
         _ => false,
     };
     let name = path.file_name()?.to_str()?;
-    let number = name.strip_suffix(".gz").unwrap_or(name).rsplit_once('.');
+    let number = name.strip_suffix(".gz.tmp").or_else(|| name.strip_suffix(".gz"));
+    let number = number.unwrap_or(name).rsplit_once('.');
     let rotated = number
         .is_some_and(|(_, end)| !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit()));
     let whole = path.components().all(good) && !text.ends_with('/') && !text.contains('\0');
@@ -309,11 +310,25 @@ mod tests {
             ("/web.log", "web.log"),
             ("a//b/./c", "a/b/c"),
             ("v1.2/log.1x", "v1.2/log.1x"),
+            ("a.1.tmp", "a.1.tmp"),
         ] {
             assert_eq!(below(text), Some(PathBuf::from(path)), "{text}");
         }
         let long = "a".repeat(241);
-        for text in ["", "/", "..", "../a", "a/../b", "a/", "//a", "a.1", "a.23.gz", &long, "a\0"] {
+        for text in [
+            "",
+            "/",
+            "..",
+            "../a",
+            "a/../b",
+            "a/",
+            "//a",
+            "a.1",
+            "a.23.gz",
+            "a.1.gz.tmp",
+            &long,
+            "a\0",
+        ] {
             assert_eq!(below(text), None, "{text}");
         }
     }

@@ -303,3 +303,33 @@ fn a_dead_server_keeps_no_container_from_stopping() {
     assert_eq!(numbers(&text).len() + count, 3000);
     assert!(said.starts_with("<27>"), "{said}");
 }
+
+/// A stream that broke may not have brought what it was sent: the next address gets it, whatever it is.
+#[test]
+fn what_a_stream_may_have_lost_goes_to_the_next_address() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    datagrams.set_read_timeout(Some(LIMIT)).unwrap();
+    let (tcp, udp) = (listener.local_addr().unwrap(), datagrams.local_addr().unwrap());
+    let (path, mut fifo) = rig.fifo("f");
+    let address = format!("tcp://{tcp},udp://{udp}");
+    let options = [("syslog-address", address.as_str()), ("syslog-framing", "octet-counting")];
+    plugin.start_logging("c", &path, &options);
+    fifo.write_all(&[numbered(0), numbered(1)].concat()).unwrap();
+    let (mut connection, _) = listener.accept().unwrap();
+    drop(listener);
+    read_up_to(&mut connection, "line 0000001");
+    drop(connection);
+    fifo.write_all(&numbered(2)).unwrap();
+    let mut got = Vec::new();
+    while !got.contains(&2) {
+        let mut buffer = [0; 2000];
+        let length = datagrams.recv(&mut buffer).unwrap();
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        assert!(text.starts_with('<'), "{text}");
+        got.extend(numbers(&text));
+    }
+    assert_eq!(got, [0, 1, 2]);
+}

@@ -11,8 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::attached::Attached;
-use super::engine::{Docker, Found};
+use super::engine::{Attached, Docker, Found};
 use super::{EngineError, Identity};
 use crate::client::{CallError, Client};
 

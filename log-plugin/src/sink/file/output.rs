@@ -258,7 +258,11 @@ impl Open {
         let length = bytes.len().min(COMPARED).min(usize::try_from(self.known).unwrap_or(COMPARED));
         let mut held = vec![0; length];
         self.file.seek(SeekFrom::Start(self.size))?;
-        self.file.read_exact(&mut held)?;
+        match self.file.read_exact(&mut held) {
+            // Somebody has cut the file meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => held.clear(),
+            read => read?,
+        }
         let same = held.iter().zip(bytes).take_while(|(held, byte)| held == byte).count();
         self.size += same as u64;
         self.known -= same as u64;

@@ -193,11 +193,14 @@ impl FluentdOutlet {
             return Ok(Step::Enough);
         }
         if self.target.ack {
-            let address = || connection::shown(&self.target.address);
+            let (address, seconds) = (connection::shown(&self.target.address), PATIENCE.as_secs());
+            let late = FluentdError::NoAck { address, seconds };
+            // A server that never stops to talk is not given more time for it.
+            if oldest.elapsed() >= PATIENCE {
+                return Err(late);
+            }
             let ack = timeout_at(oldest + PATIENCE, connection.acknowledged()).await;
-            let seconds = PATIENCE.as_secs();
-            let id =
-                ack.unwrap_or_else(|_| Err(FluentdError::NoAck { address: address(), seconds }))?;
+            let id = ack.unwrap_or(Err(late))?;
             self.delivered(|part| part.chunk.id.as_ref() == Some(&id));
         } else {
             // With too much on its way, what is oldest counts without having stood.
@@ -212,8 +215,9 @@ impl FluentdOutlet {
 
     /// Notes the part that has come to be delivered.
     fn delivered(&mut self, is_it: impl Fn(&Part) -> bool) {
-        let found = self.parts.iter_mut().find(|part| !part.delivered && is_it(part));
-        // What is acknowledged and not known was sent on a connection before, or twice.
+        let sent = |part: &&mut Part| !part.delivered && part.sent.is_some();
+        let found = self.parts.iter_mut().filter(sent).find(|part| is_it(part));
+        // What is acknowledged otherwise was sent on a connection before, or twice, or never.
         let Some(part) = found else { return };
         part.delivered = true;
         self.on_the_way -= part.chunk.bytes.len();
@@ -236,4 +240,73 @@ enum Step {
     More,
     /// All is sent, and enough of it delivered.
     Enough,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{FluentdMode, TlsSpec};
+    use rmpv::Value;
+    use std::collections::BTreeMap;
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    fn outlet(dir: &Path) -> FluentdOutlet {
+        let target = FluentdTarget {
+            address: FluentdAddress::Unix("/socket".into()),
+            mode: FluentdMode::Message,
+            ack: true,
+            sub_second: true,
+            hostname: None,
+            shared_key: None,
+            user: None,
+            password: None,
+            tls: TlsSpec::default(),
+            tag: "t".to_owned(),
+            container_name: "/c".to_owned(),
+            extra: BTreeMap::new(),
+            ignored: Vec::new(),
+        };
+        let ledger = Ledger::open(&dir.join("cursor")).unwrap();
+        FluentdOutlet::new(HostRoot::new(dir), "c", target, Arc::new(Mutex::new(ledger)))
+    }
+
+    fn entry(text: &str) -> LogEntry {
+        LogEntry { source: "stdout".to_owned(), line: text.into(), ..LogEntry::default() }
+    }
+
+    /// Of a connection before, of one that knows what it was not sent, or of one that guesses.
+    #[test]
+    fn only_what_was_sent_can_be_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outlet = outlet(dir.path());
+        outlet.accept(&[entry("a"), entry(&"b".repeat(1000))], Dropped::default());
+        let ids: Vec<_> = outlet.parts.iter().map(|part| part.chunk.id.clone()).collect();
+        outlet.parts[0].sent = Some(Instant::now());
+        outlet.on_the_way = outlet.parts[0].chunk.bytes.len();
+        outlet.delivered(|part| part.chunk.id == ids[1]);
+        assert_eq!((outlet.parts.len(), outlet.on_the_way > 0), (2, true));
+        outlet.delivered(|part| part.chunk.id == ids[0]);
+        outlet.delivered(|part| part.chunk.id == ids[0]);
+        assert_eq!((outlet.parts.len(), outlet.on_the_way, outlet.settled), (1, 0, 0));
+    }
+
+    /// It would be waited for as long as it talks.
+    #[tokio::test]
+    async fn a_server_that_acknowledges_something_else_has_no_more_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("socket")).unwrap();
+        let mut outlet = outlet(dir.path());
+        outlet.accept(&[entry("a")], Dropped::default());
+        outlet.send().await.unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let wrong = Value::Map(vec![("ack".into(), "another".into())]);
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, &wrong).unwrap();
+        server.write_all(&bytes.repeat(100)).unwrap();
+        assert_eq!(outlet.step(0).await.unwrap(), Step::More);
+        outlet.parts[0].sent = Instant::now().checked_sub(PATIENCE);
+        assert!(matches!(outlet.step(0).await, Err(FluentdError::NoAck { .. })));
+    }
 }

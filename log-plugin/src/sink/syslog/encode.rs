@@ -54,12 +54,14 @@ struct Second {
 impl Layout {
     pub(super) fn new(facts: Facts<'_>) -> Self {
         let Facts { format, facility, host, tag, pid, structured, zone } = facts;
+        // A newline, from a label that an image brings, would begin another message.
+        let tag: String = tag.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
         let middle = match format {
             SyslogFormat::Local => format!(" {tag}[{pid}]: "),
             SyslogFormat::Rfc3164 => format!(" {host} {tag}[{pid}]: "),
             SyslogFormat::Rfc5424 | SyslogFormat::Rfc5424Micro => {
                 let (host, app, msgid) =
-                    (field(host, HOST), field(tag, APP_NAME), field(tag, MSGID));
+                    (field(host, HOST), field(&tag, APP_NAME), field(&tag, MSGID));
                 format!(" {host} {app} {pid} {msgid} {} ", structured.unwrap_or("-"))
             }
         };
@@ -225,6 +227,18 @@ mod tests {
         let day = message(SyslogFormat::Local, zone, &line(86_400_000_000_000 * 3, "x"));
         assert!(day.starts_with("<30>Jan  3 20:30:00 "), "{day}");
         assert_eq!(message(SyslogFormat::Local, TimeZone::UTC, &line(0, "")), "");
+    }
+
+    /// It may come from a label, and an image brings labels.
+    #[test]
+    fn a_tag_begins_no_message_of_its_own() {
+        for format in [SyslogFormat::Local, SyslogFormat::Rfc3164, SyslogFormat::Rfc5424] {
+            let (host, tag, zone) = ("box", "a\n<0>Nov 22 13:30:21 sshd[1]: root", TimeZone::UTC);
+            let facts = Facts { format, facility: 3, host, tag, pid: 7, structured: None, zone };
+            let mut out = Vec::new();
+            Layout::new(facts).message(&line(0, "x"), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap().lines().count(), 1, "{format:?}");
+        }
     }
 
     #[test]

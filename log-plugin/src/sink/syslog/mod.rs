@@ -10,6 +10,7 @@ mod connection;
 mod encode;
 pub(super) mod structured;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -42,6 +43,9 @@ const KEPT: usize = 4 << 20;
 /// one for the network. Less than is kept, since what was not taken may have to be sent again.
 const AHEAD: usize = 1 << 20;
 
+/// Largest description of a time zone; real ones have a few kilobytes.
+const LARGEST_ZONE: u64 = 1 << 20;
+
 /// `addresses` as people write them.
 pub(super) fn shown(addresses: &[Address]) -> String {
     addresses.iter().map(connection::shown).collect::<Vec<_>>().join(",")
@@ -62,6 +66,8 @@ pub(super) struct SyslogOutlet {
     ends: Vec<usize>,
     /// How many of them went as datagrams.
     sent: usize,
+    /// It is among the recent ones.
+    handed: bool,
     /// Batches that may have to be sent again, as they went over the stream.
     recent: VecDeque<Recent>,
     /// Of the recent ones, those that were sent on this connection.
@@ -74,7 +80,26 @@ pub(super) struct SyslogOutlet {
 struct Recent {
     /// Since when the other side's system is known to have it.
     taken: Option<Instant>,
-    bytes: Vec<u8>,
+    /// Its messages, one after another, and where each ends: another address may want them otherwise.
+    messages: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Recent {
+    fn each(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, &end)| &self.messages[begin..end])
+    }
+
+    /// As it goes over a stream with `framing`.
+    fn framed(&self, framing: Framing) -> Cow<'_, [u8]> {
+        if framing == Framing::Lf {
+            return Cow::Borrowed(&self.messages);
+        }
+        let mut out = Vec::with_capacity(self.messages.len() + 8 * self.ends.len());
+        self.each().for_each(|message| frame(message, &mut out));
+        Cow::Owned(out)
+    }
 }
 
 impl SyslogOutlet {
@@ -98,6 +123,7 @@ impl SyslogOutlet {
             pending: Vec::new(),
             ends: Vec::new(),
             sent: 0,
+            handed: false,
             recent: VecDeque::new(),
             on_this: 0,
             settled: 0,
@@ -108,7 +134,7 @@ impl SyslogOutlet {
     pub(super) fn accept(&mut self, entries: &[LogEntry], dropped: Dropped) {
         self.pending.clear();
         self.ends.clear();
-        self.sent = 0;
+        (self.sent, self.handed) = (0, false);
         let notice = dropped.any().then(|| notice::of(dropped, entries.first()));
         self.pending.reserve(entries.iter().map(|entry| entry.line.len() + USUAL_HEAD).sum());
         self.ends.reserve(entries.len() + 1);
@@ -124,11 +150,17 @@ impl SyslogOutlet {
     /// Sends the batch, after what has to be sent again. Where this is cut short, the next time
     /// begins with a new connection.
     pub(super) async fn send(&mut self) -> Result<(), LinkError> {
-        if self.ends.is_empty() {
+        // One without messages has its turn after those before it, too.
+        if self.ends.is_empty() && self.recent.is_empty() && !self.handed {
             self.settled += 1;
             return Ok(());
         }
         let mut connection = self.connected().await?;
+        if self.handed {
+            // The connection broke after that, and it was sent again with the others.
+            self.connection = Some(connection);
+            return Ok(());
+        }
         ledger::send(&self.ledger);
         if connection.is_datagram() {
             while let Some(end) = self.ends.get(self.sent) {
@@ -138,10 +170,14 @@ impl SyslogOutlet {
             }
             self.settled += 1;
         } else {
-            let framed = self.framed();
-            connection.send(framed.as_deref().unwrap_or(&self.pending)).await?;
-            let bytes = framed.unwrap_or_else(|| std::mem::take(&mut self.pending));
-            self.recent.push_back(Recent { taken: None, bytes });
+            let messages = std::mem::take(&mut self.pending);
+            let ends = std::mem::take(&mut self.ends);
+            self.recent.push_back(Recent { taken: None, messages, ends });
+            self.handed = true;
+            let framing = self.framing();
+            if let Some(batch) = self.recent.back() {
+                connection.send(&batch.framed(framing)).await?;
+            }
             self.on_this += 1;
             if self.not_taken() > AHEAD {
                 connection.taken().await?;
@@ -204,12 +240,12 @@ impl SyslogOutlet {
     /// Batches old enough, on a connection that stands, need not be sent again; nor those for
     /// which there is no room.
     fn settle_old(&mut self) {
-        let mut size: usize = self.recent.iter().map(|batch| batch.bytes.len()).sum();
+        let mut size: usize = self.recent.iter().map(|batch| batch.messages.len()).sum();
         while let Some(oldest) = self.recent.front()
             && let Some(taken) = oldest.taken
             && (taken.elapsed() >= STANDS || size > KEPT)
         {
-            size -= oldest.bytes.len();
+            size -= oldest.messages.len();
             self.recent.pop_front();
             self.on_this = self.on_this.saturating_sub(1);
             self.settled += 1;
@@ -219,7 +255,7 @@ impl SyslogOutlet {
     /// Bytes of which it is not known that the other side's system has them.
     fn not_taken(&self) -> usize {
         let open = self.recent.iter().rev().take_while(|batch| batch.taken.is_none());
-        open.map(|batch| batch.bytes.len()).sum()
+        open.map(|batch| batch.messages.len()).sum()
     }
 
     /// The other side's system has all that was sent.
@@ -246,11 +282,18 @@ impl SyslogOutlet {
             self.recent.iter_mut().for_each(|batch| batch.taken = None);
             self.connect().await?
         };
-        if connection.is_datagram() {
-            self.settled += self.recent.drain(..).count();
+        while connection.is_datagram()
+            && let Some(batch) = self.recent.front()
+        {
+            for message in batch.each() {
+                connection.send(message).await?;
+            }
+            self.recent.pop_front();
+            self.settled += 1;
         }
+        let framing = self.framing();
         for batch in self.recent.iter_mut().skip(self.on_this) {
-            connection.send(&batch.bytes).await?;
+            connection.send(&batch.framed(framing)).await?;
             connection.taken().await?;
             batch.taken = Some(Instant::now());
         }
@@ -277,8 +320,8 @@ impl SyslogOutlet {
         }
     }
 
-    /// The batch as it goes over a stream, where that is not how it is.
-    fn framed(&self) -> Option<Vec<u8>> {
+    /// How messages end in a stream to the address in use.
+    fn framing(&self) -> Framing {
         let address = &self.target.addresses[self.next % self.target.addresses.len()];
         let rfc5424 =
             matches!(self.target.format, SyslogFormat::Rfc5424 | SyslogFormat::Rfc5424Micro);
@@ -286,21 +329,16 @@ impl SyslogOutlet {
             Address::Tls(..) if rfc5424 => Framing::OctetCounting,
             _ => Framing::Lf,
         };
-        if self.target.framing.unwrap_or(usual) == Framing::Lf {
-            return None;
-        }
-        let mut out = Vec::with_capacity(self.pending.len() + 8 * self.ends.len());
-        let mut begin = 0;
-        for &end in &self.ends {
-            frame(&self.pending[begin..end], &mut out);
-            begin = end;
-        }
-        Some(out)
+        self.target.framing.unwrap_or(usual)
     }
 }
 
 /// The time zone that the host's clock shows; UTC where it has none.
 fn zone_of(host: &HostRoot) -> TimeZone {
-    let read = || std::fs::read(host.existing(Path::new("/etc/localtime"))?.path());
+    let read = || host.existing(Path::new("/etc/localtime"))?.read(LARGEST_ZONE);
     read().ok().and_then(|bytes| TimeZone::tzif("host", &bytes).ok()).unwrap_or(TimeZone::UTC)
 }
+
+#[cfg(test)]
+#[path = "outlet_tests.rs"]
+mod tests;
