@@ -28,7 +28,7 @@ part=${1:-all} filter=${2:-}
 work=$(mktemp -d /var/tmp/pgvol-test-XXXXXX)
 results=$work/results
 : >"$results"
-began=$SECONDS failed_steps=0 times=
+began=$SECONDS failed_steps=0 times='' packaging=''
 
 # What each failed test has said, once more: in a run of an hour it scrolled by long ago. Of a
 # scenario without what it says of the engine's state.
@@ -50,6 +50,7 @@ why() {
 # The line is printed however the run ends; what a killed suite has left goes with the directory.
 finish() {
     local status=$?
+    [ -z "$packaging" ] || kill "$packaging" 2>/dev/null || :
     why
     say "took $((SECONDS - began)) s, of them"$'\n'"$times"
     # A run that ended early has failed, whatever its tests say.
@@ -98,8 +99,25 @@ unit() {
     step cargo test --locked -p e2e --lib --bins --test tidy
 }
 
+# In the background of whatever else there is to do: most of it is one linker on one core.
+package_ahead() {
+    "$root/scripts/package.sh" "$work/plugins" >"$work/packaging" 2>&1 &
+    packaging=$!
+}
+
+# The plugins, packaged by now or after this.
+packaged() {
+    if [ -n "$packaging" ]; then
+        wait "$packaging" || { cat "$work/packaging" >&2; die "the plugins cannot be packaged"; }
+        packaging=''
+    fi
+    [ -e "$work/plugins" ] || "$root/scripts/package.sh" "$work/plugins"
+}
+
 e2e() {
     export E2E_WORK=$work
+    # All at once, which uses all cores; one after the other they do not.
+    [ $# = 1 ] || step cargo test --locked -p e2e --no-run
     for name; do
         if [ "$name" = survival ]; then
             # What ships has no failpoints in it.
@@ -107,8 +125,8 @@ e2e() {
             [ -e "$E2E_PLUGINS" ] ||
                 FEATURES=pgvol/failpoints PROFILE=dev "$root/scripts/package.sh" "$E2E_PLUGINS"
         else
+            packaged
             E2E_PLUGINS=$work/plugins
-            [ -e "$E2E_PLUGINS" ] || "$root/scripts/package.sh" "$E2E_PLUGINS"
         fi
         export E2E_PLUGINS
         step cargo test --locked -p e2e --test "$name" -- ${filter:+"$filter"}
@@ -138,7 +156,7 @@ need losetup mount
 # A fluentd for the sink's tests; its own peers come from npm.
 need npm npm
 case $part in
-    all) style; unit; e2e "${suites[@]}" ;;
+    all) package_ahead; style; unit; e2e "${suites[@]}" ;;
     style | unit | arm64 | oldkernel | powercut) "$part" ;;
     e2e) e2e "${suites[@]}" ;;
     *)

@@ -2,17 +2,15 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
 use super::Identity;
+use super::attached::{Attached, refusal};
 
 /// Set by Docker's CLI to its own command; while it completes, to the plugin's path.
 const ORIGINAL_COMMAND: &str = "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND";
@@ -20,15 +18,6 @@ const ORIGINAL_COMMAND: &str = "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND";
 /// Where engines have the sockets of their plugins, in a directory for each id (moby
 /// `daemon/daemon_linux.go`: getPluginExecRoot, the same for every engine).
 const SOCKETS: &str = "/run/docker/plugins";
-
-/// How often whoever waits for a line asks whether it is over.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// So much of a command's output is read, in bytes.
-const MOST: u64 = 1 << 20;
-
-/// Of what a command complains about, so much is kept from the end, in bytes.
-const LONGEST_COMPLAINT: usize = 8192;
 
 /// Why there is nobody to talk to.
 #[derive(Debug, thiserror::Error)]
@@ -182,24 +171,7 @@ impl Docker {
 
     /// Starts `docker WORDS`, whose standard input stays open for as long as the answer is kept.
     pub(super) fn attach(&self, words: &[&str]) -> Result<Attached, EngineError> {
-        let mut command = self.command(words);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| self.start(error))?;
-        let stderr = child.stderr.take();
-        let complaints = thread::spawn(move || stderr.map(read_end).unwrap_or_default());
-        let (said, lines) = mpsc::channel();
-        let stdout = child.stdout.take();
-        thread::spawn(move || {
-            let lines = stdout.map(|stdout| BufReader::new(stdout.take(MOST)).split(b'\n'));
-            for line in lines.into_iter().flatten() {
-                let Ok(line) = line else { break };
-                if said.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                    break;
-                }
-            }
-        });
-        let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Ok(Attached { child, lines, complaints: Some(complaints), words })
+        Attached::start(self.command(words), words).map_err(|error| self.start(error))
     }
 
     /// In a process group of its own: what is put in order after a signal is not ended by it.
@@ -254,62 +226,6 @@ impl Docker {
         let answer = self.output(&[&["plugin", "inspect"], plugins].concat())?;
         serde_json::from_slice(&answer)
             .map_err(|source| EngineError::Answer { what: "plugin inspect", source })
-    }
-}
-
-/// Why `docker WORDS` did not succeed.
-fn refusal(words: &[impl AsRef<str>], status: ExitStatus, stderr: &[u8]) -> EngineError {
-    let said = String::from_utf8_lossy(stderr).trim().to_owned();
-    if !said.is_empty() {
-        return EngineError::Docker(said);
-    }
-    let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
-    EngineError::Docker(format!("`docker {}` ended with {status}", words.join(" ")))
-}
-
-/// The last of what can be read of it.
-fn read_end(mut from: impl Read) -> Vec<u8> {
-    let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        kept.extend_from_slice(&buffer[..count]);
-        kept.drain(..kept.len().saturating_sub(LONGEST_COMPLAINT));
-    }
-    kept
-}
-
-/// A docker command that runs. Its standard input ends when this is dropped.
-#[derive(Debug)]
-pub struct Attached {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    complaints: Option<JoinHandle<Vec<u8>>>,
-    words: Vec<String>,
-}
-
-impl Attached {
-    /// The next line that it prints; `None` when it prints no more.
-    pub fn next_line(&self, until: impl Fn() -> bool) -> Option<String> {
-        while !until() {
-            match self.lines.recv_timeout(LOOK) {
-                Ok(line) => return Some(line),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-            }
-        }
-        None
-    }
-
-    /// Ends its standard input and waits for it.
-    pub fn end(mut self) -> Result<(), EngineError> {
-        drop(self.child.stdin.take());
-        let waited = self.child.wait();
-        let status = waited
-            .map_err(|source| EngineError::Start { command: PathBuf::from("docker"), source })?;
-        if status.success() {
-            return Ok(());
-        }
-        let complaints = self.complaints.take().and_then(|reader| reader.join().ok());
-        Err(refusal(&self.words, status, &complaints.unwrap_or_default()))
     }
 }
 
@@ -394,18 +310,6 @@ mod tests {
         assert!(error.contains("exit status: 3"), "{error}");
         let gone = Docker { command: "/nowhere/docker".into(), flags: Vec::new() };
         assert!(matches!(gone.output(&[]), Err(EngineError::Start { .. })));
-    }
-
-    #[test]
-    fn a_command_is_read_line_by_line_and_ends_with_its_input() {
-        let docker = Docker { command: "/bin/sh".into(), flags: vec!["-c".into()] };
-        let attached = docker.attach(&["echo one; cat; echo two"]).unwrap();
-        assert_eq!(attached.next_line(|| false).as_deref(), Some("one"));
-        assert_eq!(attached.next_line(|| true), None);
-        assert!(attached.end().is_ok());
-        let attached = docker.attach(&["cat; yes no | head -n 9000 >&2; echo last >&2; exit 1"]);
-        let said = attached.unwrap().end().unwrap_err().to_string();
-        assert!(said.ends_with("last") && said.len() <= LONGEST_COMPLAINT, "{said}");
     }
 
     #[test]

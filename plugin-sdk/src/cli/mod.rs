@@ -12,6 +12,7 @@
 //! Absent: a way to talk to an engine on another machine, colours.
 
 mod arguments;
+mod attached;
 mod bar;
 mod completion;
 mod engine;
@@ -27,9 +28,10 @@ use clap::{CommandFactory, FromArgMatches};
 use serde::Serialize;
 
 use self::arguments::{Described, Invocation};
+pub use self::attached::Attached;
 pub use self::bar::Bar;
 use self::engine::Docker;
-pub use self::engine::{Attached, EngineError};
+pub use self::engine::EngineError;
 pub use self::interruption::Interruption;
 pub use self::session::{Failure, Format, Nothing, Session};
 use crate::chain::chain;

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::engine::{Attached, Docker, Found};
+use super::attached::Attached;
+use super::engine::{Docker, Found};
 use super::{EngineError, Identity};
 use crate::client::{CallError, Client};
 
