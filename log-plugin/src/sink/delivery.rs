@@ -265,9 +265,8 @@ impl Delivery {
         let kept = ledger.keep();
         self.meter.show(&ledger.state);
         drop(ledger);
-        if let Err(error) = kept {
-            self.meter.judge(Some(chain(&DeliveryError::Ledger(error))));
-        }
+        let unkept = kept.err().map(|error| chain(&DeliveryError::Ledger(error)));
+        self.meter.judge_keeping(unkept);
     }
 
     /// What was dropped and no batch speaks of yet.

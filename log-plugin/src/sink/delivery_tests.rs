@@ -140,3 +140,22 @@ fn a_file_that_is_cut_while_it_is_compared_is_gone_on_with() {
         std::fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(0).unwrap();
     }
 }
+
+/// It is delivered on, and said until it can be kept again.
+#[tokio::test]
+async fn what_cannot_be_kept_is_said_as_long_as_that_is_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    durable::create_dir(&dir.join("logs"), 0o700).unwrap();
+    durable::create_dir(&dir.join("journal"), 0o700).unwrap();
+    segment(dir, 1);
+    let mut delivery = delivery(dir);
+    let error = |delivery: &Delivery| delivery.meter.status().error;
+    // More than the ledger's page has room for.
+    delivery.lock().state.position.open = (10..1000).map(|n| (n, n)).collect();
+    delivery.meter.judge_keeping(delivery.lock().keep().err().map(|error| error.to_string()));
+    delivery.meter.judge(None);
+    assert!(error(&delivery).is_some(), "what is delivered does not hide it");
+    assert_eq!(delivery.turn().await.unwrap(), Turn::Delivered);
+    assert_eq!(error(&delivery), None);
+}

@@ -93,7 +93,16 @@ pub(super) struct Meter {
     sink: SinkKind,
     target: String,
     ignored: Vec<String>,
-    now: Mutex<(State, Option<String>)>,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Now {
+    state: State,
+    /// Why nothing is delivered.
+    error: Option<String>,
+    /// Why that is not kept what is.
+    unkept: Option<String>,
 }
 
 impl Meter {
@@ -114,16 +123,16 @@ impl Meter {
 
     /// Takes over what the sink has come to.
     pub(super) fn show(&self, state: &State) {
-        self.lock().0 = state.clone();
+        self.lock().state = state.clone();
     }
 
     /// The sink works, or does not because of `error`. A change is logged.
     pub(super) fn judge(&self, error: Option<String>) {
         let mut now = self.lock();
-        if now.1 == error {
+        if now.error == error {
             return;
         }
-        now.1.clone_from(&error);
+        now.error.clone_from(&error);
         drop(now);
         let (container, sink) = (&self.container, self.sink.name());
         if let Some(error) = error {
@@ -133,8 +142,20 @@ impl Meter {
         }
     }
 
+    /// How far it is can be kept, or cannot be because of `error`. A change is logged, not each batch of
+    /// those that are delivered meanwhile: a full disk may have this log too.
+    pub(super) fn judge_keeping(&self, error: Option<String>) {
+        let known = std::mem::replace(&mut self.lock().unkept, error.clone()).is_some();
+        let (container, sink) = (&self.container, self.sink.name());
+        if let Some(error) = error
+            && !known
+        {
+            tracing::warn!(%container, name = self.name, sink, error, "how far a sink is cannot be kept");
+        }
+    }
+
     pub(super) fn status(&self) -> SinkStatus {
-        let (state, error) = self.lock().clone();
+        let Now { state, error, unkept } = self.lock().clone();
         SinkStatus {
             container: self.container.to_string(),
             name: self.name.clone(),
@@ -146,12 +167,12 @@ impl Meter {
             dropped_lines: state.dropped,
             dropped_doubtful: state.doubtful,
             dropped_uncounted: state.uncounted,
-            error,
+            error: error.or(unkept),
             ignored: self.ignored.clone(),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (State, Option<String>)> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
