@@ -183,9 +183,12 @@ impl Pump<'_> {
     /// Stores what is left. Nothing more is written by now, though dockerd still has the FIFO
     /// open: empty is the end.
     fn drain(&mut self) -> io::Result<Next> {
-        let deadline = Instant::now() + DRAIN;
-        while let Filled::Bytes(_) = self.writer.fill(self.fifo)? {
-            if Instant::now() > deadline {
+        let (deadline, mut drained) = (Instant::now() + DRAIN, 0);
+        while let Filled::Bytes(bytes) = self.writer.fill(self.fifo)? {
+            drained += bytes;
+            // More than a pipe holds: somebody still writes. A disk that is slow is waited for, or what
+            // is left would be lost.
+            if Instant::now() > deadline && drained > super::pipes::LARGE {
                 tracing::error!(stream = %self.stream.id, "the stream did not end in its time");
                 break;
             }
