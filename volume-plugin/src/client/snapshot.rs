@@ -147,6 +147,7 @@ mod tests {
             took_ms: 7,
             retries: 0,
             stall_ms: Some(3),
+            stall: None,
             checkpoint: None,
             backup: None,
             clusters: Vec::new(),

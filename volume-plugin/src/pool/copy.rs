@@ -5,13 +5,14 @@
 use super::Pace;
 use crate::sys::beneath::Dir;
 use crate::sys::file;
+use std::cell::RefCell;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Directories inside each other that are copied; each holds two descriptors open.
-const DEEPEST: usize = 64;
+pub(super) const DEEPEST: usize = 64;
 
 /// Bytes between two looks at the pace.
 const STEP: u64 = 8 << 20;
@@ -19,18 +20,27 @@ const STEP: u64 = 8 << 20;
 /// What of a tree is left out, by its path below the tree's root.
 pub type Except<'a> = dyn Fn(&Path) -> bool + 'a;
 
+/// As many files are made durable one by one; for more a flush of the whole file system is quicker, although it
+/// waits for what others have written there too.
+const FEW: usize = 64;
+
 /// Copies what is in `source` into the empty directory `target`, durably. It gets the owner and the mode
 /// of `source`. `TimedOut` when that is not done in time.
 pub fn tree(source: &Dir, target: &Dir, pace: &Pace) -> io::Result<()> {
-    files(source, target, &|_| false, pace)?;
-    // One flush is quicker than one for each of many files.
-    target.sync_all()
+    let made = RefCell::new(Some(Vec::new()));
+    let copier = Copier { except: &|_| false, pace, made: Some(&made) };
+    copier.directory(source, target, Path::new(""), DEEPEST)?;
+    let Some(made) = made.into_inner() else { return target.sync_all() };
+    // All first, so that they need one commit of the file system together.
+    made.iter().try_for_each(file::write_back)?;
+    made.iter().try_for_each(File::sync_all)
 }
 
 /// As [`tree`], not durably, but for what is `except`ed; `target` may have directories that `source`
 /// has too, but none of its files.
 pub fn files(source: &Dir, target: &Dir, except: &Except, pace: &Pace) -> io::Result<()> {
-    Copier { except, pace }.directory(source, target, Path::new(""), DEEPEST)
+    let copier = Copier { except, pace, made: None };
+    copier.directory(source, target, Path::new(""), DEEPEST)
 }
 
 /// Copies the regular file `name` of `source` to the new file `new` of `target`, with owner and mode.
@@ -43,23 +53,28 @@ pub fn one(source: &Dir, name: &Path, target: &Dir, new: &Path, pace: &Pace) -> 
 struct Copier<'a> {
     except: &'a Except<'a>,
     pace: &'a Pace,
+    /// Where what was made is noted; none in it once that is too much.
+    made: Option<&'a RefCell<Option<Vec<File>>>>,
 }
 
 impl Copier<'_> {
-    fn directory(&self, source: &Dir, target: &Dir, path: &Path, deeper: usize) -> io::Result<()> {
-        for entry in fs::read_dir(source.path())? {
-            let name = PathBuf::from(entry?.file_name());
-            let path = path.join(&name);
-            if (self.except)(&path) {
-                continue;
-            }
-            match self.entry(source, target, &name, &path, deeper) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                other => other?,
-            }
+    fn note(&self, made: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
+        let Some(noted) = self.made else { return Ok(()) };
+        let mut noted = noted.borrow_mut();
+        if noted.as_ref().is_some_and(|all| all.len() >= FEW) {
+            *noted = None;
         }
-        let found = source.metadata(Path::new("."))?;
-        target.set_owner(found.uid(), found.gid(), found.mode() & 0o7777)
+        if let Some(all) = noted.as_mut() {
+            all.push(made()?);
+        }
+        Ok(())
+    }
+
+    fn directory(&self, source: &Dir, target: &Dir, path: &Path, deeper: usize) -> io::Result<()> {
+        each((source, target), path, self.except, &mut |name, path| {
+            self.entry(source, target, name, path, deeper)
+        })?;
+        self.note(|| target.handle_of())
     }
 
     fn entry(
@@ -83,11 +98,35 @@ impl Copier<'_> {
             let made = name.to_str().ok_or(ErrorKind::InvalidFilename)?;
             self.directory(&below, &target.ensure_dir(made)?, path, deeper - 1)
         } else if found.is_file() {
-            one(source, name, target, name, self.pace).map(drop)
+            let made = one(source, name, target, name, self.pace)?;
+            self.note(|| Ok(made))
         } else {
             Ok(())
         }
     }
+}
+
+/// Has all that is in the directory `source`, which is at `path`, made in `target`: each by its name and its
+/// path, but for what is `except`ed and what goes away meanwhile. Then `target` gets its owner and mode.
+pub(super) fn each(
+    (source, target): (&Dir, &Dir),
+    path: &Path,
+    except: &Except,
+    make: &mut dyn FnMut(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    for entry in fs::read_dir(source.path())? {
+        let name = PathBuf::from(entry?.file_name());
+        let path = path.join(&name);
+        if except(&path) {
+            continue;
+        }
+        match make(&name, &path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    let found = source.metadata(Path::new("."))?;
+    target.set_owner(found.uid(), found.gid(), found.mode() & 0o7777)
 }
 
 fn content(source: &File, target: &Dir, new: &Path, pace: &Pace) -> io::Result<File> {
@@ -114,7 +153,8 @@ fn content(source: &File, target: &Dir, new: &Path, pace: &Pace) -> io::Result<F
     Ok(made)
 }
 
-fn own(made: &File, like: &Metadata) -> io::Result<()> {
+/// Gives the new file the owner and the mode of another.
+pub fn own(made: &File, like: &Metadata) -> io::Result<()> {
     fchown(made, Some(like.uid()), Some(like.gid()))?;
     made.set_permissions(fs::Permissions::from_mode(like.mode() & 0o7777))
 }

@@ -3,6 +3,7 @@
 //! A volume has a *share* in each pool that one of its roles lives in: a directory tree of its
 //! own, called the same in each. All roles of one volume in one pool lie in one share.
 
+pub mod ahead;
 #[cfg(test)]
 mod conformance;
 pub mod copy;

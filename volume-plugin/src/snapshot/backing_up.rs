@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use super::capture::{Job, Live};
 use super::checks;
+use super::copying::Pass;
 use super::facts::Check;
 use super::{Level, Taken};
 use crate::postgres::backup::{self, Backup};
@@ -48,7 +49,7 @@ impl Job<'_> {
         };
         step("snapshot.backup-begun")?;
         self.prepare()?;
-        let held = self.capture(live, self.pace, Some(session.start))?;
+        let held = self.capture(live, self.pace, Some(session.start), Pass::Only)?;
         let backup = match session.stop(&go_on) {
             Ok(backup) => backup,
             Err(error) => {
@@ -78,7 +79,7 @@ fn start(backup: &Backup) -> Result<String, VolumeError> {
     Ok(label.start.to_string())
 }
 
-/// Has the server that is started on the cluster recover from the backup.
+/// Has the server that is started on the cluster recover from the backup; durable with its directory.
 pub(super) fn put_label(cluster: &Found, backup: &Backup) -> io::Result<()> {
     match cluster.dir.remove_file(Path::new(LABEL)) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -88,8 +89,7 @@ pub(super) fn put_label(cluster: &Found, backup: &Backup) -> io::Result<()> {
     let mut file = cluster.dir.make_file(Path::new(LABEL), 0o600)?;
     file.write_all(backup.label.as_bytes())?;
     fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-    file.sync_all()?;
-    cluster.dir.sync()
+    file.sync_all()
 }
 
 #[cfg(test)]

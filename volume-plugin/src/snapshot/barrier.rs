@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::sys::process::Process;
+use crate::sys::process;
 use crate::sys::trace::{self, Told};
 
 /// How long processes are stopped at most.
@@ -26,6 +26,8 @@ pub(super) struct Barrier {
     release: Sender<()>,
     tracer: JoinHandle<Held>,
     begun: Instant,
+    /// How long it took until all were.
+    pub(super) stopping: Duration,
 }
 
 /// Whether they were stopped until they were let go.
@@ -61,15 +63,14 @@ pub(super) enum BarrierError {
 impl Barrier {
     /// Stops all processes in these mount namespaces; on an error none of them is.
     pub(super) fn stop(namespaces: BTreeSet<u64>) -> Result<Self, BarrierError> {
-        let begun = Instant::now();
         let (tell, told) = mpsc::sync_channel(1);
         let (release, released) = mpsc::channel();
         let tracer = thread::Builder::new().name("barrier".to_owned());
         let tracer = tracer
-            .spawn(move || hold(&namespaces, begun, &tell, &released))
+            .spawn(move || hold(&namespaces, &tell, &released))
             .map_err(BarrierError::Processes)?;
         match told.recv() {
-            Ok(Ok(())) => Ok(Self { release, tracer, begun }),
+            Ok(Ok(begun)) => Ok(Self { release, tracer, begun, stopping: begun.elapsed() }),
             Ok(Err(error)) => {
                 drop(tracer.join());
                 Err(error)
@@ -94,13 +95,15 @@ impl Barrier {
 /// What the tracer does; its end lets all go.
 fn hold(
     namespaces: &BTreeSet<u64>,
-    begun: Instant,
-    tell: &SyncSender<Result<(), BarrierError>>,
+    tell: &SyncSender<Result<Instant, BarrierError>>,
     released: &Receiver<()>,
 ) -> Held {
-    let stopped = stop_all(namespaces, begun + STOPPING);
+    // Looked for before the first is stopped, which need not wait for it.
+    let first = process::threads_in(namespaces).map_err(BarrierError::Processes);
+    let begun = Instant::now();
+    let stopped = first.and_then(|first| stop_all(namespaces, first, begun + STOPPING));
     let failed = stopped.is_err();
-    if tell.send(stopped).is_err() || failed {
+    if tell.send(stopped.map(|()| begun)).is_err() || failed {
         return Held::TooShort;
     }
     match released.recv_timeout((begun + LIMIT).saturating_duration_since(Instant::now())) {
@@ -109,24 +112,16 @@ fn hold(
     }
 }
 
-/// Stops whoever is there, again and again until nobody new is: each look begins when all that are
-/// known have stopped, so that what they had just started is seen.
-fn stop_all(namespaces: &BTreeSet<u64>, deadline: Instant) -> Result<(), BarrierError> {
-    let mut known = BTreeSet::new();
+/// Stops the threads `new`, each behind its process, and whoever else is there, again and again until nobody
+/// new is: each look begins when all that are known have stopped, so that what they had just started is
+/// seen.
+fn stop_all(
+    namespaces: &BTreeSet<u64>,
+    mut new: Vec<(u32, u32)>,
+    deadline: Instant,
+) -> Result<(), BarrierError> {
+    let mut known: BTreeSet<u32> = new.iter().map(|(_, thread)| *thread).collect();
     loop {
-        let mut new = Vec::new();
-        for process in Process::all().map_err(BarrierError::Processes)? {
-            // What ends meanwhile has no namespace, and no threads.
-            let Ok(home) = process.namespaces() else { continue };
-            if namespaces.contains(&home.mount) {
-                let threads = process.threads().unwrap_or_default();
-                let pid = process.pid();
-                new.extend(threads.into_iter().filter(|it| known.insert(*it)).map(|it| (pid, it)));
-            }
-        }
-        if new.is_empty() {
-            return Ok(());
-        }
         for &(pid, thread) in &new {
             match trace::stop(thread) {
                 Ok(Told::Stops | Told::Ended) => {}
@@ -141,6 +136,11 @@ fn stop_all(namespaces: &BTreeSet<u64>, deadline: Instant) -> Result<(), Barrier
                 }
                 thread::yield_now();
             }
+        }
+        new = process::threads_in(namespaces).map_err(BarrierError::Processes)?;
+        new.retain(|(_, thread)| known.insert(*thread));
+        if new.is_empty() {
+            return Ok(());
         }
     }
 }

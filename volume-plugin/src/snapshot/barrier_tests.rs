@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::sys::process::Process;
 use crate::volume::testing::Neighbour;
 
 /// Writes numbers by one process after the other.

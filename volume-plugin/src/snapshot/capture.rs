@@ -12,7 +12,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::checks::{self, CheckError, Verified};
 use super::facts::{Check, Outcome};
 pub(super) use super::live::Live;
-use super::{Consistency, Level, SnapshotError, Taken, barrier};
+use super::{Consistency, Level, SnapshotError, Stall, Taken, barrier};
 use crate::pool::{Capture, Captured, Pace};
 use crate::postgres::cluster::{self, Found};
 use crate::postgres::control::{self, Control, Lsn};
@@ -51,6 +51,8 @@ pub(super) struct Job<'a> {
     pub(super) is_disturbed: &'a dyn Fn() -> bool,
     /// How long the last try took for all but WAL.
     pub(super) capture_took: Cell<Duration>,
+    /// What the last one took how long for.
+    pub(super) parts: Cell<Stall>,
 }
 
 /// A directory of a share.
@@ -280,6 +282,7 @@ impl Job<'_> {
             clusters,
             checks,
             stall_ms: None,
+            stall: None,
             checkpoint: None,
             backup: None,
             protected: false,
@@ -364,6 +367,10 @@ fn servers(clusters: &[FileId]) -> Result<Vec<Server>, SysError> {
     }
     let all = server::all().doing(|| "look for servers".to_owned())?;
     Ok(all.into_iter().filter(|server| clusters.contains(&server.data)).collect())
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn millis(time: Duration) -> u64 {

@@ -119,6 +119,7 @@ fn settle(
             let told = sanitise::sanitise(&cluster, &record.name, control.version);
             disarmed.extend(told.doing(doing)?);
         }
+        cluster.dir.sync().doing(doing)?;
     }
     let prepared = taken.prepared.as_ref();
     if let Some(prepared) = prepared {

@@ -22,6 +22,9 @@ pub struct Taken {
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall_ms: Option<u64>,
+    /// Of that, what took how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Stall>,
     /// Whether servers made a checkpoint before; none where none ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
@@ -41,6 +44,23 @@ pub struct Taken {
     /// Of one that is another as its server left it after recovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<Prepared>,
+}
+
+/// What those who have the volume waited for while they were stopped, in microseconds; the data is captured at
+/// the same time as all that follows it here, but where files are copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stall {
+    /// Until all had stopped.
+    pub stopping_us: u64,
+    /// Capturing the data, or the control file where files are copied.
+    pub data_us: u64,
+    /// Holding on to WAL.
+    pub holding_us: u64,
+    /// Copying files, and capturing tablespaces of other pools.
+    pub others_us: u64,
+    /// Reading the WAL that was being written.
+    pub wal_us: u64,
 }
 
 /// What a snapshot was before it was prepared.

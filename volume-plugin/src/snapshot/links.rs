@@ -4,6 +4,7 @@
 //! container have both. Links to roles that were mounted at places of their own stay as they are, right
 //! where the clone's roles are mounted at the same places.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -20,7 +21,8 @@ pub(super) fn home(cluster: &Dir) -> Option<PathBuf> {
 }
 
 /// Makes the links of the cluster relative that led to roles of a volume mounted as a whole. `home` is
-/// what [`home`] has told, `data` the directory of clusters; gives how many were made.
+/// what [`home`] has told, `data` the directory of clusters; gives how many were made. Durable with
+/// the cluster's directory.
 pub(super) fn make_relative(
     data: &Path,
     cluster: &Found,
@@ -34,12 +36,18 @@ pub(super) fn make_relative(
         links.push((tablespaces.join(name), format!("tablespaces/{last}")));
     }
     let mut made = 0;
+    let mut changed = BTreeSet::new();
     for (link, role) in links {
         let Ok(target) = cluster.dir.read_link(&link) else { continue };
         if let Some(target) = relative(&inside.join(&link), &target, &role, &inside, home) {
             replace(&cluster.dir, &link, &target)?;
+            changed
+                .extend(link.parent().filter(|it| !it.as_os_str().is_empty()).map(Path::to_owned));
             made += 1;
         }
+    }
+    for directory in changed {
+        cluster.dir.open_dir(&directory)?.sync()?;
     }
     Ok(made)
 }
@@ -87,8 +95,7 @@ fn replace(cluster: &Dir, link: &Path, target: &Path) -> io::Result<()> {
     };
     let name = Path::new(link.file_name().unwrap_or_default());
     parent.remove_file(name)?;
-    parent.make_link(name, target, found.uid(), found.gid())?;
-    parent.sync()
+    parent.make_link(name, target, found.uid(), found.gid())
 }
 
 #[cfg(test)]

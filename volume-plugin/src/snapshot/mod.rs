@@ -47,7 +47,7 @@ pub(crate) use keeping::{Failure, History, Schedules};
 pub(crate) use taking::{Cause, Making};
 pub(crate) use under_way::{UnderWay, Waiting, Work};
 
-pub use facts::{Check, Checkpoint, ClusterFacts, Disarmed, Origin, Outcome, Prepared, Taken};
+pub use facts::{Check, Checkpoint, ClusterFacts, Disarmed, Origin, Outcome, Prepared, Stall, Taken};
 pub use restoring::Restoring;
 pub use taking::Listed;
 pub use trying::Placed;

@@ -116,6 +116,7 @@ impl Service {
                 if let Some(backup) = &backup {
                     backing_up::put_label(&cluster, backup).doing(doing)?;
                 }
+                cluster.dir.sync().doing(doing)?;
             }
             new.iter().try_for_each(Share::begin_limit)?;
             step("restore.copied")?;
@@ -150,6 +151,7 @@ impl Service {
             turn: &|| None,
             is_disturbed: &|| false,
             capture_took: Cell::default(),
+            parts: Cell::default(),
         };
         job.as_it_is()
             .map_err(|reason| VolumeError::Unrestored { name: record.name.clone(), reason })

@@ -45,17 +45,20 @@ const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
 /// Files of the server that ran on the original.
 const SERVER_FILES: [&str; 2] = [pid_file::NAME, "postmaster.opts"];
 
+/// The directory whose content would keep WAL for others.
+const SLOTS: &str = "pg_replslot";
+
 /// Directories whose content means nothing to another server.
 const STALE: [&str; 6] =
     ["pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"];
 
-/// Takes away what belongs to another server, whatever the clone is for.
+/// Takes away what belongs to another server, whatever the clone is for; durable with the directory.
 pub(super) fn forget_server(cluster: &Found) -> io::Result<()> {
-    SERVER_FILES.iter().try_for_each(|name| remove(&cluster.dir, name).map(drop))?;
-    cluster.dir.sync()
+    SERVER_FILES.iter().try_for_each(|name| remove(&cluster.dir, name).map(drop))
 }
 
-/// Disarms the cluster, which is `version`, in the clone `name`; tells what was set.
+/// Disarms the cluster, which is `version`, in the clone `name`, durable with its directory; tells what was
+/// set.
 pub(super) fn sanitise(
     cluster: &Found,
     name: &VolumeName,
@@ -78,14 +81,17 @@ pub(super) fn sanitise(
             note(signal.to_owned());
         }
     }
-    for slot in directories(&cluster.dir, "pg_replslot")? {
+    for slot in directories(&cluster.dir, SLOTS)? {
         note(format!("slot {slot}"));
     }
-    for stale in STALE.iter().chain(&["pg_replslot"]) {
+    // What a power cut brings back of these the server clears away by itself.
+    for stale in STALE {
         clear(&cluster.dir, stale)?;
     }
+    if let (Some(slots), true) = (open(&cluster.dir, SLOTS)?, clear(&cluster.dir, SLOTS)?) {
+        slots.sync()?;
+    }
     append(&cluster.dir, &settings, &lines(name, version))?;
-    cluster.dir.sync()?;
     Ok(disarmed)
 }
 
@@ -176,11 +182,14 @@ fn directories(cluster: &Dir, name: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Empties a directory, two levels deep: that is as deep as the server makes them.
-fn clear(cluster: &Dir, name: &str) -> io::Result<()> {
-    let Some(dir) = open(cluster, name)? else { return Ok(()) };
+/// Empties a directory, two levels deep: that is as deep as the server makes them. Tells whether anything was
+/// in it.
+fn clear(cluster: &Dir, name: &str) -> io::Result<bool> {
+    let Some(dir) = open(cluster, name)? else { return Ok(false) };
+    let mut cleared = false;
     for entry in fs::read_dir(dir.path())? {
         let entry = entry?;
+        cleared = true;
         let file = entry.file_name();
         let file = Path::new(&file);
         if entry.file_type()?.is_dir() {
@@ -193,7 +202,7 @@ fn clear(cluster: &Dir, name: &str) -> io::Result<()> {
             dir.remove_file(file)?;
         }
     }
-    dir.sync()
+    Ok(cleared)
 }
 
 fn open(cluster: &Dir, name: &str) -> io::Result<Option<Dir>> {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::barrier::{Barrier, BarrierError};
-use super::capture::{Job, Live, millis};
-use super::{Level, SnapshotError, Taken};
+use super::capture::{Job, Live, micros, millis};
+use super::{Level, SnapshotError, Stall, Taken};
 use crate::pool::Capture;
 use crate::sys::process::Process;
 use crate::sys::{Doing, step};
@@ -42,7 +42,8 @@ impl Job<'_> {
             match outcome {
                 Ok(stall) => {
                     let taken = Self::taken(Level::Barrier, tries, begun, self.checked())?;
-                    return Ok(Ok(Taken { stall_ms: Some(millis(stall)), ..taken }));
+                    let (stall_ms, stall) = (Some(millis(stall)), Some(self.parts.get()));
+                    return Ok(Ok(Taken { stall_ms, stall, ..taken }));
                 }
                 Err(why) => {
                     tries += 1;
@@ -63,19 +64,18 @@ impl Job<'_> {
         writers: BTreeSet<u64>,
     ) -> Result<Result<Duration, BarrierError>, VolumeError> {
         self.prepare()?;
+        let aheads = self.ahead(live)?;
         self.flush()?;
         let barrier = match Barrier::stop(writers) {
             Ok(barrier) => barrier,
             Err(error) => return Ok(Err(error)),
         };
         let pace = &self.pace.by(barrier.deadline());
-        let captured = step("snapshot.stopped").map_err(VolumeError::from).and_then(|()| {
-            let mut held = self.capture(live, pace, None)?;
-            if let Some(held) = &mut held {
-                held.close(pace).doing(|| "copy the last of the WAL".to_owned())?;
-            }
-            Ok(held)
-        });
+        let stopping_us = micros(barrier.stopping);
+        let captured = step("snapshot.stopped")
+            .map_err(VolumeError::from)
+            .and_then(|()| self.capture_stopped(live, pace, &aheads));
+        self.parts.set(Stall { stopping_us, ..self.parts.get() });
         let stall = match barrier.release() {
             Ok(stall) => stall,
             Err(error) => return Ok(Err(error)),

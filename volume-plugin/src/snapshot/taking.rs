@@ -1,7 +1,9 @@
 //! Taking snapshots.
 
 use std::cell::Cell;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -228,11 +230,20 @@ impl Service {
             pace.progress().allow(room(live, copy)?);
         }
         if let Some(taken) = &of.taken {
-            // Nothing changes in it any more.
-            for (from, to) in live.iter().zip(copy) {
+            // Nothing changes in it any more, so in any order.
+            let capture = |(from, to): (&Share, &Share)| {
                 from.snapshot(to, *kind, pace)?;
-                step("snapshot.data-captured")?;
-            }
+                Ok::<_, VolumeError>(step("snapshot.data-captured")?)
+            };
+            let mut pairs = live.iter().zip(copy);
+            let first = pairs.next();
+            thread::scope(|scope| {
+                let others: Vec<_> = pairs.map(|pair| scope.spawn(move || capture(pair))).collect();
+                let first = first.map_or(Ok(()), capture);
+                let join =
+                    |it: ScopedJoinHandle<'_, _>| it.join().unwrap_or_else(|it| resume_unwind(it));
+                others.into_iter().map(join).fold(first, Result::and)
+            })?;
             return Ok(Taken::clone(taken));
         }
         let users = || self.users(&of.name, live);
@@ -248,6 +259,7 @@ impl Service {
             turn: &turn,
             is_disturbed: &is_disturbed,
             capture_took: Cell::default(),
+            parts: Cell::default(),
         };
         job.run(*wanted)
     }

@@ -6,11 +6,11 @@
 //! else is, the newest segment first: each is then complete if a later one has been begun.
 //!
 //! Where the server is stopped, nothing of what it writes later may be in the copy: then only what has
-//! been begun by now is held, and the newest of it, the one that is still being written, is copied before
-//! the server goes on.
+//! been begun by now is held, and what is written of the newest of it is read before the server goes on.
 
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind};
+use std::fs::Metadata;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 
@@ -18,10 +18,14 @@ use crate::pool::{self, Pace, copy};
 use crate::postgres::control::Control;
 use crate::postgres::wal::{self, Segment};
 use crate::sys::beneath::Dir;
+use crate::sys::file;
 
 /// The directory of second names, until it is done: in the copy's share, or aside in the file system that
 /// the live one has for itself.
 const LINKS: &str = ".links";
+
+/// Largest segments that are kept in memory; larger ones are copied while the server waits.
+const MOST_KEPT: u32 = 64 << 20;
 
 /// A copy under way.
 #[derive(Debug)]
@@ -33,6 +37,15 @@ pub(super) struct WalCopy {
     links: Dir,
     linked: BTreeSet<Segment>,
     reach: Reach,
+    /// What was written of the newest segment when the server was stopped.
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    segment: Segment,
+    found: Metadata,
+    bytes: Vec<u8>,
 }
 
 /// How far the copy goes.
@@ -62,7 +75,8 @@ impl WalCopy {
         let links = links_in.ensure_dir(LINKS)?;
         pool::empty(&links)?;
         let (linked, reach) = (BTreeSet::new(), Reach::Open);
-        let mut copy = Self { control, live, target, links_in, links, linked, reach };
+        let kept = None;
+        let mut copy = Self { control, live, target, links_in, links, linked, reach, kept };
         copy.hold()?;
         Ok(copy)
     }
@@ -90,8 +104,20 @@ impl WalCopy {
 
     /// Ends the copy with what has been written by now; the server is stopped.
     pub(super) fn close(&mut self, pace: &Pace) -> io::Result<()> {
+        let size = self.control.details.wal_segment_size;
         while let Some(segment) = self.linked.pop_last() {
-            if self.copy(segment, pace)? {
+            if size > MOST_KEPT {
+                if self.copy(segment, pace)? {
+                    break;
+                }
+                continue;
+            }
+            let name = segment.file_name(size);
+            let file = self.links.open_file(&name)?;
+            let (found, written) = (file.metadata()?, wal::written(&file, segment, &self.control)?);
+            self.links.remove_file(&name)?;
+            if let Some(bytes) = written {
+                self.kept = Some(Kept { segment, found, bytes });
                 break;
             }
         }
@@ -99,11 +125,26 @@ impl WalCopy {
         Ok(())
     }
 
+    /// Writes what was kept in memory, as the segment that a server makes: what is behind reads as zeros.
+    fn write(&self, kept: &Kept, pace: &Pace) -> io::Result<()> {
+        let size = self.control.details.wal_segment_size;
+        let Kept { segment, found, bytes } = kept;
+        pace.write(size.into())?;
+        let mut file = self.target.make_file(&segment.file_name(size), 0o600)?;
+        file::reserve(&file, size.into())?;
+        file.write_all(bytes)?;
+        pace.copied(size.into());
+        copy::own(&file, found)
+    }
+
     /// Copies what there is by now, or was when it was closed; not durably.
     pub(super) fn finish(mut self, pace: &Pace) -> io::Result<()> {
         let size = self.control.details.wal_segment_size;
         if self.reach == Reach::Open {
             self.hold()?;
+        }
+        if let Some(kept) = self.kept.take() {
+            self.write(&kept, pace)?;
         }
         while let Some(segment) = self.linked.pop_last() {
             self.copy(segment, pace)?;

@@ -41,6 +41,11 @@ impl Dir {
         File::open(handle_path(&found))
     }
 
+    /// Opens the regular file `path` below this one, which nobody else changes, for reading and writing.
+    pub fn change_file(&self, path: &Path) -> io::Result<File> {
+        self.resolve(path, OFlag::O_RDWR | OFlag::O_NONBLOCK)
+    }
+
     /// Metadata of what is at `path` below this one, links not followed.
     pub fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.handle(path)?.metadata()
@@ -134,6 +139,11 @@ impl Dir {
     /// Makes the names in this directory durable.
     pub fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    /// Another handle of this very directory.
+    pub fn handle_of(&self) -> io::Result<File> {
+        self.0.try_clone()
     }
 
     /// A path that leads to this very directory, whatever happens to its name; valid in this

@@ -2,9 +2,11 @@
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 
@@ -61,6 +63,24 @@ pub fn shared(source: &File, target: &File) -> io::Result<bool> {
             Ok(false)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Has what was written to `file` on its disk, without what is needed to find it there after a power cut. What
+/// somebody writes to it by a mapping from then on changes its times anew.
+#[expect(unsafe_code, reason = "nix has no wrapper of it")]
+pub fn write_back(file: &File) -> io::Result<()> {
+    use nix::libc::{
+        SYNC_FILE_RANGE_WAIT_AFTER, SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WRITE,
+        sync_file_range,
+    };
+    let flags = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: it takes a descriptor, which is open for as long as the borrow lasts, and numbers.
+    let told = unsafe { sync_file_range(file.as_raw_fd(), 0, 0, flags) };
+    match Errno::result(told) {
+        // A directory has nothing of the kind.
+        Ok(_) | Err(Errno::ESPIPE | Errno::EINVAL) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

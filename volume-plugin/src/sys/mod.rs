@@ -1,7 +1,7 @@
 //! The only module that talks to the kernel beyond `std`: each function one call, typed in and
 //! out. Everything above works with paths, sizes and names.
 //!
-//! `unsafe` is allowed in `extents`, `ioctl` and `tree` alone. Absent: any policy, and any knowledge of volumes.
+//! `unsafe` is allowed in `extents`, `file`, `ioctl` and `tree` alone. Absent: any policy, and any knowledge of volumes.
 
 pub mod beneath;
 pub mod btrfs;

@@ -2,6 +2,7 @@
 //! here waits for the process or for a file system other than `/proc`, but for
 //! [`Process::works_in`], which looks at a directory.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -54,12 +55,6 @@ impl Process {
     pub fn namespaces(&self) -> io::Result<Namespaces> {
         let inode = |what: &str| Ok::<_, io::Error>(fs::metadata(self.path(what))?.ino());
         Ok(Namespaces { mount: inode("ns/mnt")?, pid: inode("ns/pid")? })
-    }
-
-    /// The numbers of its threads, its own among them.
-    pub fn threads(&self) -> io::Result<Vec<u32>> {
-        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-        Ok(fs::read_dir(self.path("task"))?.flatten().filter_map(number).collect())
     }
 
     /// Its name: that of its program, cut to 15 bytes, unless it has changed it.
@@ -130,6 +125,21 @@ impl Process {
     }
 }
 
+/// The threads of all processes that live in one of these mount namespaces, each behind the number of its
+/// process. Opens nothing of the others, of which there may be many; what ends meanwhile may be left out.
+pub fn threads_in(namespaces: &BTreeSet<u64>) -> io::Result<Vec<(u32, u32)>> {
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    let mut threads = Vec::new();
+    for pid in fs::read_dir("/proc")?.flatten().filter_map(number) {
+        let home = fs::metadata(format!("/proc/{pid}/ns/mnt"));
+        if home.is_ok_and(|home| namespaces.contains(&home.ino())) {
+            let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+            threads.extend(tasks.flatten().filter_map(number).map(|thread| (pid, thread)));
+        }
+    }
+    Ok(threads)
+}
+
 /// Makes this process one of another user, for good.
 pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -172,7 +182,9 @@ mod tests {
         );
         assert!(own.open_in_its_root(Path::new("/no/where")).is_err());
         assert_eq!(own.environment(5).unwrap().len(), 5);
-        assert!(own.threads().unwrap().contains(&own.pid()));
+        let here = threads_in(&[own.namespaces().unwrap().mount].into()).unwrap();
+        assert!(here.contains(&(own.pid(), own.pid())));
+        assert!(threads_in(&BTreeSet::new()).unwrap().is_empty());
     }
 
     #[test]

@@ -8,7 +8,9 @@ mod images;
 pub(crate) mod sample;
 mod segment;
 mod walk;
+mod written;
 
 pub use images::{Block, whole_blocks};
 pub use segment::{Segment, list};
 pub use walk::{WalError, Walk, belongs, walk, walk_with};
+pub use written::written;
