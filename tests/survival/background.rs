@@ -1,4 +1,5 @@
-//! A snapshot that is made in the background: held up at a step it is seen, and `docker volume rm` ends it.
+//! A snapshot that is made in the background: held up at a step it is seen, and `docker volume rm` ends it;
+//! killed there it is begun anew.
 
 use std::time::Duration;
 
@@ -44,7 +45,15 @@ pub(crate) fn run(stage: &Stage) -> Result<()> {
     drop(removing);
     let trash = engine.docker(&["pgvol", "trash", "--json"])?;
     ensure!(!trash.contains("main@s"), "half a snapshot is in the trash: {trash}");
-    engine.docker(&["pgvol", "snapshot", "create", "main@s"])?;
+    // Whoever waits for it sees it done, also where the plugin ends meanwhile.
+    let plugin = stage.plugin()?;
+    plugin.settle();
+    engine.shell(&format!("echo 'snapshot.wal-held kill' >{FAILPOINT}"))?;
+    let made = engine.docker(&["pgvol", "snapshot", "create", "main@s"])?;
+    ensure!(made == "main@s", "{made}");
+    let shown = inspect(engine, "main@s")?;
+    ensure!(shown["state"] == "ok" && shown["begun_anew"] == 1, "{shown:#}");
+    plugin.started();
     engine.docker(&["volume", "rm", "main@s", "main"])?;
     engine.docker(&["pgvol", "purge", "--all"]).map(drop)
 }

@@ -12,7 +12,7 @@ use super::change::Done;
 use super::with;
 use crate::app::App;
 use crate::name::VolumeName;
-use crate::snapshot::{Check, Depth, Listed, Taken, Waiting};
+use crate::snapshot::{Check, Depth, Listed, Taken, Waiting, Work};
 use crate::volume::error::VolumeError;
 use crate::volume::options::RawOptions;
 use crate::volume::service::is_copy;
@@ -47,6 +47,9 @@ pub struct Wait {
     /// What is being made.
     #[serde(default)]
     pub work: u64,
+    /// The snapshot or clone, which has another number once the plugin was started again.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub name: String,
 }
 
 /// How far it is.
@@ -163,7 +166,7 @@ async fn make(app: Arc<App>, request: Make) -> Result<Made, Refusal> {
     let name: VolumeName = request.name.parse()?;
     let service = app.service().await?;
     // Whoever asks by hand did not know that it is there.
-    if service.copies.shown(&name).is_some() {
+    if service.making(&name).is_some() {
         return Err(VolumeError::BeingMade(name).into());
     }
     if service.get(&name).await.is_some() {
@@ -181,10 +184,25 @@ async fn make(app: Arc<App>, request: Make) -> Result<Made, Refusal> {
 
 /// Answers when it has ended, or after a moment.
 async fn wait(app: Arc<App>, request: Wait) -> Result<Progress, Refusal> {
-    let work = app.service().await?.copies.numbered(request.work);
-    let work = work.ok_or_else(|| {
-        Refusal::new("the plugin was started again meanwhile; what was being made is not there")
-    })?;
+    let service = app.service().await?;
+    let name = request.name.parse::<VolumeName>().ok();
+    let is_it = |work: &Arc<Work>| name.as_ref().is_none_or(|name| work.name == *name);
+    let numbered = service.copies.numbered(request.work).filter(is_it);
+    let work = numbered.or_else(|| service.copies.last_of(name.as_ref()?));
+    let Some(work) = work else {
+        return match &name {
+            Some(name) if service.left_of(name).is_some() => {
+                tokio::time::sleep(MOMENT).await;
+                Ok(Progress::default())
+            }
+            Some(name) if service.get(name).await.is_some() => {
+                Ok(Progress { is_made: true, ..Progress::default() })
+            }
+            _ => Err(Refusal::new(
+                "the plugin was started again meanwhile; what was being made is not there",
+            )),
+        };
+    };
     let is_made = work.ended(MOMENT).await;
     if let Some(Err(why)) = work.outcome() {
         return Err(Refusal::new(why));

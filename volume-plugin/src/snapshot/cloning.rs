@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::anew::{Unattended, Way};
 use super::capture::{clusters, read_control};
 use super::facts::Origin;
 use super::taking::{Copies, Order};
@@ -10,7 +11,7 @@ use super::{Consistency, Making, Taken, Waiting, Work, backing_up, links, saniti
 use crate::name::VolumeName;
 use crate::pool::Captured;
 use crate::sys::Doing;
-use crate::volume::catalog::{Entry, Phase, Record};
+use crate::volume::catalog::Record;
 use crate::volume::copies::{self, CloneSize, CloneSpec, Sanitise};
 use crate::volume::error::VolumeError;
 use crate::volume::options::RawOptions;
@@ -32,19 +33,17 @@ impl Service {
             same || work.name == name
         };
         let turns = self.turns_without(&[&name, &asked.from], in_the_way).await?;
-        match self.catalog.get(&name) {
-            None => {}
-            Some(Entry::Unreadable(reason)) => {
-                return Err(VolumeError::Unreadable { name, reason });
-            }
-            Some(Entry::Volume(record)) if record.phase == Phase::Ready => {
+        let left = match self.way_for(&name, waiting).await? {
+            Way::Gone => return Ok(None),
+            Way::Made(record) => {
                 return match differences(&record, &asked) {
                     None => Ok(None),
                     Some(differences) => Err(VolumeError::Conflict { name, differences }),
                 };
             }
-            Some(Entry::Volume(record)) => self.clear_away(record).await?,
-        }
+            Way::Free(left) => left,
+        };
+        let unattended = Unattended::of(waiting, raw, left.as_ref());
         self.refuse_bad_settings()?;
         let of = self.settled(&asked.from).await?;
         let prepared = if asked.prepared { self.prepared(&of) } else { None };
@@ -58,8 +57,9 @@ impl Service {
         };
         spec.sizes = of.spec.sizes.of_copy(data);
         (spec.schedule, spec.keep) = (asked.schedule, asked.keep);
-        let share = self.catalog.free_share(&name);
+        let share = left.map_or_else(|| self.catalog.free_share(&name), |left| left.share);
         let record = Record {
+            unattended,
             wal_directories: source.wal_directories.clone(),
             ..Record::creating(name, share, spec)
         };

@@ -9,6 +9,7 @@
 //! Both are made as volumes are: a record that says so first, the shares, the record that all is there
 //! last.
 
+mod anew;
 mod backing_up;
 mod barrier;
 mod capture;
@@ -45,9 +46,12 @@ use crate::postgres::wal::WalError;
 
 pub(crate) use keeping::{Failure, History, Schedules};
 pub(crate) use taking::{Cause, Making};
-pub(crate) use under_way::{UnderWay, Waiting, Work};
+pub(crate) use under_way::{UnderWay, Unmade, Waiting, Work};
 
-pub use facts::{Check, Checkpoint, ClusterFacts, Disarmed, Origin, Outcome, Prepared, Stall, Taken};
+pub use anew::Unattended;
+pub use facts::{
+    Check, Checkpoint, ClusterFacts, Disarmed, Origin, Outcome, Prepared, Stall, Taken,
+};
 pub use restoring::Restoring;
 pub use taking::Listed;
 pub use trying::Placed;
@@ -156,6 +160,9 @@ pub enum SnapshotError {
         /// What may take longer.
         command: String,
     },
+    /// Nothing good comes of it.
+    #[error("the plugin ended {} times while it was being made", anew::MOST_STARTS + 1)]
+    GivenUp,
     /// Somebody wants it no more.
     #[error("it was cancelled")]
     Cancelled,

@@ -11,6 +11,7 @@ use plugin_sdk::chain::chain;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
 
+use super::anew::{Unattended, Way};
 use super::capture::Job;
 use super::{Consistency, SnapshotError, Taken, Waiting, Work};
 use crate::name::VolumeName;
@@ -54,21 +55,17 @@ impl Service {
             work.name == name || work.of == name.volume() && self.ready(&name).is_err()
         };
         let turns = self.turns_without(&[&name], in_the_way).await?;
-        match self.catalog.get(&name) {
-            None => {}
-            Some(Entry::Unreadable(reason)) => {
-                return Err(VolumeError::Unreadable { name, reason });
-            }
-            Some(Entry::Volume(record)) if record.phase == Phase::Ready => return Ok(None),
-            Some(Entry::Volume(record)) => self.clear_away(record).await?,
-        }
-        let asked = match cause {
-            Cause::Asked(raw) => copies::snapshot(&name, raw)?,
-            Cause::Schedule(_) => SnapshotSpec::default(),
+        let left = match self.way_for(&name, waiting).await? {
+            Way::Made(_) | Way::Gone => return Ok(None),
+            Way::Free(left) => left,
         };
-        let (created, scheduled) = match cause {
-            Cause::Asked(_) => (Timestamp::now(), false),
-            Cause::Schedule(at) => (at, true),
+        let (asked, created, scheduled, unattended) = match cause {
+            Cause::Asked(raw) => {
+                let unattended = Unattended::of(waiting, raw, left.as_ref());
+                (copies::snapshot(&name, raw)?, Timestamp::now(), false, unattended)
+            }
+            // What is still due after a start is taken by its schedule.
+            Cause::Schedule(at) => (SnapshotSpec::default(), at, true, None),
         };
         self.refuse_bad_settings()?;
         let of = self.settled(&name.volume()).await?;
@@ -77,9 +74,10 @@ impl Service {
         spec.access = Access::Guarded;
         spec.sizes = spec.sizes.of_copy(None);
         (spec.schedule, spec.keep) = (None, None);
-        let share = self.catalog.free_share(&name);
+        let share = left.map_or_else(|| self.catalog.free_share(&name), |left| left.share);
         let record = Record {
             created,
+            unattended,
             wal_directories: of.wal_directories.clone(),
             ..Record::creating(name, share, spec)
         };
@@ -211,6 +209,7 @@ impl Service {
                 return Err(SnapshotError::Cancelled.into());
             }
             record.phase = Phase::Ready;
+            record.begun_anew = record.unattended.take().map_or(0, |asked| asked.starts);
             Ok(self.catalog.put(record.clone())?)
         });
         if let Err(error) = made {

@@ -4,9 +4,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::Serialize;
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::Instant;
 
@@ -30,6 +32,8 @@ pub(crate) enum Waiting {
     Nobody,
     /// A schedule, whose snapshots are not listed.
     Schedule,
+    /// Nobody has to, and it was being made before the plugin was started.
+    Restarted,
 }
 
 /// A copy that is being made, or was.
@@ -45,8 +49,17 @@ pub(crate) struct Work {
     pub(crate) progress: Arc<Progress>,
     waiting: Waiting,
     disturbed: AtomicBool,
+    ended: OnceLock<Timestamp>,
     /// Why it was not made; none before its end.
     outcome: watch::Sender<Option<Result<(), String>>>,
+}
+
+/// A copy that nobody waited for, and that was not made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Unmade {
+    pub(crate) name: VolumeName,
+    time: Timestamp,
+    reason: String,
 }
 
 /// See the module.
@@ -85,7 +98,7 @@ impl Work {
 
     /// Whether it is shown where volumes are listed.
     pub(crate) fn is_listed(&self) -> bool {
-        self.waiting == Waiting::Nobody
+        matches!(self.waiting, Waiting::Nobody | Waiting::Restarted)
     }
 
     /// Whether somebody has mounted what is copied since it began.
@@ -116,6 +129,7 @@ impl UnderWay {
             progress: Arc::default(),
             waiting,
             disturbed: AtomicBool::new(false),
+            ended: OnceLock::new(),
             outcome: watch::Sender::default(),
         });
         works.running.push(Arc::clone(&work));
@@ -144,6 +158,33 @@ impl UnderWay {
         works.running.iter().chain(&works.ended).find(|work| work.id == id).cloned()
     }
 
+    /// The one that makes `name`, or else the last that was to.
+    pub(crate) fn last_of(&self, name: &VolumeName) -> Option<Arc<Work>> {
+        let works = self.works();
+        let mut last_first = works.running.iter().chain(works.ended.iter().rev());
+        last_first.find(|work| work.name == *name).cloned()
+    }
+
+    /// What was to be made of `volume` or its snapshots while nobody waited, and was not, as far as that is
+    /// remembered; not what was made since.
+    pub(crate) fn unmade(&self, volume: &VolumeName) -> Vec<Unmade> {
+        let works = self.works();
+        let mut seen: Vec<&VolumeName> = Vec::new();
+        let mut unmade = Vec::new();
+        for work in works.running.iter().chain(works.ended.iter().rev()) {
+            if !work.is_listed() || work.of.volume() != *volume || seen.contains(&&work.name) {
+                continue;
+            }
+            seen.push(&work.name);
+            if let (Some(&time), Some(Err(reason)), false) =
+                (work.ended.get(), work.outcome(), work.progress.is_cancelled())
+            {
+                unmade.push(Unmade { name: work.name.clone(), time, reason });
+            }
+        }
+        unmade
+    }
+
     /// Somebody mounts `name`.
     pub(crate) fn disturb(&self, name: &VolumeName) {
         for work in self.works().running.iter().filter(|work| work.of == *name) {
@@ -165,6 +206,7 @@ impl Going {
 
 impl Drop for Going {
     fn drop(&mut self) {
+        self.work.ended.get_or_init(Timestamp::now);
         let mut works = self.of.works();
         works.running.retain(|work| work.id != self.work.id);
         works.ended.push_back(Arc::clone(&self.work));
@@ -203,8 +245,10 @@ impl Service {
     }
 
     /// Ends the copy that makes `name`, and waits until nothing of it is left.
-    pub async fn cancel(&self, name: &VolumeName) -> Result<(), VolumeError> {
-        let work = self.copies.of(name).ok_or_else(|| VolumeError::NotMade(name.clone()))?;
+    pub async fn cancel(self: &Arc<Self>, name: &VolumeName) -> Result<(), VolumeError> {
+        let Some(work) = self.copies.of(name) else {
+            return self.forget_left(name).await;
+        };
         work.progress.cancel();
         if work.ended(PATIENCE).await {
             return Ok(());

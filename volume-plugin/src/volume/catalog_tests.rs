@@ -23,6 +23,8 @@ fn record(name: &str, phase: Phase, label: &str) -> Record {
         content: None,
         taken: None,
         origin: None,
+        unattended: None,
+        begun_anew: 0,
         scheduled_since: None,
     }
 }

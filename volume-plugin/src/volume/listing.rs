@@ -73,9 +73,8 @@ impl Service {
     /// ours always has an answer; one that is only being made is not there yet, unless it takes longer than
     /// anybody waits for an answer.
     pub async fn get(&self, name: &VolumeName) -> Option<(Entry, Status)> {
-        let work = self.copies.shown(name);
-        let entry = self.catalog.get(name).filter(|entry| is_whole(entry) || work.is_some())?;
-        let making = work.map(|work| Making::of(&work));
+        let making = self.making(name);
+        let entry = self.catalog.get(name).filter(|entry| is_whole(entry) || making.is_some())?;
         let mut known = Known { mounts: self.mounts.of(name), making, ..Known::default() };
         if let Entry::Volume(record) = &entry {
             let (places, trouble) = self.places(record);
@@ -86,6 +85,11 @@ impl Service {
             if !record.is_snapshot() {
                 known.snapshots = self.catalog.snapshots(&record.share);
                 known.schedule = (self.next_of(record), self.schedules.history(name));
+                let is_there = |name: &VolumeName| {
+                    self.catalog.get(name).is_some_and(|entry| is_whole(&entry))
+                };
+                known.unmade = self.copies.unmade(name);
+                known.unmade.retain(|unmade| !is_there(&unmade.name));
             }
         }
         Some((entry.clone(), Status::new(entry, known)))
@@ -98,14 +102,22 @@ impl Service {
             Entry::Unreadable(_) => true,
         };
         let all = self.catalog.all().into_iter();
-        let is_made =
-            |name: &VolumeName| self.copies.shown(name).is_some_and(|work| work.is_listed());
+        let is_made = |name: &VolumeName| match self.copies.shown(name) {
+            Some(work) => work.is_listed(),
+            None => self.left_of(name).is_some(),
+        };
         all.filter(|(name, entry)| (is_whole(entry) || is_made(name)) && listed(entry))
             .map(|(name, _)| {
                 let view = (!self.mounts.of(&name).is_empty()).then(|| self.views.path(&name));
                 (name, view)
             })
             .collect()
+    }
+
+    /// How far `name` is, if it is being made, or was when the plugin was started and will be again.
+    pub(crate) fn making(&self, name: &VolumeName) -> Option<Making> {
+        let work = self.copies.shown(name).map(|work| Making::of(&work));
+        work.or_else(|| self.left_of(name).map(Making::left))
     }
 
     /// The roles in pools that are open, and what is wrong with the others.

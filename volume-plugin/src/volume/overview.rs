@@ -10,7 +10,7 @@ use plugin_sdk::chain::chain;
 use super::catalog::Entry;
 use super::error::VolumeError;
 use super::service::Service;
-use super::status::{Known, Making, Status};
+use super::status::{Known, Status};
 use crate::name::VolumeName;
 use crate::pool::{Description, PoolName};
 use crate::sys::mountinfo;
@@ -63,7 +63,7 @@ impl Service {
     fn glance_at(&self, name: VolumeName, entry: Entry) -> Glance {
         let ids = self.mounts.of(&name);
         let mounts = ids.len();
-        let making = self.copies.shown(&name).map(|work| Making::of(&work));
+        let making = self.making(&name);
         let (mut known, mut recorded) = (Known { mounts: ids, making, ..Known::default() }, None);
         if let Entry::Volume(record) = &entry {
             known.trouble = self.places(record).1.or(self.inspector.last(&name).trouble);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::relocation::Moving;
 use super::spec::VolumeSpec;
 use crate::name::{ShareName, VolumeName};
-use crate::snapshot::{Origin, Restoring, Taken};
+use crate::snapshot::{Origin, Restoring, Taken, Unattended};
 
 /// How far a volume has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,12 @@ pub struct Record {
     /// Where it comes from; of a clone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Box<Origin>>,
+    /// What was asked for; of a copy that is being made while nobody waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unattended: Option<Box<Unattended>>,
+    /// How many starts of the plugin have begun to make it anew.
+    #[serde(skip_serializing_if = "is_none")]
+    pub begun_anew: u32,
     /// Since when its schedule is in force, where that is not its creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduled_since: Option<Timestamp>,
@@ -71,6 +77,8 @@ impl Record {
             restoring: None,
             taken: None,
             origin: None,
+            unattended: None,
+            begun_anew: 0,
             scheduled_since: None,
         }
     }
@@ -105,6 +113,11 @@ impl Record {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+pub(super) fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
 /// A record of any version.
 #[derive(Debug, Deserialize)]
 struct Stored {
@@ -125,6 +138,9 @@ struct Stored {
     taken: Option<Box<Taken>>,
     #[serde(default)]
     origin: Option<Box<Origin>>,
+    unattended: Option<Box<Unattended>>,
+    #[serde(default)]
+    begun_anew: u32,
     scheduled_since: Option<Timestamp>,
 }
 
@@ -142,6 +158,8 @@ impl From<Stored> for Record {
             content: stored.content,
             taken: stored.taken,
             origin: stored.origin,
+            unattended: stored.unattended,
+            begun_anew: stored.begun_anew,
             scheduled_since: stored.scheduled_since,
         }
     }

@@ -55,6 +55,8 @@ impl Service {
                 tracing::error!(volume = %name, error = chain(&error), "an interrupted operation stays unfinished");
             }
         }
+        // Once nothing that they would copy is unfinished.
+        self.begin_left_copies().await;
     }
 
     /// The ids of before this process, as long as nobody was served by it.
@@ -157,6 +159,7 @@ impl Service {
         // Looked up again: somebody may have had the turn before.
         match self.catalog.get(name) {
             _ if self.copies.of(name).is_some() => Ok(()),
+            Some(Entry::Volume(record)) if record.left_of().is_some() => Ok(()),
             Some(Entry::Volume(record)) if record.phase == Phase::Creating => {
                 tracing::info!(volume = %name, "clearing away what a create has left");
                 self.clear_away(record).await

@@ -260,7 +260,7 @@ pub(super) struct Kept {
 }
 
 /// Deletes every share that can be, and tells the first that could not.
-pub(super) fn delete(shares: &[Share]) -> Result<(), VolumeError> {
+pub(crate) fn delete(shares: &[Share]) -> Result<(), VolumeError> {
     let mut first = None;
     for share in shares.iter().rev() {
         let deleted = share.delete().and_then(|()| Ok(step("purge.share-deleted")?));

@@ -270,7 +270,7 @@ impl Service {
                 Err(VolumeError::Unreadable { name: name.clone(), reason })
             }
             Some(Entry::Volume(record)) if record.phase == Phase::Ready => Ok(record),
-            Some(Entry::Volume(_)) if self.copies.of(name).is_some() => {
+            Some(Entry::Volume(_)) if self.making(name).is_some() => {
                 Err(VolumeError::BeingMade(name.clone()))
             }
             Some(Entry::Volume(_)) => Err(VolumeError::Incomplete(name.clone())),

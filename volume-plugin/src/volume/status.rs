@@ -16,7 +16,7 @@ use crate::pool::PoolName;
 use crate::postgres::control::Cluster;
 use crate::snapshot::retention::Keep;
 use crate::snapshot::schedule::Schedule;
-use crate::snapshot::{Failure, History, Origin, Taken, Work};
+use crate::snapshot::{Failure, History, Origin, Taken, Unmade, Work};
 
 /// What is known of a volume beside its record.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,8 @@ pub struct Known {
     pub snapshots: Vec<(SnapshotName, Entry)>,
     /// How far it is, while it is being made.
     pub(crate) making: Option<Making>,
+    /// What was to be made of it while nobody waited, and was not.
+    pub(crate) unmade: Vec<Unmade>,
     /// When its schedule takes the next, and what became of the last.
     pub(crate) schedule: (Option<Timestamp>, History),
 }
@@ -59,6 +61,11 @@ impl Making {
         let total = work.progress.total();
         let done = work.progress.done().min(total.unwrap_or(u64::MAX));
         Self { of: work.of.clone(), done, total, ending: work.progress.is_cancelled() }
+    }
+
+    /// One that is yet to be begun anew.
+    pub(crate) fn left(of: VolumeName) -> Self {
+        Self { of, done: 0, total: None, ending: false }
     }
 }
 
@@ -93,6 +100,12 @@ struct Volume {
     /// Those that are whole; of a volume that is no snapshot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     snapshots: Vec<Snapshot>,
+    /// What could not be made of it in the background since this process began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unmade: Vec<Unmade>,
+    /// How many starts of the plugin have begun to make it anew.
+    #[serde(skip_serializing_if = "super::record::is_none")]
+    begun_anew: u32,
     /// Of a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<Box<Taken>>,
@@ -236,6 +249,7 @@ impl Volume {
         let keep = record.spec.keep;
         let schedule = record.spec.schedule;
         let schedule = schedule.map(|cron| ScheduleStatus { cron, keep, next, failure, missed });
+        let starts = record.unattended.map_or(record.begun_anew, |asked| asked.starts);
         let some = cluster.is_some() || !running.is_empty();
         Self {
             layout: record.spec.layout,
@@ -248,6 +262,8 @@ impl Volume {
             mounts: known.mounts,
             schedule,
             snapshots: known.snapshots.into_iter().filter_map(Snapshot::new).collect(),
+            unmade: known.unmade,
+            begun_anew: starts,
             snapshot: record.taken,
             origin: record.origin,
         }
@@ -277,6 +293,8 @@ mod tests {
             content: None,
             taken: None,
             origin: None,
+            unattended: None,
+            begun_anew: 0,
             scheduled_since: None,
         }
     }

@@ -89,7 +89,7 @@ impl<'a> Trial<'a> {
         let trial = Self { session, interruption, claim, is_over: false, volume };
         let Made { work, .. } = session.ask("/Pgvol.Make", &make)?;
         if let Some(work) = work {
-            making::wait(work, session, || trial.interruption.happened())?;
+            making::wait(work, &make.name, session, || trial.interruption.happened())?;
         }
         trial.refuse_if_over()?;
         Ok(trial)
