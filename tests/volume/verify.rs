@@ -12,7 +12,8 @@ use crate::snapshots::{server_at, status, take};
 
 /// As root of a host would install it. Volumes without a name are what other scenarios have left, those
 /// that kill engines.
-const BEGIN: &str = "install -D -t /usr/local/lib/docker/cli-plugins /srv/cli-plugins/docker-pgvol
+pub(crate) const BEGIN: &str =
+    "install -D -t /usr/local/lib/docker/cli-plugins /srv/cli-plugins/docker-pgvol
     docker volume ls --quiet | { grep -xE '[0-9a-f]{64}' || :; } | xargs -r docker volume rm";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {

@@ -125,7 +125,8 @@ pub fn parse_label(label: &str) -> io::Result<Label> {
         let missing = || io::Error::other(format!("the backup's label has no {key}"));
         value.and_then(|value| value.split(' ').next()).ok_or_else(missing)
     };
-    if of("BACKUP FROM")? != "primary" {
+    // Up to 13 by its older name.
+    if !matches!(of("BACKUP FROM")?, "primary" | "master") {
         return Err(io::Error::other("the backup is none of a primary"));
     }
     let timeline = of("START TIMELINE")?.parse().map_err(io::Error::other)?;
@@ -218,6 +219,8 @@ mod tests {
         let label = parse_label(LABEL).unwrap();
         let (start, checkpoint) = (Lsn(0x1_A200_0028), Lsn(0x1_A200_0060));
         assert_eq!(label, Label { start, checkpoint, timeline: 3 });
+        // As versions up to 13 write it.
+        assert_eq!(parse_label(&LABEL.replace("primary", "master")).unwrap(), label);
         for (from, to, said) in [
             ("primary", "standby", "none of a primary"),
             ("BACKUP FROM: ", "", "no BACKUP FROM"),
