@@ -8,8 +8,8 @@
 //! whole state on disk and in the pools, every mount, every loop device. A further start of the
 //! plugin must change nothing, another volume must work, and the operation must then succeed.
 //!
-//! A kill at each step is played in every run, the rest with `SURVIVAL=all`. (Moves are killed at
-//! each step of a mount too, and pools in the making, by pgvol's own tests.)
+//! A kill at each step is played in every run, but of what takes a server, the rest with `SURVIVAL=all`.
+//! (Moves are killed at each step of a mount too, and pools in the making, by pgvol's own tests.)
 
 use std::process::ExitCode;
 
@@ -35,17 +35,33 @@ const TOLERATED: &[&str] = &[""];
 /// The control file of a cluster that was cleanly stopped, for whoever needs such a one.
 const CONTROL: &[u8] = include_bytes!("../../volume-plugin/fixtures/pg_control/17");
 
+/// Files of a cluster that was cleanly stopped, as they would be in a volume that is mounted at `/pg`.
+const CLUSTER: &str = "docker run --rm -v /opt/cluster:/pg --entrypoint=bash postgres:17 -euc '
+    install -d -o postgres -m 0700 /pg/data /pg/wal
+    setpriv --reuid=postgres --regid=postgres --clear-groups initdb --no-sync -D /pg/data -X /pg/wal >/dev/null'
+    tar -C /opt/cluster -cf /opt/cluster.tar data wal; rm -r /opt/cluster";
+
 fn images(engine: &Engine) -> Result<()> {
     let install = "install -D -t /usr/local/lib/docker/cli-plugins /srv/cli-plugins/*";
     engine.shell(install).context("package the client plugins: run scripts/package.sh")?;
     let control = CONTROL.iter().map(|byte| format!("\\x{byte:02x}")).collect::<Vec<_>>().concat();
     engine.shell(&format!("printf '{control}' >/opt/pg_control"))?;
-    engine.add_base_image()
+    engine.add_base_image()?;
+    if !all() {
+        return Ok(());
+    }
+    engine.add_postgres_image()?;
+    engine.shell(CLUSTER).map(drop)
+}
+
+/// Whether all is asked for.
+fn all() -> bool {
+    std::env::var("SURVIVAL").is_ok_and(|what| what == "all")
 }
 
 fn main() -> ExitCode {
     let table = table::Table::default();
-    let all = std::env::var("SURVIVAL").is_ok_and(|what| what == "all");
+    let all = all();
     let mut scenarios = vec![
         Scenario::new("readme_has_every_step", |_| table::in_readme()),
         Scenario::new("snapshot_in_the_background", background::run).tolerating(TOLERATED),
@@ -53,7 +69,8 @@ fn main() -> ExitCode {
     for operation in operations::OPERATIONS {
         for &step in operation.steps {
             for event in play::Event::ALL {
-                if !(all || event == play::Event::Killed) || !event.applies_to(operation, step) {
+                let is_wanted = all || event.is_quick(operation);
+                if !is_wanted || !event.applies_to(operation, step) {
                     continue;
                 }
                 let table = table.clone();

@@ -8,7 +8,8 @@ const LOOK: &str = r#"cd /var/lib/pgvol
 for file in catalog/*; do
     [ -e "$file" ] || continue
     echo "$file" | sed -E 's/\.[0-9]+\.trashed$/.trashed/'
-    tail -n +2 "$file" | jq -cS 'del(.created, .origin.at, .taken.took_ms, .taken.stall_ms)'
+    tail -n +2 "$file" | jq -cS "del(.created, .begun_anew, .origin.at, .taken.took_ms, .taken.stall_ms, .taken.stall)" |
+        if [ -z "$served" ]; then cat; else jq -cS "del(.taken.clusters, .taken.checks, .taken.checkpoint, .taken.backup)"; fi
 done
 for file in mounts/*; do
     [ ! -e "$file" ] || echo "$file $(tail -n +2 "$file" | jq -c '[.ids[]]')"
@@ -16,6 +17,7 @@ done
 for pool in "$pool" wal; do
     cd "$pool"
     echo "pool ${pool##*/}"
+    if [ -n "$served" ]; then ls; cd /var/lib/pgvol; continue; fi
     find . -mindepth 1 -printf '%P %y %U:%G %m\n' | LC_ALL=C sort
     find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0r md5sum
     cd /var/lib/pgvol
@@ -24,9 +26,15 @@ awk '$5 ~ "/propagated-mount/" { sub(".*/propagated-mount/", "", $5); print "vie
 (cd "/proc/$pid/root" && ls mnt/volumes pools/.staging)
 docker ps --format '{{.Names}}' | while read -r name; do
     id=$(docker inspect -f '{{.State.Pid}}' "$name")
-    echo "container $name $(sed 's/.*) //; s/ .*//' "/proc/$id/stat")"
+    echo "container $name $(sed 's/.*) //; s/ .*//; s/[RSD]/runs/' "/proc/$id/stat")"
+    # Neither a session of the plugin nor WAL is kept.
+    [ -z "$served" ] || echo "server $(docker exec -u postgres "$name" psql -XAtc "$kept" || echo ends)"
 done
 docker volume ls -q -f driver=pgvol -f driver=pgvol:latest"#;
+
+/// What a server keeps for a backup.
+const KEPT: &str = "SELECT (SELECT count(*) FROM pg_replication_slots), \
+                    (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgvol')";
 
 /// Where the plugin has the image pool mounted, as a shell's assignment.
 pub(crate) fn variables(plugin: &Plugin) -> Result<String> {
@@ -34,9 +42,11 @@ pub(crate) fn variables(plugin: &Plugin) -> Result<String> {
     Ok(format!("pid={pid} pool=/proc/{pid}/root/pools/default"))
 }
 
-/// What there is now.
-pub(crate) fn observe(engine: &Engine, plugin: &Plugin) -> Result<String> {
-    let seen = engine.shell(&format!("{}\n{LOOK}", variables(plugin)?))?;
+/// What there is now; of a volume that is served not what its server changes all the time.
+pub(crate) fn observe(engine: &Engine, plugin: &Plugin, is_served: bool) -> Result<String> {
+    let served = if is_served { "1" } else { "" };
+    let look = format!("{}\nserved={served} kept=\"{KEPT}\"\n{LOOK}", variables(plugin)?);
+    let seen = engine.shell(&look)?;
     Ok(format!("{seen}\nloop devices {}\n", engine.loop_devices()?.len()))
 }
 

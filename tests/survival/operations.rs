@@ -8,13 +8,37 @@ pub(crate) struct Operation {
     /// A shell script on the engine that makes what it needs; `$pool` is where the plugin has the
     /// image pool mounted.
     pub(crate) prepare: &'static str,
-    /// The docker command.
-    pub(crate) act: &'static [&'static str],
+    /// What is done.
+    pub(crate) act: Act,
     /// Its steps, in order.
     pub(crate) steps: &'static [&'static str],
     /// Those of them where something is still to be written, so that a full disk can be met.
     pub(crate) writes: &'static [&'static str],
+    /// Whether it takes long, and is not played in every run.
+    pub(crate) is_long: bool,
+    /// Whether a server works on it, whose files change by themselves.
+    pub(crate) is_served: bool,
 }
+
+/// How an operation is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Act {
+    /// By a docker command.
+    Docker(&'static [&'static str]),
+    /// By a call of the plugin, which a docker command makes after much else.
+    Call(&'static str, &'static str),
+}
+
+/// One that is asked for by a docker command, on files that nobody works on.
+const PLAIN: Operation = Operation {
+    name: "",
+    prepare: "",
+    act: Act::Docker(&[]),
+    steps: &[],
+    writes: &[],
+    is_long: false,
+    is_served: false,
+};
 
 /// A volume with something in each role.
 const FILLED: &str = "docker volume create -d pgvol -o tablespaces=t main
@@ -58,65 +82,91 @@ const COPYING: &[&str] = &[
 ];
 const COPIED: &[&str] = COPYING.split_at(5).0;
 
+/// A cluster on which a server works.
+const SERVED: &str = "docker volume create -d pgvol main
+    tar -C $pool/main -xf /opt/cluster.tar data
+    tar -C /var/lib/pgvol/wal/main -xf /opt/cluster.tar wal
+    docker run -d --name user -v main:/pg -e PGDATA=/pg/data postgres:17
+    until docker exec user pg_isready -q -h 127.0.0.1 -U postgres; do sleep 0.1; done";
+
+/// A snapshot of a cluster, and a clone of that whose server has ended cleanly.
+const TRIED: &str = "docker volume create -d pgvol main
+    tar -C $pool/main -xf /opt/cluster.tar data
+    tar -C /var/lib/pgvol/wal/main -xf /opt/cluster.tar wal
+    docker pgvol snapshot create main@s
+    docker pgvol clone main@s copy";
+
+/// Steps of a copy while the server takes a backup.
+const BACKING_UP: &[&str] =
+    &["snapshot.backup-begun", "snapshot.data-captured", "snapshot.wal-captured"];
+
 /// All operations.
 pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "create",
         prepare: "",
-        act: &["volume", "create", "-d", "pgvol", "-o", "tablespaces=t", "main"],
+        act: Act::Docker(&["volume", "create", "-d", "pgvol", "-o", "tablespaces=t", "main"]),
         steps: &["create.recorded", "create.share-begun", "create.share-made", "create.ready"],
         writes: &["create.recorded", "create.share-begun", "create.share-made"],
+        ..PLAIN
     },
     Operation {
         name: "mount",
         prepare: "docker volume create -d pgvol main
             docker create --name user -v main:/pg base sleep infinity",
-        act: &["start", "user"],
+        act: Act::Docker(&["start", "user"]),
         steps: &["mount.staged", "mount.attached", "mount.shown", "mount.noted"],
         writes: &["mount.staged", "mount.attached", "mount.shown"],
+        ..PLAIN
     },
     Operation {
         name: "unmount",
         prepare: "docker volume create -d pgvol main
             docker run -d --name user -v main:/pg base sleep infinity",
-        act: &["stop", "--time", "0", "user"],
+        act: Act::Docker(&["stop", "--time", "0", "user"]),
         steps: &["unmount.noted", "unmount.view-gone"],
         writes: &[],
+        ..PLAIN
     },
     Operation {
         name: "remove (to the trash)",
         prepare: FILLED,
-        act: &["volume", "rm", "main"],
+        act: Act::Docker(&["volume", "rm", "main"]),
         steps: &["remove.view-gone", "remove.ids-gone", "remove.in-trash"],
         writes: &["remove.view-gone", "remove.ids-gone"],
+        ..PLAIN
     },
     Operation {
         name: "undelete",
         prepare: REMOVED,
-        act: &["pgvol", "undelete", "main", "--as", "back"],
+        act: Act::Docker(&["pgvol", "undelete", "main", "--as", "back"]),
         steps: &["undelete.renamed", "undelete.restored"],
         writes: &[],
+        ..PLAIN
     },
     Operation {
         name: "purge",
         prepare: REMOVED,
-        act: &["pgvol", "purge", "main"],
+        act: Act::Docker(&["pgvol", "purge", "main"]),
         steps: &["purge.noted", "purge.share-emptied", "purge.share-deleted", "purge.forgotten"],
         writes: &[],
+        ..PLAIN
     },
     Operation {
         name: "resize",
         prepare: SIZED,
-        act: &["pgvol", "resize", "main", "768M"],
+        act: Act::Docker(&["pgvol", "resize", "main", "768M"]),
         steps: &["resize.recorded"],
         writes: &["resize.recorded"],
+        ..PLAIN
     },
     Operation {
         name: "release-reserve",
         prepare: SIZED,
-        act: &["pgvol", "release-reserve", "main"],
+        act: Act::Docker(&["pgvol", "release-reserve", "main"]),
         steps: &["reserve.recorded"],
         writes: &[],
+        ..PLAIN
     },
     Operation {
         name: "move of the WAL",
@@ -124,7 +174,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             mkdir -p $pool/main/18/docker/global $pool/main/18/docker/pg_wal/archive_status
             cd $pool/main/18/docker; echo 17 >PG_VERSION; cp /opt/pg_control global
             for n in 1 2 3; do echo precious $n >pg_wal/00000001000000000000000$n; done",
-        act: &["pgvol", "move", "main", "wal", "wal"],
+        act: Act::Docker(&["pgvol", "move", "main", "wal", "wal"]),
         steps: &[
             "move.noted",
             "move.file-copied",
@@ -134,32 +184,54 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             "move.done",
         ],
         writes: &["move.noted", "move.file-copied", "move.copied"],
+        ..PLAIN
     },
     Operation {
         name: "snapshot",
         prepare: FILLED,
-        act: &["pgvol", "snapshot", "create", "main@s"],
+        act: Act::Docker(&["pgvol", "snapshot", "create", "main@s"]),
         steps: COPYING,
         writes: COPIED,
+        ..PLAIN
     },
     Operation {
         name: "snapshot at a barrier",
         prepare: USED,
-        act: &["pgvol", "snapshot", "create", "--consistency=barrier", "main@s"],
+        act: Act::Docker(&["pgvol", "snapshot", "create", "--consistency=barrier", "main@s"]),
         steps: &["snapshot.stopped", "snapshot.data-captured", "snapshot.wal-held"],
         writes: &["snapshot.stopped", "snapshot.data-captured", "snapshot.wal-held"],
+        ..PLAIN
+    },
+    Operation {
+        name: "snapshot under a backup",
+        prepare: SERVED,
+        act: Act::Docker(&["pgvol", "snapshot", "create", "--consistency=backup", "main@s"]),
+        steps: BACKING_UP,
+        writes: BACKING_UP,
+        is_long: true,
+        is_served: true,
     },
     Operation {
         name: "clone",
         prepare: FILLED,
-        act: &["pgvol", "clone", "main", "copy"],
+        act: Act::Docker(&["pgvol", "clone", "main", "copy"]),
         steps: COPYING,
         writes: COPIED,
+        ..PLAIN
+    },
+    Operation {
+        name: "prepare",
+        prepare: TRIED,
+        act: Act::Call("/Pgvol.Prepare", r#"{"name": "main@s", "clone": "copy"}"#),
+        steps: COPYING,
+        writes: COPIED,
+        is_long: true,
+        ..PLAIN
     },
     Operation {
         name: "restore",
         prepare: CHANGED,
-        act: &["pgvol", "restore", "--keep-as=kept", "main@s"],
+        act: Act::Docker(&["pgvol", "restore", "--keep-as=kept", "main@s"]),
         steps: &[
             "restore.recorded",
             "restore.share-made",
@@ -169,12 +241,14 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             "restore.done",
         ],
         writes: &["restore.recorded", "restore.share-made", "restore.copied"],
+        ..PLAIN
     },
     Operation {
         name: "remove of a snapshot",
         prepare: SNAPSHOTTED,
-        act: &["pgvol", "snapshot", "rm", "main@s"],
+        act: Act::Docker(&["pgvol", "snapshot", "rm", "main@s"]),
         steps: &["remove.view-gone", "remove.ids-gone", "remove.in-trash"],
         writes: &["remove.view-gone", "remove.ids-gone"],
+        ..PLAIN
     },
 ];

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::{Engine, Plugin, RestartMode, Stage, eventually};
 
 use crate::observation::{difference, observe, variables};
-use crate::operations::Operation;
+use crate::operations::{Act, Operation};
 
 /// An id that nobody came for goes a minute after a start.
 const LIMIT: Duration = Duration::from_mins(3);
@@ -30,6 +31,11 @@ pub(crate) enum Event {
 
 impl Event {
     pub(crate) const ALL: [Self; 4] = [Self::Killed, Self::EngineKilled, Self::Reboot, Self::Full];
+
+    /// Whether it is played in every run.
+    pub(crate) fn is_quick(self, operation: &Operation) -> bool {
+        self == Self::Killed && !operation.is_long
+    }
 
     /// A full disk is met where something is written.
     pub(crate) fn applies_to(self, operation: &Operation, step: &str) -> bool {
@@ -65,15 +71,16 @@ pub(crate) fn play(
     event: Event,
 ) -> Result<Outcome> {
     let (engine, plugin) = (stage.engine(), stage.plugin()?);
-    let base = begin(engine, plugin)?;
+    let served = operation.is_served;
+    let base = begin(engine, plugin, served)?;
     let prepare = || {
         let script = format!("{}\n{}", variables(plugin)?, operation.prepare);
         engine.shell(&script).context("prepare")?;
-        observe(engine, plugin)
+        observe(engine, plugin, served)
     };
     let before = prepare()?;
     let asked = undisturbed(engine, plugin, operation)?;
-    clear(engine, plugin, &base)?;
+    clear(engine, plugin, served, &base)?;
     let again = prepare()?;
     ensure!(again == before, "not the same twice:\n{}", difference(&before, &again));
 
@@ -81,7 +88,7 @@ pub(crate) fn play(
     // An engine that ends takes its containers with it.
     let ended = matches!(event, Event::EngineKilled | Event::Reboot);
     let outcome = eventually(LIMIT, || {
-        let mut found = observe(engine, plugin)?;
+        let mut found = observe(engine, plugin, served)?;
         let (mut before, mut asked) = (before.clone(), asked.clone());
         if ended {
             for text in [&mut found, &mut before, &mut asked] {
@@ -97,10 +104,10 @@ pub(crate) fn play(
             bail!("neither as before:\n{one}nor as asked:\n{other}")
         }
     })?;
-    let first = observe(engine, plugin)?;
+    let first = observe(engine, plugin, served)?;
     plugin.kill()?;
     eventually(LIMIT, || {
-        let second = observe(engine, plugin)?;
+        let second = observe(engine, plugin, served)?;
         ensure!(second == first, "a second start changed:\n{}", difference(&first, &second));
         Ok(())
     })?;
@@ -110,21 +117,21 @@ pub(crate) fn play(
         let now = undisturbed(engine, plugin, operation).context("the operation afterwards")?;
         ensure!(now == asked, "afterwards it did:\n{}", difference(&asked, &now));
     }
-    clear(engine, plugin, &base)?;
+    clear(engine, plugin, served, &base)?;
     Ok(outcome)
 }
 
 /// What is the same whether or not containers run: these and their views.
 fn without_running(text: &str) -> String {
     let runs = |line: &&str| {
-        ["view ", "container ", "mounts/"].iter().any(|word| line.starts_with(word))
+        ["view ", "container ", "server ", "mounts/"].iter().any(|word| line.starts_with(word))
             || *line == "main"
     };
     text.lines().filter(|line| !runs(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// Another volume, which nothing happens to, and what there is beside.
-fn begin(engine: &Arc<Engine>, plugin: &Plugin) -> Result<String> {
+fn begin(engine: &Arc<Engine>, plugin: &Plugin, is_served: bool) -> Result<String> {
     if engine.docker(&["volume", "inspect", "other"]).is_err() {
         engine.docker(&["volume", "create", "-d", "pgvol", "other"])?;
         engine.shell(&format!(
@@ -132,33 +139,49 @@ fn begin(engine: &Arc<Engine>, plugin: &Plugin) -> Result<String> {
             variables(plugin)?
         ))?;
     }
-    observe(engine, plugin)
+    observe(engine, plugin, is_served)
 }
 
 /// Does the operation and gives what there is then.
 fn undisturbed(engine: &Arc<Engine>, plugin: &Plugin, operation: &Operation) -> Result<String> {
-    engine.docker(operation.act)?;
-    settled(engine, plugin)
+    let (is_done, said) = ask(engine, plugin, operation)?;
+    ensure!(is_done, "{said}");
+    settled(engine, plugin, operation.is_served)
+}
+
+/// Asks for the operation; tells whether it is done, and what was said.
+fn ask(engine: &Arc<Engine>, plugin: &Plugin, operation: &Operation) -> Result<(bool, String)> {
+    match operation.act {
+        Act::Docker(words) => {
+            let outcome = engine.client(LIMIT, words)?;
+            let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+            Ok((outcome.success, said))
+        }
+        Act::Call(path, body) => {
+            let (_, answer) = plugin.call(path, body)?;
+            Ok((answer["Err"].as_str().is_none_or(str::is_empty), answer.to_string()))
+        }
+    }
 }
 
 /// What there is once nothing is being deleted any more.
-fn settled(engine: &Arc<Engine>, plugin: &Plugin) -> Result<String> {
+fn settled(engine: &Arc<Engine>, plugin: &Plugin, is_served: bool) -> Result<String> {
     eventually(LIMIT, || {
-        let found = observe(engine, plugin)?;
+        let found = observe(engine, plugin, is_served)?;
         ensure!(!found.contains(".removing"), "something is still being deleted");
         Ok(found)
     })
 }
 
 /// Takes away all but what was there at the beginning.
-fn clear(engine: &Arc<Engine>, plugin: &Plugin, base: &str) -> Result<()> {
+fn clear(engine: &Arc<Engine>, plugin: &Plugin, is_served: bool, base: &str) -> Result<()> {
     engine.shell(
         "docker rm -f user >/dev/null 2>&1 || :
         for name in main back copy; do ! docker volume inspect $name || docker volume rm $name; done
         docker pgvol purge --all",
     )?;
     eventually(LIMIT, || {
-        let found = observe(engine, plugin)?;
+        let found = observe(engine, plugin, is_served)?;
         ensure!(found == base, "something is left:\n{}", difference(base, &found));
         Ok(())
     })
@@ -188,7 +211,7 @@ fn happen(
     match event {
         // Whether it succeeds in the end is the engine's to say, which asks again.
         Event::Killed => {
-            drop(engine.client(LIMIT, operation.act)?);
+            drop(ask(engine, plugin, operation));
             gone("is not reached")?;
             eventually(LIMIT, || {
                 ensure!(plugin.pid()? != pid, "it is not restarted");
@@ -198,20 +221,32 @@ fn happen(
             plugin.wait_listening()?;
         }
         Event::Full => {
-            let outcome = engine.client(LIMIT, operation.act)?;
+            let (is_done, _) = ask(engine, plugin, operation)?;
             gone("is not reached")?;
-            ensure!(!outcome.success, "it succeeded on a full disk");
+            ensure!(!is_done, "it succeeded on a full disk");
         }
         Event::EngineKilled | Event::Reboot => {
-            let client = engine.stream(operation.act)?;
-            eventually(LIMIT, || engine.shell(&format!("test -e {REACHED}")).context("waiting"))?;
-            if event == Event::Reboot {
-                engine.reboot(RestartMode::Plain)?;
-            } else {
+            let end = || -> Result<()> {
+                let reached = || engine.shell(&format!("test -e {REACHED}")).context("waiting");
+                eventually(LIMIT, reached)?;
+                if event == Event::Reboot {
+                    return engine.reboot(RestartMode::Plain);
+                }
                 engine.kill_daemon()?;
-                engine.start_daemon(RestartMode::Plain)?;
+                engine.start_daemon(RestartMode::Plain)
+            };
+            match operation.act {
+                Act::Docker(words) => {
+                    let client = engine.stream(words)?;
+                    end()?;
+                    drop(client);
+                }
+                Act::Call(..) => thread::scope(|scope| {
+                    // It fails with the plugin.
+                    scope.spawn(|| ask(engine, plugin, operation).ok());
+                    end()
+                })?,
             }
-            drop(client);
             engine.shell(&format!("rm -f {REACHED}"))?;
             plugin.started();
             plugin.wait_listening()?;
