@@ -50,7 +50,9 @@ async fn a_batch_that_is_sent_again_settles_once() {
     outlet.accept(&[entry(&"x".repeat(AHEAD + 100_000))], Dropped::default());
     let served = std::thread::spawn(move || {
         let (mut first, _) = listener.accept().unwrap();
-        first.read_exact(&mut vec![0; AHEAD]).unwrap();
+        // All but the end of it, so that all is sent.
+        first.read_exact(&mut vec![0; AHEAD + 100_000]).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
         drop(first);
         let (mut second, _) = listener.accept().unwrap();
         let mut all = String::new();
