@@ -195,7 +195,7 @@ impl DirLimits {
         let size = image_size(limit).max(length);
         if size > length {
             self.refuse_without_room(size - length)?;
-            let grown = file::reserve(&file, size).and_then(|()| file.sync_all());
+            let grown = file::reserve(&file, length..size).and_then(|()| file.sync_all());
             if let Err(error) = grown {
                 // As far as nobody has seen it longer.
                 file.set_len(length).ok();
@@ -295,7 +295,7 @@ fn keep(mounted: &Path, bytes: u64) -> io::Result<()> {
     let file = File::options().write(true).create(true).truncate(false).open(mounted.join(KEPT))?;
     let before = file.metadata()?.len();
     if bytes > before {
-        if let Err(error) = file::reserve(&file, bytes) {
+        if let Err(error) = file::reserve(&file, before..bytes) {
             file.set_len(before)?;
             return Err(error);
         }

@@ -100,7 +100,13 @@ fn a_share_holds_what_it_may_and_more_once_that_is_raised() {
     assert_eq!(fs::metadata(bench.wal()).unwrap().uid(), 999);
     // Lowered to what there is.
     File::options().write(true).open(&file).unwrap().set_len(64 * MIB).unwrap();
-    bench.pool.limit(&name(), Some(at(128, 8))).unwrap();
+    let limit = |size, held_back| bench.pool.limit(&name(), Some(at(size, held_back)));
+    limit(128, 8).unwrap();
+    // What was lent is taken back, out of the little that is free beside all that is kept.
+    limit(128, 0).unwrap();
+    limit(128, 8).unwrap();
+    limit(256, 0).unwrap();
+    limit(128, 8).unwrap();
     is(bench.filled(), 120);
 }
 

@@ -206,7 +206,7 @@ pub(super) fn new_image(draft: &Path, size: u64) -> io::Result<File> {
     let file = File::options().read(true).write(true).create_new(true).open(draft)?;
     fs::set_permissions(draft, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     btrfs::set_nodatacow_if_known(&file)?;
-    file::reserve(&file, size)?;
+    file::reserve(&file, 0..size)?;
     Ok(file)
 }
 

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -121,7 +122,7 @@ impl Growth {
     fn grow(&self, size: u64, to: u64) -> Result<(), SysError> {
         let doing = || format!("grow {} from {size} to {to} bytes", self.image.display());
         let image = self.open()?;
-        let grown = reserve(&image, to).and_then(|()| {
+        let grown = reserve(&image, size..to).and_then(|()| {
             self.device.follow_file()?;
             failpoint::reach("grow.device-follows")?;
             btrfs::resize(&self.root, to)?;
@@ -161,7 +162,7 @@ impl Growth {
     fn keep_reserved(&self, image: &File, size: u64) -> Result<(), SysError> {
         let reserve = || {
             if file::reserved(image)? < size {
-                file::reserve(image, size)?;
+                file::reserve(image, 0..size)?;
                 tracing::warn!(image = %self.image.display(), size, "the image's space was not reserved and is again");
             }
             Ok::<(), io::Error>(())
@@ -196,10 +197,10 @@ impl Growth {
 }
 
 /// Durably: after a power cut the file system must not be larger than its file.
-fn reserve(image: &File, to: u64) -> io::Result<()> {
-    image.set_len(to)?;
+fn reserve(image: &File, added: Range<u64>) -> io::Result<()> {
+    image.set_len(added.end)?;
     failpoint::reach("grow.file-extended")?;
-    file::reserve(image, to)?;
+    file::reserve(image, added)?;
     failpoint::reach("grow.reserved")?;
     image.sync_all()
 }

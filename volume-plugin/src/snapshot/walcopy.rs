@@ -131,7 +131,7 @@ impl WalCopy {
         let Kept { segment, found, bytes } = kept;
         pace.write(size.into())?;
         let mut file = self.target.make_file(&segment.file_name(size), 0o600)?;
-        file::reserve(&file, size.into())?;
+        file::reserve(&file, 0..size.into())?;
         file.write_all(bytes)?;
         pace.copied(size.into());
         copy::own(&file, found)

@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -42,10 +43,12 @@ pub fn space(path: &Path) -> io::Result<Space> {
     Ok(Space { total: found.blocks() * block, free: found.blocks_available() * block })
 }
 
-/// Makes `file` `length` bytes long with all of it backed by the file system.
-pub fn reserve(file: &File, length: u64) -> io::Result<()> {
-    let length = i64::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
-    Ok(fallocate(file, FallocateFlags::empty(), 0, length)?)
+/// Makes `file` at least as long as `bytes` end, with these backed by the file system. Ask for no more than
+/// the file lacks: XFS wants room for all of it, also for what the file has already.
+pub fn reserve(file: &File, bytes: Range<u64>) -> io::Result<()> {
+    let number = |value: u64| i64::try_from(value).map_err(|_| io::ErrorKind::InvalidInput);
+    let (start, length) = (number(bytes.start)?, number(bytes.end.saturating_sub(bytes.start))?);
+    Ok(fallocate(file, FallocateFlags::empty(), start, length)?)
 }
 
 /// Makes the empty file `target` share the blocks of `source`, where their file system can do that;
@@ -128,7 +131,8 @@ mod tests {
     #[test]
     fn reserved_space_is_taken_from_the_file_system() {
         let file = tempfile::tempfile().unwrap();
-        reserve(&file, 1 << 20).unwrap();
+        reserve(&file, 0..1 << 19).unwrap();
+        reserve(&file, 1 << 19..1 << 20).unwrap();
         let metadata = file.metadata().unwrap();
         assert_eq!(metadata.len(), 1 << 20);
         assert!(metadata.blocks() * 512 >= 1 << 20);
