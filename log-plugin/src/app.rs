@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use plugin_sdk::router::Refusal;
 use plugin_sdk::server::{BindError, Server};
-use plugin_sdk::settings::InForce;
+use plugin_sdk::settings::{BadSettings, InForce};
 use plugin_sdk::state::{Fleeting, outlives_the_process};
 use plugin_sdk::{durable, record};
 use tokio::runtime::Handle;
@@ -74,6 +74,7 @@ impl Default for Paths {
             host: Host {
                 root: HostRoot::new("/proc/1/root"),
                 log_directory: "/var/log/pglog".into(),
+                no_files: None,
             },
         }
     }
@@ -100,6 +101,7 @@ pub struct App {
     logs: watch::Sender<Result<Logs, String>>,
     lock: Option<sys::Lock>,
     settings: InForce,
+    bad_settings: Option<BadSettings>,
     shutdown: CancellationToken,
 }
 
@@ -126,14 +128,15 @@ impl App {
             logs: watch::Sender::new(logs),
             lock,
             settings: InForce::new(),
+            bad_settings: None,
             shutdown,
         })
     }
 
-    /// With the settings that it goes by, for whoever asks.
+    /// With the settings that it goes by, and what was wrong with them, for whoever asks.
     #[must_use]
-    pub fn with_settings(self, settings: InForce) -> Self {
-        Self { settings, ..self }
+    pub fn with_settings(self, settings: InForce, bad_settings: Option<BadSettings>) -> Self {
+        Self { settings, bad_settings, ..self }
     }
 
     /// What calls work on, as it changes.
@@ -144,11 +147,12 @@ impl App {
     /// Answers calls until the shutdown. Streams are left as they are, for the next process, but
     /// only when no call can be waiting for the end of one.
     pub async fn run(self) {
-        let Self { server, opener, logs, mut lock, settings, shutdown } = self;
+        let Self { server, opener, logs, mut lock, settings, bad_settings, shutdown } = self;
         let api = Api {
             logs: logs.subscribe(),
             state_directory: opener.paths.state.clone(),
             settings: Arc::new(settings),
+            settings_error: bad_settings.map(|bad| bad.to_string()),
             shutdown: shutdown.clone(),
         };
         let router = api.router();

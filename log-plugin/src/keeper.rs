@@ -41,6 +41,11 @@ pub struct Retention {
     pub host_max: u64,
 }
 
+impl Retention {
+    /// None of them goes.
+    pub const ALL: Self = Self { keep_removed: Duration::MAX, host_max: u64::MAX };
+}
+
 /// Looks after all logs.
 #[derive(Debug, Clone)]
 pub struct Keeper {

@@ -33,12 +33,16 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> Result<()> {
-    let settings = Settings::read(env::vars())?;
+    let settings = Settings::read(env::vars());
     let _telemetry = telemetry::start(settings.log_level);
+    if let Some(error) = &settings.bad {
+        tracing::error!(%error, "settings that are not allowed");
+    }
     if let Err(error) = sys::raise_open_files() {
         tracing::warn!(%error, "limit on open files");
     }
     let mut paths = Paths::default();
+    paths.host.no_files = settings.no_files();
     paths.host.log_directory = settings.log_directory.0;
     // Three runtimes: what makes a stream or a sink wait keeps nothing else waiting.
     let (ingest, sinks, calls) = (runtime("ingest")?, runtime("sinks")?, runtime("calls")?);
@@ -46,7 +50,7 @@ fn serve() -> Result<()> {
     let served = calls.block_on(async {
         let shutdown = shutdown::token().context("catch signals")?;
         let app = App::start(&paths, settings.retention, runtimes, shutdown)?;
-        app.with_settings(settings.in_force).run().await;
+        app.with_settings(settings.in_force, settings.bad).run().await;
         Ok(())
     });
     calls.shutdown_background();

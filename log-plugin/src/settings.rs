@@ -48,6 +48,8 @@ pub struct Settings {
     pub retention: Retention,
     /// All of them in words, for who asks.
     pub in_force: InForce,
+    /// What was wrong; each of them has its default instead, but for what could do harm.
+    pub bad: Option<BadSettings>,
 }
 
 /// An absolute path of the host.
@@ -72,10 +74,10 @@ impl FromStr for HostPath {
 struct Age(Duration);
 
 impl FromStr for Age {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        options::age(text).map(Self).ok_or(options::AN_AGE)
+        options::age(text).map(Self).ok_or_else(|| format!("allowed is {}", options::AN_AGE))
     }
 }
 
@@ -83,26 +85,39 @@ impl FromStr for Age {
 struct Size(u64);
 
 impl FromStr for Size {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        options::size(text).map(Self).ok_or(options::A_SIZE)
+        options::size(text).map(Self).ok_or_else(|| format!("allowed is {}", options::A_SIZE))
     }
 }
 
 impl Settings {
-    /// Reads the settings out of `environment`; on failure names every bad one.
-    pub fn read(
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, BadSettings> {
+    /// Reads the settings out of `environment`. Bad ones are told, not fatal: an engine whose plugin
+    /// ends at once starts it again and again, and containers wait meanwhile. So nothing of removed
+    /// containers is deleted by a default that was not meant.
+    pub fn read(environment: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut reader = Reader::new(environment);
         let (log_level, log_directory) = (reader.read(&LOG_LEVEL), reader.read(&LOG_DIR));
         let Age(keep_removed) = reader.read(&KEEP_REMOVED);
         let Size(host_max) = reader.read(&HOST_MAX);
-        let retention = Retention { keep_removed, host_max };
-        let settings = Self { log_level, log_directory, retention, in_force: reader.in_force() };
-        reader.finish().map(|()| settings)
+        let in_force = reader.in_force();
+        let bad = reader.finish().err();
+        let mut retention = Retention { keep_removed, host_max };
+        if [KEEP_REMOVED, HOST_MAX].iter().any(|setting| is_bad(bad.as_ref(), setting)) {
+            retention = Retention::ALL;
+        }
+        Self { log_level, log_directory, retention, in_force, bad }
     }
+
+    /// Why no file is written, where it is not known below which directory.
+    pub fn no_files(&self) -> Option<String> {
+        is_bad(self.bad.as_ref(), &LOG_DIR).then(|| self.bad.as_ref().map(ToString::to_string))?
+    }
+}
+
+fn is_bad(bad: Option<&BadSettings>, setting: &Setting) -> bool {
+    bad.is_some_and(|bad| bad.0.iter().any(|bad| bad.name == setting.name))
 }
 
 #[cfg(test)]
@@ -112,7 +127,8 @@ mod tests {
     #[test]
     fn defaults_parse() {
         let log_directory = HostPath("/var/log/pglog".into());
-        let settings = Settings::read([]).unwrap();
+        let settings = Settings::read([]);
+        assert_eq!((settings.bad.clone(), settings.no_files()), (None, None));
         assert_eq!((settings.log_level, settings.log_directory), (Level::Info, log_directory));
         assert_eq!(settings.in_force.len(), SETTINGS.len());
     }
@@ -120,21 +136,25 @@ mod tests {
     #[test]
     fn what_is_kept_of_removed_containers_is_read() {
         let read = |pair: (&str, &str)| Settings::read([(pair.0.to_owned(), pair.1.to_owned())]);
-        let retention = Settings::read([]).unwrap().retention;
+        let retention = Settings::read([]).retention;
         assert_eq!(retention.keep_removed, Duration::from_hours(14 * 24));
         assert_eq!(retention.host_max, 10 << 30);
-        assert_eq!(read(("KEEP_REMOVED", "30m")).unwrap().retention.keep_removed.as_secs(), 1800);
+        assert_eq!(read(("KEEP_REMOVED", "30m")).retention.keep_removed.as_secs(), 1800);
         for bad in [("KEEP_REMOVED", ""), ("KEEP_REMOVED", "14"), ("HOST_MAX", "much")] {
-            let words = read(bad).unwrap_err().to_string();
-            assert!(words.contains(bad.0) && words.contains(bad.1), "{words}");
+            let settings = read(bad);
+            assert_eq!((settings.retention, settings.no_files()), (Retention::ALL, None));
+            let words = settings.bad.unwrap().to_string();
+            assert!(words.contains(&format!("{}={}: allowed is", bad.0, bad.1)), "{words}");
         }
     }
 
     #[test]
     fn the_log_directory_is_a_path_of_the_host() {
         let read = |path: &str| Settings::read([("LOG_DIR".to_owned(), path.to_owned())]);
-        assert!(read("logs").unwrap_err().to_string().contains("LOG_DIR=logs"));
-        assert!(read("/a/../b").unwrap_err().to_string().contains("LOG_DIR=/a/../b"));
-        assert_eq!(read("/a/b").unwrap().log_directory, HostPath("/a/b".into()));
+        let bad = read("logs");
+        assert!(bad.no_files().unwrap().contains("LOG_DIR=logs: allowed is an absolute path"));
+        assert!(read("/a/../b").no_files().unwrap().contains("LOG_DIR=/a/../b"));
+        assert_eq!(bad.retention, Settings::read([]).retention);
+        assert_eq!(read("/a/b").log_directory, HostPath("/a/b".into()));
     }
 }

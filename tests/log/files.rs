@@ -20,6 +20,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .tolerating(&["LogDriver.StartLogging"]),
         Scenario::new("file_options_are_refused_by_name", refused)
             .tolerating(&["LogDriver.StartLogging"]),
+        Scenario::new("file_waits_for_settings_that_are_allowed", wrong_settings)
+            .tolerating(&["a sink does not deliver", "settings that are not allowed"]),
     ]
 }
 
@@ -164,4 +166,28 @@ fn refused(stage: &Stage) -> Result<()> {
         ensure!(words.contains(key) && words.contains(value), "{option}: {words}");
     }
     Ok(())
+}
+
+/// A plugin that would not start for its settings would be started again and again, and no container.
+fn wrong_settings(stage: &Stage) -> Result<()> {
+    let (engine, plugin) = (stage.engine(), stage.plugin()?);
+    let set = |settings: &[&str]| {
+        plugin.disable()?;
+        engine.docker(&[&["plugin", "set", "pglog"], settings].concat())?;
+        plugin.enable()
+    };
+    set(&["LOG_DIR=logs", "KEEP_REMOVED=14"])?;
+    let container = run(stage, "patient", &["sinks=file"], &["echo", "a"])?;
+    ensure!(container.wait(LIMIT)? == 0 && container.logs(&[])?.stdout == b"a\n", "no log");
+    let (_, status) = plugin.call("/Pglog.Status", "{}")?;
+    let status = status.to_string();
+    let wrong = ["LOG_DIR=logs: allowed is an absolute path", "KEEP_REMOVED=14: allowed is"];
+    ensure!(wrong.iter().all(|wrong| status.contains(wrong)), "{status}");
+    ensure!(status.contains("LOG_DIR/patient/patient.log"), "{status}");
+    ensure!(read(stage, "patient/patient.log").is_err(), "written below a directory not meant");
+    set(&[&format!("LOG_DIR={LOGS}"), "KEEP_REMOVED=14d"])?;
+    eventually(LIMIT, || {
+        ensure!(read(stage, "patient/patient.log")? == b"a\n", "not the line");
+        Ok(())
+    })
 }

@@ -105,6 +105,7 @@ async fn status(api: Api) -> Result<Status, Refusal> {
         formats: FORMATS.map(|(kind, version)| (kind.to_owned(), version)).into(),
         state_directory: api.state_directory.display().to_string(),
         settings: settings.collect(),
+        settings_error: api.settings_error.clone(),
         ..Status::default()
     };
     let logs = match api.logs() {

@@ -123,6 +123,9 @@ pub struct Status {
     pub error: Option<String>,
     /// The settings in force.
     pub settings: BTreeMap<String, String>,
+    /// What is wrong with those that were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings_error: Option<String>,
     /// Streams that dockerd has open.
     pub streams: usize,
     /// Containers, by name, of which dockerd itself drops lines when it has too many:

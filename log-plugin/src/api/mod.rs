@@ -45,6 +45,8 @@ pub struct Api {
     pub state_directory: PathBuf,
     /// The settings that this process goes by.
     pub settings: Arc<InForce>,
+    /// What is wrong with those that it was given.
+    pub settings_error: Option<String>,
     /// Cancelled when the process ends; readers end with it.
     pub shutdown: CancellationToken,
 }

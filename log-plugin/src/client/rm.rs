@@ -32,7 +32,12 @@ impl Rm {
         let known: List = session.ask("/Pglog.List", &Nothing {})?;
         let remove = |word: &str| {
             let container = container::find(session, &known.containers, word)?;
-            session.call("/Pglog.Remove", &Of { container, undelivered: self.undelivered })
+            let removed =
+                session.call("/Pglog.Remove", &Of { container, undelivered: self.undelivered });
+            removed.map_err(|failure| match failure {
+                Failure::Refused(why) => Failure::Refused(format!("{word}: {why}")),
+                other => other,
+            })
         };
         let line = |removed: &Value| format!("{}\n", removed["id"].as_str().unwrap_or_default());
         session.show_each(self.containers, remove, line, "")

@@ -23,6 +23,7 @@ fn render(status: answers::Status) -> String {
         ("formats", text::pairs(formats)),
         ("settings", text::pairs(&status.settings)),
     ];
+    lines.extend(status.settings_error.map(|error| ("settings error", error)));
     if let Some(error) = status.error {
         lines.push(("error", error));
         return text::fields(lines);

@@ -37,14 +37,32 @@ pub enum BadOption {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadOptions(pub Vec<BadOption>);
 
+/// What the options of sinks begin with.
+const SINKS: [&str; 3] = ["file-", "syslog-", "fluentd-"];
+
+/// What `key` begins with, if it is of a sink.
+fn sink(key: &str) -> Option<&'static str> {
+    SINKS.into_iter().find(|sink| key.starts_with(sink))
+}
+
+/// What could be meant by `key`: the options of its sink, or those of none.
+fn known_beside(key: &str) -> Vec<&'static str> {
+    let built = KEYS.iter().filter(|(_, kind)| !matches!(kind, Kind::NotBuilt(_)));
+    built.map(|&(known, _)| known).filter(|known| sink(known) == sink(key)).collect()
+}
+
 impl fmt::Display for BadOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown { key } => {
-                write!(f, "unknown log option `{key}`; known are ")?;
-                let known = KEYS.iter().filter(|(_, kind)| !matches!(kind, Kind::NotBuilt(_)));
-                for (at, (key, _)) in known.enumerate() {
-                    write!(f, "{}{key}", if at == 0 { "" } else { ", " })?;
+                let known = known_beside(key).join(", ");
+                write!(f, "unknown log option `{key}`; known are {known}")?;
+                if sink(key).is_none() {
+                    write!(
+                        f,
+                        ", and those of sinks: {}",
+                        SINKS.map(|sink| format!("{sink}*")).join(", ")
+                    )?;
                 }
                 Ok(())
             }

@@ -123,7 +123,7 @@ fn template(text: &str) -> Result<Template, Fault> {
         TemplateError::NotBuilt(_) => Fault::NotBuilt(Some(
             "a template of fields, functions, variables and blocks, such as `{{.Name}}/{{.Name}}.log`",
         )),
-        _ => Fault::Malformed("a template such as `{{.Name}}/{{.Name}}.log`"),
+        _ => Fault::Malformed(value::A_TEMPLATE),
     })
 }
 

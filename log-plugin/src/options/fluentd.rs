@@ -147,6 +147,9 @@ impl FluentdSpec {
             (Some(_), None, _) => Some(("user", "only together with `fluentd-password-file`")),
             (None, Some(_), _) => Some(("password-file", "only together with `fluentd-user`")),
             (Some(_), _, None) => Some(("user", "only together with `fluentd-shared-key-file`")),
+            _ if !matches!(self.address, FluentdAddress::Tls(..)) => {
+                Some((self.tls.given()?, "only together with a `fluentd-address` of tls://"))
+            }
             _ => self.tls.conflict(),
         }
     }
@@ -237,6 +240,7 @@ mod tests {
             ("fluentd-user", "u"),
             ("fluentd-password-file", "/p"),
             ("fluentd-tls-ca-cert", "/ca"),
+            ("fluentd-address", "tls://a:1"),
         ])
         .unwrap();
         assert_eq!((secure.user.as_deref(), secure.tls.ca), (Some("u"), Some("/ca".into())));
@@ -262,6 +266,7 @@ mod tests {
             ("fluentd-password-file", "/alone"),
             ("fluentd-tls-key", "/alone"),
             ("fluentd-tls-min-version", "1.1"),
+            ("fluentd-tls-ca-cert", "/ca"),
         ] {
             let words = parse(&[(key, value)]).unwrap_err();
             assert!(words.contains(key) && words.contains(value), "{words}");

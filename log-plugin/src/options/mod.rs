@@ -139,7 +139,6 @@ const KEYS: &[(&str, Kind)] = &[
     ("file-compress", Kind::File(file::Key::Compress)),
     ("file-mode", Kind::File(file::Key::Mode)),
     ("file-owner", Kind::File(file::Key::Owner)),
-    ("file-*", Kind::NotBuilt(None)),
     ("syslog-address", Kind::Syslog(syslog::Key::Address)),
     ("syslog-deliver", Kind::Syslog(syslog::Key::Deliver)),
     ("syslog-facility", Kind::Syslog(syslog::Key::Facility)),
@@ -152,7 +151,6 @@ const KEYS: &[(&str, Kind)] = &[
     ("syslog-tls-skip-verify", Kind::Syslog(syslog::Key::Tls(tls::Key::SkipVerify))),
     ("syslog-tls-server-name", Kind::Syslog(syslog::Key::Tls(tls::Key::ServerName))),
     ("syslog-tls-min-version", Kind::Syslog(syslog::Key::Tls(tls::Key::MinVersion))),
-    ("syslog-*", Kind::NotBuilt(None)),
     ("fluentd-address", Kind::Fluentd(fluentd::Key::Address)),
     ("fluentd-mode", Kind::Fluentd(fluentd::Key::Mode)),
     ("fluentd-request-ack", Kind::Fluentd(fluentd::Key::RequestAck)),
@@ -213,7 +211,8 @@ impl LogSpec {
         for (sink, (key, allowed)) in syslog.into_iter().chain(fluentd) {
             let key = format!("{sink}-{key}");
             let value = options.get(&key).cloned().unwrap_or_default();
-            bad.push(BadOption::Malformed { key, value, allowed: allowed.into() });
+            let allowed = allowed.replace("SINK", sink).into();
+            bad.push(BadOption::Malformed { key, value, allowed });
         }
         if bad.is_empty() { Ok(spec) } else { Err(BadOptions(bad)) }
     }
@@ -238,7 +237,7 @@ impl LogSpec {
                 .ok_or("a size above 0 such as 500k, 10m or 1g"),
             Kind::Tag => tag::is_valid(&value)
                 .then(|| self.tag = Some(value.clone()).filter(|value| !value.is_empty()))
-                .ok_or("a template such as `{{.Name}}/{{.ID}}`, as Docker's drivers take it"),
+                .ok_or(value::A_TEMPLATE),
             Kind::Extras(key) => self.extras.take(key, &value),
             Kind::MaxFile => value::count(&value)
                 .map(|count| self.max_file = count)
@@ -384,9 +383,16 @@ mod tests {
             let words = parse(&[(key, value)]).unwrap_err().to_string();
             assert!(words.contains(key) && words.contains("not built yet"), "{words}");
         }
-        for key in ["max-sise", "cache-", "splunk-url"] {
+        for (key, known) in [
+            ("max-sise", "known are max-size, "),
+            ("cache-", "and those of sinks: file-*, syslog-*, fluentd-*"),
+            ("splunk-url", "known are max-size, "),
+            ("file-max-file", "known are file-path, file-format, file-max-size, file-max-files, "),
+            ("syslog-colour", "known are syslog-address, "),
+        ] {
             let words = parse(&[(key, "1")]).unwrap_err().to_string();
-            assert!(words.contains(key) && words.contains("known are max-size, "), "{words}");
+            assert!(words.contains(&format!("`{key}`")) && words.contains(known), "{words}");
+            assert!(words.len() < 400, "{words}");
         }
     }
 }

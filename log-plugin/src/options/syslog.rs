@@ -154,6 +154,9 @@ impl SyslogSpec {
             Deliver::All if twice() => {
                 Some(("address", "each address once, where `syslog-deliver` is all"))
             }
+            _ if !addresses.iter().any(|address| matches!(address, Address::Tls(..))) => {
+                Some((tls.given()?, "only together with a `syslog-address` of tcp+tls://"))
+            }
             _ => tls.conflict(),
         }
     }
@@ -285,7 +288,8 @@ mod tests {
         assert_eq!(format(""), SyslogFormat::Local);
         let framing = parse(&[("syslog-framing", "octet-counting")]).unwrap().framing;
         assert_eq!(framing, Some(Framing::OctetCounting));
-        let tls = |key, value| parse(&[(key, value)]).unwrap().tls;
+        let server = ("syslog-address", "tcp+tls://a");
+        let tls = |key, value| parse(&[server, (key, value)]).unwrap().tls;
         assert_eq!(tls("syslog-tls-ca-cert", "/ca").ca, Some("/ca".into()));
         assert!(tls("syslog-tls-skip-verify", "true").skip_verify);
         for (text, skip) in [("1", true), ("T", true), ("false", false), ("0", false)] {
@@ -322,10 +326,15 @@ mod tests {
             ("syslog-tls-skip-verify", "off"),
             ("syslog-tls-skip-verify", "flase"),
             ("syslog-tls-skip-verify", ""),
-            ("syslog-colour", "red"),
+            ("syslog-tls-skip-verify", "true"),
+            ("syslog-tls-server-name", "a"),
+            ("syslog-tls-min-version", "1.3"),
         ] {
             let words = parse(&[(key, value)]).unwrap_err();
             assert!(words.contains(key) && words.contains(value), "{words}");
         }
+        let words =
+            parse(&[("syslog-address", "tcp+tls://a"), ("syslog-tls-cert", "/c")]).unwrap_err();
+        assert!(words.contains("together with its key, `syslog-tls-key`"), "{words}");
     }
 }

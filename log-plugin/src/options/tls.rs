@@ -70,9 +70,26 @@ impl TlsSpec {
     /// What is wrong with the options as a whole: the end of the key to name and what is allowed.
     pub(super) fn conflict(&self) -> Option<(&'static str, &'static str)> {
         match (&self.certificate, &self.key) {
-            (Some(_), None) => Some(("tls-cert", "only together with that of its key, `-tls-key`")),
-            (None, Some(_)) => Some(("tls-key", "only together with its certificate, `-tls-cert`")),
+            (Some(_), None) => Some(("tls-cert", "only together with its key, `SINK-tls-key`")),
+            (None, Some(_)) => {
+                Some(("tls-key", "only together with its certificate, `SINK-tls-cert`"))
+            }
             _ => None,
         }
+    }
+
+    /// The end of the key of an option that was given: without a server that is reached by TLS, whoever
+    /// gave it would take for hidden what all can read.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let Self { ca, certificate, key, skip_verify, server_name, min_version } = self;
+        let given = [
+            (ca.is_some(), "tls-ca-cert"),
+            (certificate.is_some(), "tls-cert"),
+            (key.is_some(), "tls-key"),
+            (*skip_verify, "tls-skip-verify"),
+            (server_name.is_some(), "tls-server-name"),
+            (*min_version != TlsVersion::default(), "tls-min-version"),
+        ];
+        given.into_iter().find_map(|(given, key)| given.then_some(key))
     }
 }

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use super::Fault;
 
+/// What templates are, in words.
+pub(super) const A_TEMPLATE: &str = "a template such as `{{.Name}}/{{.ID}}`, as Docker's drivers take it: of \
+    .ID, .FullID, .Name, .Command, .ImageID, .ImageFullID, .ImageName, .Hostname, .DaemonName and the \
+    container's own fields";
+
 /// What [`size`] takes.
 pub(crate) const A_SIZE: &str = "a size such as 500k, 10m or 1g";
 

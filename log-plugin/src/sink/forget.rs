@@ -99,7 +99,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let sinks = Sinks::open(
             dir.path().join("sinks"),
-            Host { root: HostRoot::new(dir.path()), log_directory: "/logs".into() },
+            Host { root: HostRoot::new(dir.path()), log_directory: "/logs".into(), no_files: None },
             Arc::new(Journals::new(dir.path().join("journals"))),
             runtime.handle().clone(),
             CancellationToken::new(),

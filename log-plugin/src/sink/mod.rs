@@ -73,6 +73,8 @@ pub struct Host {
     pub root: HostRoot,
     /// The directory of the host that files are written below.
     pub log_directory: PathBuf,
+    /// Why none is written, where that directory is not the one that is meant.
+    pub no_files: Option<String>,
 }
 
 /// All sinks.
@@ -259,6 +261,9 @@ impl Sinks {
     /// `target` as people write it.
     fn shown(&self, target: &Target) -> String {
         match target {
+            Target::File(file) if self.host.no_files.is_some() => {
+                format!("LOG_DIR/{}", file.path.display())
+            }
             Target::File(file) => self.host.log_directory.join(&file.path).display().to_string(),
             Target::Syslog(target) => syslog::shown(&target.addresses),
             Target::Fluentd(target) => fluentd::shown(&target.address),
@@ -268,6 +273,10 @@ impl Sinks {
     /// Delivers until the log ends, once nobody else writes to the same file.
     async fn keep_delivering(self: &Arc<Self>, key: &Key, own: &Running) {
         let Target::File(target) = &own.target else { return self.keep_on(key, own).await };
+        if let Some(why) = &self.host.no_files {
+            own.meter.judge(Some(why.clone()));
+            return own.replaced.cancelled().await;
+        }
         let file = self.file(&target.path);
         // Who has nothing more to deliver lets go of it in a moment.
         let alone = match tokio::time::timeout(RETRY, file.lock()).await {
@@ -323,7 +332,7 @@ impl Sinks {
             own.meter.show(&ledger.state);
             let suspect = ledger.state.sent;
             let ledger = Arc::new(Mutex::new(ledger));
-            let Host { root, log_directory } = host;
+            let Host { root, log_directory, no_files: _ } = host;
             let outlet = match own.target {
                 Target::File(target) => {
                     let file = FileOutlet::new(root, log_directory, target, Arc::clone(&ledger));

@@ -54,6 +54,27 @@ fn lines_come_into_the_file_of_the_container() {
     eventually("a sink whose log has ended ends", || plugin.sinks().is_empty());
 }
 
+#[test]
+fn files_wait_for_the_directory_that_is_meant() {
+    let rig = Rig::new();
+    let why = "setting LOG_DIR=logs: allowed is an absolute path";
+    let plugin = Plugin::start_with(rig.path(), "plugin.sock", Some(why.to_owned()));
+    let (path, mut fifo) = rig.fifo("f");
+    assert_eq!(plugin.start_logging("c", &path, &[("sinks", "file")]), json!({"Err": ""}));
+    fifo.write_all(&numbered(0)).unwrap();
+    eventually("it says why", || {
+        let status = plugin.call("/Pglog.Status", &json!({}));
+        let sink = &status["sinks"][0];
+        sink["error"] == why && sink["target"] == "LOG_DIR/n/n.log"
+    });
+    plugin.stop_logging(&path);
+    assert!(!logs(&rig).exists());
+    plugin.terminate();
+    let plugin = Plugin::start(rig.path());
+    eventually("it comes", || content(&logs(&rig).join("n/n.log")) == lines(0..1));
+    eventually("a sink whose log has ended ends", || plugin.sinks().is_empty());
+}
+
 /// The plugin dies again and again under a container that writes without pause into small files.
 #[test]
 fn kills_lose_and_double_nothing() {

@@ -36,7 +36,7 @@ impl Store {
         let root = HostRoot::new(rig.path().join("host"));
         durable::create_dir(&rig.path().join("host/var/lib/docker/containers"), 0o755).unwrap();
         let journals = Arc::new(Journals::new(rig.path().join("state/journals")));
-        let host = Host { root: root.clone(), log_directory: "/logs".into() };
+        let host = Host { root: root.clone(), log_directory: "/logs".into(), no_files: None };
         let sinks = Sinks::open(
             rig.path().join("state/sinks"),
             host,

@@ -57,10 +57,15 @@ impl Plugin {
     }
 
     fn start_on(dir: &Path, socket: &str) -> Self {
+        Self::start_with(dir, socket, None)
+    }
+
+    fn start_with(dir: &Path, socket: &str, no_files: Option<String>) -> Self {
+        let root = HostRoot::new(dir.join("host"));
         let paths = Paths {
             state: dir.join("state"),
             socket: dir.join(socket),
-            host: Host { root: HostRoot::new(dir.join("host")), log_directory: "/logs".into() },
+            host: Host { root, log_directory: "/logs".into(), no_files },
         };
         durable::create_dir(&dir.join("host"), 0o755).unwrap();
         let (calls, ingest, sinks) = (runtime(), runtime(), runtime());
