@@ -256,14 +256,14 @@ fn refused(stage: &Stage) -> Result<()> {
     for (options, words) in [
         (
             &["size=1"][..],
-            "option `size`: `1` is not allowed: allowed are none and sizes from 128M",
+            "option `size`: `1` is not allowed: allowed are none and whole numbers of M, G or T from 128M",
         ),
         (
             &["wal.size=1"],
-            "option `wal.size`: `1` is not allowed: allowed are none and sizes from 128M",
+            "option `wal.size`: `1` is not allowed: allowed are none and whole numbers of M, G or T from 128M",
         ),
         (&["tablespace.t.size=1G"], "`tablespaces` names no tablespace `t`"),
-        (&["wal.size=900T"], "pool wal: reserve "),
+        (&["wal.size=900T"], "MiB of the host's disk are wanted, and "),
     ] {
         let options: Vec<_> = options.iter().flat_map(|option| ["-o", option]).collect();
         let said = engine

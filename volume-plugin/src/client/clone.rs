@@ -25,6 +25,11 @@ pub struct Clone {
 impl Clone {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         let Self { from, name, unsanitized, detach } = self;
+        if name.contains('@') {
+            let words =
+                format!("`{name}` is a name of a snapshot: a clone is a volume, without `@`");
+            return Err(Failure::Refused(words));
+        }
         let mut make = Make { name, ..Make::default() };
         make.options.insert("from".to_owned(), from);
         if unsanitized {

@@ -2,7 +2,7 @@
 
 use plugin_sdk::cli::{Failure, Session};
 
-use super::snapshot::done;
+use super::snapshot::{done, is_one};
 use super::trial::{Task, Trial};
 use crate::api::trials;
 
@@ -20,9 +20,7 @@ pub struct Prepare {
 impl Prepare {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         let Self { snapshot: name, image } = self;
-        if !name.contains('@') {
-            return Err(Failure::Refused(format!("{name} is no snapshot")));
-        }
+        is_one(&name)?;
         let trial = Trial::begin(session, &name)?;
         let checks = trial.run(Task::Prepare, image.as_deref())?;
         if let Some(failed) = checks.iter().find(|check| !check.outcome.is_passed()) {

@@ -23,6 +23,10 @@ impl Resize {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         let Self { volume: name, size, role } = self;
         let data = role == Role::Data.to_string();
+        if !data && role != Role::Wal.to_string() && !role.starts_with("tablespace.") {
+            let words = format!("role `{role}`: allowed are data, wal and tablespace.NAME");
+            return Err(Failure::Refused(words));
+        }
         let key = if data { Role::Data.size_key() } else { format!("{role}.size") };
         let set = [(key, size)].into();
         let answer = session.call("/Pgvol.Set", &change::Set { name, set, unset: Vec::new() })?;

@@ -2,6 +2,7 @@
 
 use plugin_sdk::cli::{Failure, Session};
 
+use super::snapshot::is_one;
 use crate::api::snapshots::{self, Restored};
 
 /// To which snapshot, and what becomes of what there is now.
@@ -18,6 +19,7 @@ pub struct Restore {
 impl Restore {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         let Self { snapshot: name, keep_as } = self;
+        is_one(&name)?;
         let asked = snapshots::Restore { name, keep: keep_as.unwrap_or_default() };
         session.show(session.call("/Pgvol.Restore", &asked)?, |restored: Restored| {
             format!("{}\n", restored.kept)

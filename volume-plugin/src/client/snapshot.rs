@@ -68,6 +68,7 @@ impl Snapshotting {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
             Self::Create(Create { name, consistency, detach }) => {
+                is_one(&name)?;
                 let mut make = Make { name, ..Make::default() };
                 make.options.insert("snapshot".to_owned(), "now".to_owned());
                 make.options.extend(consistency.map(|level| ("consistency".to_owned(), level)));
@@ -87,11 +88,20 @@ impl Snapshotting {
                 session.show_each(snapshots, remove, line, "")
             }
             Self::Protect(Protecting { snapshot: name, off }) => {
+                is_one(&name)?;
                 let asked = Protect { name, protected: !off };
                 session.show(session.call("/Pgvol.Protect", &asked)?, done)
             }
         }
     }
+}
+
+/// Refuses what is called otherwise than snapshots are.
+pub(super) fn is_one(name: &str) -> Result<(), Failure> {
+    if name.contains('@') {
+        return Ok(());
+    }
+    Err(Failure::Refused(format!("`{name}` is no name of a snapshot: allowed is VOLUME@SNAPSHOT")))
 }
 
 pub(super) fn done(done: Done) -> String {
@@ -109,10 +119,7 @@ fn render(list: Snapshots, now: Timestamp) -> String {
             or_dash(taken.as_ref().map(|taken| taken.consistency.to_string())),
             or_dash(taken.as_ref().and_then(|taken| Some(format!("{} ms", taken.stall_ms?)))),
             or_dash(cluster.map(|cluster| cluster.redo.clone())),
-            or_dash(taken.as_ref().map(|taken| {
-                let shown: Vec<_> = taken.checks.iter().map(|check| shown(check, now)).collect();
-                shown.join(", ")
-            })),
+            or_dash(taken.as_ref().map(|taken| checks(&taken.checks, now))),
             if taken.is_some_and(|taken| taken.protected) { "yes" } else { "no" }.to_owned(),
         ]
     };
@@ -122,12 +129,24 @@ fn render(list: Snapshots, now: Timestamp) -> String {
     )
 }
 
-/// A check, with what is wrong and how long ago it was made where that was later than the snapshot.
-fn shown(check: &Check, now: Timestamp) -> String {
-    let wrong =
-        if check.outcome.is_passed() { String::new() } else { format!(" {}", check.outcome) };
-    let ago = |at| format!(" ({} ago)", text::age(now.duration_since(at).as_secs()));
-    format!("{}{}{}", check.name, wrong.to_uppercase(), check.at.map(ago).unwrap_or_default())
+/// Checks, with what is wrong, and of those behind each other that were made as long ago after the snapshot
+/// how long that is.
+fn checks(checks: &[Check], now: Timestamp) -> String {
+    let ago = |check: &Check| check.at.map(|at| text::age(now.duration_since(at).as_secs()));
+    let made_together = checks.chunk_by(|one, next| ago(one) == ago(next));
+    let shown = made_together.map(|checks| {
+        let names: Vec<_> = checks.iter().map(shown).collect();
+        let ago = ago(&checks[0]).map(|ago| format!(" ({ago} ago)")).unwrap_or_default();
+        names.join(", ") + &ago
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn shown(check: &Check) -> String {
+    if check.outcome.is_passed() {
+        return check.name.clone();
+    }
+    format!("{} {}", check.name, check.outcome.to_string().to_uppercase())
 }
 
 #[cfg(test)]
@@ -140,6 +159,7 @@ mod tests {
         let check = Check::passed("wal", "x".into());
         let now: Timestamp = "2026-11-27T07:10:00Z".parse().unwrap();
         let at = Some("2026-11-27T05:00:00Z".parse().unwrap());
+        let start = Check { at, ..Check::passed("start", "x".into()) };
         let amcheck =
             Check { outcome: Outcome::Failed, at, ..Check::passed("amcheck", "x".into()) };
         let taken = Taken {
@@ -151,7 +171,7 @@ mod tests {
             checkpoint: None,
             backup: None,
             clusters: Vec::new(),
-            checks: vec![check, amcheck],
+            checks: vec![check, start, amcheck],
             protected: true,
             scheduled: false,
             prepared: None,
@@ -161,9 +181,9 @@ mod tests {
         let unknown = Snapshot { name: "a@t".into(), created: None, taken: None };
         assert_eq!(
             render(Snapshots { snapshots: vec![known, unknown] }, now),
-            "NAME   CREATED                CONSISTENCY   STALL   REDO   CHECKS                         PROTECTED\n\
-             a@s    2026-11-27T05:00:00Z   barrier       3 ms    -      wal, amcheck FAILED (2h ago)   yes\n\
-             a@t    -                      -             -       -      -                              no\n"
+            "NAME   CREATED                CONSISTENCY   STALL   REDO   CHECKS                                PROTECTED\n\
+             a@s    2026-11-27T05:00:00Z   barrier       3 ms    -      wal, start, amcheck FAILED (2h ago)   yes\n\
+             a@t    -                      -             -       -      -                                     no\n"
         );
     }
 }

@@ -28,8 +28,13 @@ impl Verify {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         let Self { snapshot: name, pages, start, image } = self;
         let is_snapshot = name.contains('@');
+        if !is_snapshot && (pages || !start) {
+            return Err(Failure::Refused(format!(
+                "`{name}` is no name of a snapshot, VOLUME@SNAPSHOT: a volume is looked at by --start alone"
+            )));
+        }
         // Of a volume there is nothing to look at before there is a copy, which is looked at then.
-        let mut answer = if is_snapshot || pages || !start {
+        let mut answer = if is_snapshot {
             session.call("/Pgvol.Verify", &snapshots::Verify { name: name.clone(), pages })?
         } else {
             json!({"name": name, "checks": []})

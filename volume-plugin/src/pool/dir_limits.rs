@@ -249,10 +249,17 @@ impl DirLimits {
 
     /// The host keeps its floor, as beside the images of pools.
     fn refuse_without_room(&self, bytes: u64) -> Result<(), PoolError> {
-        let doing = || format!("reserve {bytes} bytes in {}", self.root.display());
-        let host = file::space(&self.root).doing(doing)?;
+        let measuring = || format!("measure what {} is on", self.root.display());
+        let host = file::space(&self.root).doing(measuring)?;
         if host.free < bytes.saturating_add(floor(host)) {
-            Err(io::Error::from(ErrorKind::StorageFull)).doing(doing)?;
+            let room = host.free.saturating_sub(floor(host)) >> 20;
+            let wanting = || {
+                format!(
+                    "{} MiB of the host's disk are wanted, and {room} MiB can be had",
+                    bytes >> 20
+                )
+            };
+            Err(io::Error::from(ErrorKind::StorageFull)).doing(wanting)?;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ pub struct ImageSize(u64);
 
 /// A size that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("allowed are sizes from 256M on, such as 512M, 10G or 2T")]
+#[error("allowed are whole numbers of M, G or T from 256M on, such as 512M or 10G")]
 pub struct ImageSizeError;
 
 impl FromStr for ImageSize {
@@ -51,7 +51,9 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
         "T" | "TB" | "TIB" => 1024 * GIB,
         _ => return None,
     };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
+    // No sign: `+1G` could be meant as one more.
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(unit)
 }
 
 /// The largest size that an image grows to by itself.
@@ -60,7 +62,7 @@ pub struct ImageLimit(Option<ImageSize>);
 
 /// A limit that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("allowed are none and sizes from 256M on, such as 512M, 10G or 2T")]
+#[error("allowed are none and whole numbers of M, G or T from 256M on, such as 512M or 10G")]
 pub struct ImageLimitError;
 
 impl FromStr for ImageLimit {
@@ -160,7 +162,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(ImageSize(bytes)), "{text}");
             assert_eq!(text.parse(), Ok(ImageLimit(Some(ImageSize(bytes)))), "{text}");
         }
-        for text in ["", "10", "G", "255M", "-1G", "1.5G", "10 G", "99999999T", "10Gx"] {
+        for text in ["", "10", "G", "255M", "-1G", "+1G", "1.5G", "10 G", "99999999T", "10Gx"] {
             assert_eq!(text.parse::<ImageSize>(), Err(ImageSizeError), "{text}");
             assert_eq!(text.parse::<ImageLimit>(), Err(ImageLimitError), "{text}");
         }

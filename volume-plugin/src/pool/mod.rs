@@ -177,8 +177,13 @@ pub enum PoolError {
     #[error("pool has no share {0}")]
     Missing(ShareName),
     /// No such pool.
-    #[error("there is no pool {0}")]
-    Unknown(PoolName),
+    #[error("there is no pool {name}; allowed are {known}")]
+    Unknown {
+        /// What was asked for.
+        name: PoolName,
+        /// Those that there are.
+        known: String,
+    },
     /// The pool cannot be made: the host has no room, or the settings are wrong.
     #[error("{0}")]
     NotMade(String),

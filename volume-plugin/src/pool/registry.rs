@@ -47,8 +47,13 @@ impl PoolRegistry {
 
     /// The pool `name`, opened now if it is not.
     pub async fn get(&self, name: &PoolName) -> Result<Arc<dyn Pool>, PoolError> {
-        let slot = self.slots.get(name).ok_or_else(|| PoolError::Unknown(name.clone()))?;
+        let slot = self.slots.get(name).ok_or_else(|| self.unknown(name))?;
         slot.pool.get_or_try_init(|| slot.open()).await.cloned()
+    }
+
+    fn unknown(&self, name: &PoolName) -> PoolError {
+        let known: Vec<_> = self.names().map(ToString::to_string).collect();
+        PoolError::Unknown { name: name.clone(), known: known.join(", ") }
     }
 
     /// The pool `name` if it is open.
@@ -59,7 +64,7 @@ impl PoolRegistry {
     /// Why the pool `name` could not be opened when that was last tried.
     pub fn trouble(&self, name: &PoolName) -> Option<String> {
         let Some(slot) = self.slots.get(name) else {
-            return Some(PoolError::Unknown(name.clone()).to_string());
+            return Some(self.unknown(name).to_string());
         };
         slot.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -111,8 +116,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_pool_is_named() {
-        let pools = PoolRegistry::default();
+        let open: Opener = Arc::new(|| Err(PoolError::NotMade("full".to_owned())));
+        let pools = PoolRegistry::default().with(PoolName::new("a"), Arc::clone(&open));
+        let pools = pools.with(PoolName::new("b"), open);
         let error = pools.get(&PoolName::new("x")).await.unwrap_err();
-        assert_eq!(error.to_string(), "there is no pool x");
+        assert_eq!(error.to_string(), "there is no pool x; allowed are a, b");
     }
 }

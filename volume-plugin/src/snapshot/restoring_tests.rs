@@ -82,10 +82,10 @@ fn what_cannot_be_restored_stays_as_it_is() {
         assert!(said("v@s", "w@t").await.contains("w@t is no name of a snapshot of it"));
         assert!(said("v@s", "v").await.contains("v is no snapshot"));
         assert!(said("v", "v@t").await.contains("v is no snapshot"));
-        assert!(said("v@no", "v@t").await.contains("no such volume: v@no"));
+        assert!(said("v@no", "v@t").await.contains("no such snapshot: v@no"));
         let user = user_of_v(&world).await;
         let in_use = said("v@s", "v@t").await;
-        assert!(in_use.contains(&format!("in use: process {}", user.0.id())), "{in_use}");
+        assert!(in_use.contains(&format!("in use by process {}", user.0.id())), "{in_use}");
         drop(user);
         world.unmount("v", "1").await.unwrap();
         world.wal.creates.store(1, std::sync::atomic::Ordering::SeqCst);

@@ -25,10 +25,10 @@ pub struct Schedule {
 pub enum ScheduleError {
     /// Not what cron reads.
     #[error(
-        "allowed are five fields as crontab has them or @hourly, @daily, @weekly, @monthly, @yearly, \
-         such as `0 3 * * *` or `TZ=Europe/Berlin 0 3 * * *`: {0}"
+        "allowed are the five fields of crontab (minute, hour, day of the month, month, day of the week) or \
+         @hourly, @daily, @weekly, @monthly, @yearly, such as `0 3 * * *` or `TZ=Europe/Berlin @daily`"
     )]
-    Pattern(String),
+    Pattern,
     /// No zone of this name.
     #[error("there is no time zone `{0}`; allowed are names such as Europe/Berlin")]
     Zone(String),
@@ -52,8 +52,8 @@ impl FromStr for Schedule {
         };
         let parser =
             CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let cron =
-            parser.parse(pattern).map_err(|error| ScheduleError::Pattern(error.to_string()))?;
+        // The library's words are about more than is allowed here.
+        let cron = parser.parse(pattern).map_err(|_| ScheduleError::Pattern)?;
         let schedule = Self { text: text.to_owned(), cron: Box::new(cron), zone };
         schedule.next(Timestamp::UNIX_EPOCH).ok_or(ScheduleError::Never)?;
         Ok(schedule)

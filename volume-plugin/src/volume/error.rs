@@ -1,7 +1,5 @@
 //! Why an operation on a volume is refused, in words for the user.
 
-use std::path::PathBuf;
-
 use super::catalog::CatalogError;
 use super::options::OptionError;
 use super::trash::Target;
@@ -14,7 +12,7 @@ use crate::sys::SysError;
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// No such volume.
-    #[error("no such volume: {0}")]
+    #[error("no such {kind}: {0}", kind = kind(.0))]
     Missing(VolumeName),
     /// The name is taken by a volume that differs.
     #[error("volume {name} exists with other options: {differences}")]
@@ -63,14 +61,12 @@ pub enum VolumeError {
     #[error("nothing is being made under the name {0}")]
     NotMade(VolumeName),
     /// Somebody uses it.
-    #[error("volume {name} is in use: process {pid} has it mounted at {}", point.display())]
+    #[error("volume {name} is in use by {holder}")]
     InUse {
         /// The volume.
         name: VolumeName,
-        /// A process that sees it.
-        pid: u32,
-        /// Where.
-        point: PathBuf,
+        /// Who has it.
+        holder: String,
     },
     /// It is for one container alone, and another has it.
     #[error("volume {name} has `access=exclusive` and is in use by {holder}")]
@@ -145,7 +141,7 @@ pub enum VolumeError {
     )]
     Protected(VolumeName),
     /// It is a volume.
-    #[error("{0} is no snapshot")]
+    #[error("{0} is no snapshot: those are called VOLUME@SNAPSHOT")]
     NoSnapshot(VolumeName),
     /// It is something else.
     #[error("{clone} is no clone of {of}")]
@@ -201,4 +197,9 @@ impl VolumeError {
             _ => None,
         }
     }
+}
+
+/// What a name is one of.
+fn kind(name: &VolumeName) -> &'static str {
+    if name.snapshot().is_some() { "snapshot" } else { "volume" }
 }

@@ -17,12 +17,7 @@ impl Service {
         shares: &[Share],
     ) -> Result<(), VolumeError> {
         let Some(user) = self.a_user(name, shares)? else { return Ok(()) };
-        let container = Process::open(user.pid).and_then(|process| process.container());
-        let holder = match container {
-            Ok(Some(id)) => format!("container {id}"),
-            _ => format!("process {}, which has it mounted at {}", user.pid, user.point.display()),
-        };
-        Err(VolumeError::Exclusive { name: name.clone(), holder })
+        Err(VolumeError::Exclusive { name: name.clone(), holder: shown(&user) })
     }
 
     /// A volume that somebody has mounted is neither removed nor purged.
@@ -33,9 +28,7 @@ impl Service {
     ) -> Result<(), VolumeError> {
         match self.a_user(name, shares)? {
             None => Ok(()),
-            Some(user) => {
-                Err(VolumeError::InUse { name: name.clone(), pid: user.pid, point: user.point })
-            }
+            Some(user) => Err(VolumeError::InUse { name: name.clone(), holder: shown(&user) }),
         }
     }
 
@@ -74,4 +67,14 @@ impl Service {
         }
         Ok(self.views.users(name, &places)?)
     }
+}
+
+/// By its container, where it is in one: that is what somebody can stop.
+fn shown(user: &User) -> String {
+    let container = Process::open(user.pid).and_then(|process| process.container());
+    let who = match container {
+        Ok(Some(id)) => format!("container {id}"),
+        _ => format!("process {}", user.pid),
+    };
+    format!("{who}, which has it mounted at {}", user.point.display())
 }

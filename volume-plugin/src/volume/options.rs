@@ -28,10 +28,14 @@ const NO_TABLESPACES: &str = "with layout=pgdata the root is empty and becomes P
 const NO_WAL_APART: &str = "with layout=pgdata the WAL stays within the data where both have one pool; \
                             allowed are none, or another wal.pool";
 
+/// What can be changed.
+const CHANGEABLE: &str = "access, size, wal.size, tablespace.NAME.size, snapshot.schedule, \
+                          snapshot.keep and label.KEY";
+
 /// What an unknown key is answered with.
 const KNOWN: &str = "layout, pool, wal.pool, tablespaces, tablespace.NAME.pool, size, wal.size, \
                      tablespace.NAME.size, uid, gid, mode, cow, access, snapshot.schedule, snapshot.keep, label.KEY; of a snapshot \
-                     snapshot, consistency; of a clone from, sanitize";
+                     snapshot, consistency; of a clone from, sanitize, prepared";
 
 /// Options of the product that this version cannot honour.
 const NOT_BUILT: [&str; 1] = ["compress"];
@@ -70,11 +74,17 @@ pub enum OptionError {
     #[error("option `{0}` is not built yet")]
     NotBuilt(String),
     /// An option that a volume keeps.
-    #[error(
-        "option `{0}` cannot be changed; allowed are access, size, wal.size, tablespace.NAME.size, \
-         snapshot.schedule, snapshot.keep and label.KEY"
-    )]
+    #[error("option `{0}` cannot be changed; allowed are {CHANGEABLE}")]
     Fixed(String),
+    /// No such option, of a volume that there is.
+    #[error("unknown option `{0}`; what can be changed are {CHANGEABLE}")]
+    Unchangeable(String),
+    /// An option that a volume always has.
+    #[error(
+        "option `{0}` cannot be unset; allowed are snapshot.schedule, snapshot.keep and label.KEY; a \
+         volume without a size has `size=none`"
+    )]
+    Needed(String),
     /// Nobody has taken a snapshot of this name.
     #[error("there is no snapshot {0}; the option `snapshot=now` takes it")]
     NoSnapshot(VolumeName),
@@ -83,7 +93,7 @@ pub enum OptionError {
     NotOfSnapshot(String),
     /// An option that clones do not have.
     #[error(
-        "a clone has no option `{0}`; beside from allowed are sanitize, access, size, \
+        "a clone has no option `{0}`; beside from allowed are sanitize, prepared, access, size, \
          snapshot.schedule, snapshot.keep and label.KEY"
     )]
     NotOfClone(String),
@@ -156,13 +166,17 @@ pub fn change(
     let mut raw = render(spec);
     let optional = |key: &str| key.starts_with("label.") || [SCHEDULE, KEEP].contains(&key);
     if let Some(key) = unset.iter().find(|key| !optional(key)) {
-        return Err(OptionError::Fixed(key.clone()));
+        return Err(OptionError::Needed(key.clone()));
     }
     for key in unset {
         raw.remove(key);
     }
     for (key, value) in set {
-        Options { raw: &raw, pools, default_layout: spec.layout }.check_key(&key)?;
+        let known = Options { raw: &raw, pools, default_layout: spec.layout }.check_key(&key);
+        known.map_err(|error| match error {
+            OptionError::Unknown(key) => OptionError::Unchangeable(key),
+            other => other,
+        })?;
         if !optional(&key) && key != "access" && !key.ends_with("size") {
             return Err(OptionError::Fixed(key));
         }
@@ -322,7 +336,7 @@ impl Options<'_> {
         let Some(value) = self.get(key) else { return Ok(999) };
         // The highest number means "leave as it is" to the kernel.
         match value.parse() {
-            Ok(id) if id < u32::MAX => Ok(id),
+            Ok(id) if id < u32::MAX && !value.starts_with('+') => Ok(id),
             _ => Err(bad(key, value, "allowed are numbers from 0 to 4294967294")),
         }
     }

@@ -181,10 +181,10 @@ fn labels_and_access_can_be_changed_and_nothing_else() {
     };
     for key in ["uid", "pool", "layout", "tablespace.a.pool"] {
         assert_eq!(error(&[(key, "1")], &[]), OptionError::Fixed(key.to_owned()));
-        assert_eq!(error(&[], &[key]), OptionError::Fixed(key.to_owned()));
+        assert_eq!(error(&[], &[key]), OptionError::Needed(key.to_owned()));
     }
     assert!(matches!(error(&[("access", "all")], &[]), OptionError::Value { .. }));
-    assert!(matches!(error(&[("label.", "x")], &[]), OptionError::Unknown(_)));
+    assert!(matches!(error(&[("label.", "x")], &[]), OptionError::Unchangeable(_)));
     assert!(matches!(error(&[("size", "1")], &[]), OptionError::Value { .. }));
     let sized = change(&spec, raw(&[("size", "1G")]), &[], &pools).unwrap();
     assert_eq!(render(&sized)["size"], "1024M");
@@ -221,7 +221,7 @@ fn roles_have_sizes_of_their_own_from_creation_on() {
     let long = "x".repeat(41);
     let size = format!("tablespace.{long}.size");
     for (options, said) in [
-        (&[("wal.size", "1")][..], "sizes from 128M on"),
+        (&[("wal.size", "1")][..], "of M, G or T from 128M on"),
         (&[("tablespace.a.size", "1G")], "no tablespace `a`"),
         (&[("tablespaces", &long), (&size, "1G")], "40 bytes at most"),
         (

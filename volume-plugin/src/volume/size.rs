@@ -21,7 +21,7 @@ pub struct Size(u64);
 
 /// A size that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("allowed are none and sizes from 128M on, such as 512M, 20G or 2T")]
+#[error("allowed are none and whole numbers of M, G or T from 128M on, such as 512M or 20G")]
 pub struct SizeError;
 
 impl FromStr for Size {
@@ -107,7 +107,7 @@ mod tests {
     fn sizes_are_read_and_written() {
         let size: Size = "20G".parse().unwrap();
         assert_eq!((size.bytes(), size.option().parse()), (20 << 30, Ok(size)));
-        for text in ["", "127M", "20", "-1G", "1.5G", "99999999T", "none"] {
+        for text in ["", "127M", "20", "-1G", "+1G", "1.5G", "99999999T", "none"] {
             assert_eq!(text.parse::<Size>(), Err(SizeError), "{text}");
         }
     }
