@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Plugin, Rig, all, eventually, texts};
 use crate::frame::testing::{frames, line};
-use crate::sys::testing::fifo;
+use crate::sys::{self, testing::fifo};
 
 fn numbered(n: u32) -> Vec<u8> {
     frames([&line(7, format!("line {n:07}"))])
@@ -110,4 +110,31 @@ fn what_a_stream_had_when_dockerd_gave_up_is_stored_later() {
     eventually("both are there", || {
         texts(&plugin.logs("c", &all())) == ["line 0000001\n", "line 0000002\n"]
     });
+}
+
+/// Of root's pipes the kernel makes the next ones small once all of them together hold 64 MiB: who fills
+/// theirs by hundreds has not more than a part of that, whoever has asked first.
+#[test]
+fn hundreds_of_full_pipes_leave_other_processes_theirs() {
+    let rig = Rig::new();
+    let plugin = Plugin::start(rig.path());
+    let mut pipes = Vec::new();
+    for number in 0..200 {
+        let (path, pipe) = rig.fifo(&format!("f{number}"));
+        let started = plugin.start_logging(&format!("c{number}"), &path, &[]);
+        assert_eq!(started, json!({"Err": ""}));
+        pipes.push(pipe);
+    }
+    let much: Vec<u8> = (0..5000).flat_map(numbered).collect();
+    for pipe in &mut pipes {
+        pipe.write_all(&much).unwrap();
+    }
+    let stored = |number: usize| {
+        let segments = rig.segments(&format!("c{number}"));
+        segments.iter().map(|segment| fs::metadata(segment).unwrap().len()).sum::<u64>()
+    };
+    eventually("all is stored", || (0..200).all(|number| stored(number) == much.len() as u64));
+    let sizes: Vec<_> = pipes.iter().map(|pipe| sys::pipe_size(pipe).unwrap()).collect();
+    let large = sizes.iter().filter(|size| **size > 64 << 10).count();
+    assert!(large <= 32 && sizes.iter().sum::<usize>() <= (200 << 16) + (32 << 20), "{sizes:?}");
 }
