@@ -39,6 +39,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         // Its server goes while the last lines do not count as delivered yet.
         Scenario::new("syslog_is_what_docker_sends", what_docker_sends).tolerating(DEAD),
         Scenario::new("syslog_by_tls", by_tls).tolerating(DEAD),
+        Scenario::new("syslog_looks_names_up_again", name_that_moves).tolerating(DEAD),
         Scenario::new("syslog_through_kills_of_both_sides", kills).tolerating(DEAD),
     ]
 }
@@ -195,6 +196,31 @@ fn by_tls(stage: &Stage) -> Result<()> {
     let records = Server::records(stage);
     ensure!(!records.iter().any(|record| record.contains("a line of refusing")), "{records:#?}");
     drop((trusted, refusing, named, any, server));
+    Ok(())
+}
+
+/// A server that goes to another address, where nobody listens at first.
+fn name_that_moves(stage: &Stage) -> Result<()> {
+    stage.driver("pglog")?;
+    let server = Server::start(stage)?;
+    let engine = stage.engine();
+    engine.shell("cp /etc/hosts /run/hosts; echo 127.0.0.77 syslog.test >>/etc/hosts")?;
+    let address = "syslog-address=tcp://syslog.test:5514";
+    let options = ["--log-driver=pglog", "--log-opt", address, "--log-opt", "tag={{.Name}}"];
+    let moved = [&options[..], &["base", "echo", "a line"]].concat();
+    let position = engine.log().position()?;
+    let container = Container::run(engine, "moved", &moved)?;
+    eventually(LIMIT, || {
+        let lines = engine.log().plugin_lines(position)?;
+        let refused = |line: &String| line.contains("syslog.test:5514: Connection refused");
+        ensure!(lines.iter().any(refused), "it was not looked up: {lines:#?}");
+        Ok(())
+    })?;
+    // Its file is the plugin's too, and stays the same one.
+    engine.shell("{ cat /run/hosts; echo 127.0.0.1 syslog.test; } >/etc/hosts")?;
+    Server::tagged(stage, "moved", 1)?;
+    engine.shell("cat /run/hosts >/etc/hosts; rm /run/hosts")?;
+    drop((container, server));
     Ok(())
 }
 
