@@ -60,7 +60,7 @@ pub(crate) fn compare(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<
         let snapshot = take(engine, level)?;
         let took = snapshot["took_ms"].as_u64().context("a time")?;
         stalls.extend(snapshot["stall_ms"].as_u64());
-        note(&format!("{level}: {took} ms, stall {}", snapshot["stall_ms"]))?;
+        note(&format!("{level}: {took} ms, stall {} {}", snapshot["stall_ms"], snapshot["stall"]))?;
         remove(engine)?;
         u32::try_from(took).map(f64::from).context("a time")
     })?;
