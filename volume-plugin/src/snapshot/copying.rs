@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::capture::{Job, Live, Place, micros, read_control};
-use super::walcopy::{WalCopy, like};
+use super::walcopy::{Early, WalCopy, like};
 use super::{SnapshotError, Stall};
 use crate::pool::ahead::{self, Ahead};
 use crate::pool::{Capture, Pace, copy};
@@ -21,7 +21,10 @@ use crate::volume::share::Share;
 
 /// What was copied ahead, by share and by the directory in it.
 #[derive(Debug, Default)]
-pub(super) struct Aheads(RefCell<BTreeMap<(usize, PathBuf), Ahead>>);
+pub(super) struct Aheads {
+    files: RefCell<BTreeMap<(usize, PathBuf), Ahead>>,
+    wal: RefCell<Option<Early>>,
+}
 
 /// How files are copied.
 #[derive(Clone, Copy)]
@@ -100,7 +103,7 @@ impl Job<'_> {
         let mut held = None;
         if self.live[0].capture() == Capture::FileByFile {
             held = self.capture(live, pace, None, pass)?;
-            self.close(&mut held, pace)?;
+            self.close(&mut held, aheads, pace)?;
             return Ok(held);
         }
         let (from, to, kind) = (&self.live[0], &self.copy[0], self.kind);
@@ -122,7 +125,7 @@ impl Job<'_> {
                 self.others(live, self.wal_in_files(live), pace, pass)?;
                 let others_us = clock.lap();
                 self.parts.set(Stall { holding_us, others_us, ..Stall::default() });
-                self.close(&mut held, pace)
+                self.close(&mut held, aheads, pace)
             };
             let rest = rest();
             let data_us = data.join().unwrap_or_else(|panic| resume_unwind(panic))?;
@@ -133,10 +136,16 @@ impl Job<'_> {
     }
 
     /// Ends the WAL that is held where it ends by now.
-    fn close(&self, held: &mut Option<WalCopy>, pace: &Pace) -> Result<(), VolumeError> {
+    fn close(
+        &self,
+        held: &mut Option<WalCopy>,
+        aheads: &Aheads,
+        pace: &Pace,
+    ) -> Result<(), VolumeError> {
         let clock = Clock::default();
         if let Some(held) = held {
-            held.close(pace).doing(|| "read the last of the WAL".to_owned())?;
+            held.close(aheads.wal.borrow_mut().take(), pace)
+                .doing(|| "read the last of the WAL".to_owned())?;
         }
         self.parts.set(Stall { wal_us: clock.lap(), ..self.parts.get() });
         Ok(())
@@ -158,6 +167,17 @@ impl Job<'_> {
         let aheads = Aheads::default();
         self.others(live, self.wal_in_files(live), self.pace, Pass::Ahead(&aheads))?;
         Ok(aheads)
+    }
+
+    /// Reads the WAL that is being written, so that less is to be read while nobody writes to it.
+    pub(super) fn wal_ahead(&self, live: &Live, aheads: &Aheads) -> Result<(), VolumeError> {
+        if let (Some(wal), [found]) = (self.wal_in_files(live), &live.clusters[..]) {
+            let directory = self.live[wal.share].open()?.open_dir(&wal.path);
+            let control = read_control(&found.dir)?.1;
+            let early = directory.and_then(|directory| Early::read(&directory, &control));
+            *aheads.wal.borrow_mut() = early.doing(|| "read the WAL".to_owned())?;
+        }
+        Ok(())
     }
 
     /// Where the WAL is, if it is copied file by file.
@@ -248,10 +268,10 @@ impl Job<'_> {
                 Pass::Only => copy::files(&live, &copy, &except, pace),
                 Pass::Ahead(aheads) => {
                     let copied = ahead::copy(&live, &copy, &except, pace)?;
-                    aheads.0.borrow_mut().insert(key, copied);
+                    aheads.files.borrow_mut().insert(key, copied);
                     Ok(())
                 }
-                Pass::Again(aheads) => match aheads.0.borrow().get(&key) {
+                Pass::Again(aheads) => match aheads.files.borrow().get(&key) {
                     Some(ahead) => ahead.copy_again(&live, &copy, &except, pace),
                     None => copy::files(&live, &copy, &except, pace),
                 },

@@ -66,6 +66,7 @@ impl Job<'_> {
         self.prepare()?;
         let aheads = self.ahead(live)?;
         self.flush()?;
+        self.wal_ahead(live, &aheads)?;
         let barrier = match Barrier::stop(writers) {
             Ok(barrier) => barrier,
             Err(error) => return Ok(Err(error)),

@@ -379,13 +379,15 @@ fn wal_that_is_closed_has_nothing_of_later() {
         durable::write(&wal.join(ahead), &bytes).unwrap();
         let cluster = Dir::open(&world.file("default/v/data")).unwrap();
         let control = crate::postgres::control::read_whole(&cluster).unwrap().1;
+        let held_control = control.clone();
         durable::create_dir(&world.file("wal/copy"), 0o700).unwrap();
         let open = |path: &str| Dir::open(&world.file(path)).unwrap();
         let minute = &Pace::until(Instant::now() + Duration::from_mins(1));
         let place = Path::new("wal");
         let mut held =
             WalCopy::begin(&open("wal/v"), &open("wal/copy"), None, place, control).unwrap();
-        held.close(minute).unwrap();
+        let early = super::walcopy::Early::read(&open("wal/v/wal"), &held_control).unwrap();
+        held.close(early, minute).unwrap();
         for (name, at) in [(last, SIZE / 2), (ahead, 8)] {
             let file = fs::File::options().write(true).open(wal.join(name)).unwrap();
             file.write_all_at(&[0xff; 100], at.into()).unwrap();

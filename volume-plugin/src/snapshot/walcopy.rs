@@ -11,14 +11,14 @@
 use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path};
 
 use crate::pool::{self, Pace, copy};
 use crate::postgres::control::Control;
 use crate::postgres::wal::{self, Segment};
 use crate::sys::beneath::Dir;
-use crate::sys::file;
+use crate::sys::file::{self, FileId};
 
 /// The directory of second names, until it is done: in the copy's share, or aside in the file system that
 /// the live one has for itself.
@@ -39,6 +39,41 @@ pub(super) struct WalCopy {
     reach: Reach,
     /// What was written of the newest segment when the server was stopped.
     kept: Option<Kept>,
+}
+
+/// What was written of the newest segment before the server was stopped.
+#[derive(Debug)]
+pub(super) struct Early {
+    segment: Segment,
+    id: FileId,
+    bytes: Vec<u8>,
+}
+
+impl Early {
+    /// Reads it in the directory `live` of the cluster with this control file; none where there is nothing.
+    pub(super) fn read(live: &Dir, control: &Control) -> io::Result<Option<Self>> {
+        let size = control.details.wal_segment_size;
+        if size > MOST_KEPT {
+            return Ok(None);
+        }
+        let first = Segment::holding(control.redo, control.timeline, size);
+        let mut segments = wal::list(live, size, first.number)?.0;
+        segments.sort();
+        for segment in segments.into_iter().rev() {
+            let file = match live.open_file(&segment.file_name(size)) {
+                // Recycled meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            if let Some(mut bytes) = wal::written(&file, segment, control, Vec::new())? {
+                // Of what is written meanwhile a page can be read half new with a whole one behind it; of what
+                // had been found whole then only the last, which counts for nothing.
+                file.read_exact_at(&mut bytes, 0)?;
+                return Ok(Some(Self { segment, id: FileId::of(&file.metadata()?), bytes }));
+            }
+        }
+        Ok(None)
+    }
 }
 
 #[derive(Debug)]
@@ -102,8 +137,9 @@ impl WalCopy {
         Ok(())
     }
 
-    /// Ends the copy with what has been written by now; the server is stopped.
-    pub(super) fn close(&mut self, pace: &Pace) -> io::Result<()> {
+    /// Ends the copy with what has been written by now; the server is stopped. `early` was read before.
+    pub(super) fn close(&mut self, early: Option<Early>, pace: &Pace) -> io::Result<()> {
+        let mut early = early;
         let size = self.control.details.wal_segment_size;
         while let Some(segment) = self.linked.pop_last() {
             if size > MOST_KEPT {
@@ -114,8 +150,11 @@ impl WalCopy {
             }
             let name = segment.file_name(size);
             let file = self.links.open_file(&name)?;
-            let (found, written) = (file.metadata()?, wal::written(&file, segment, &self.control)?);
-            self.links.remove_file(&name)?;
+            // Its second name goes later: a file system may let that wait for its disk.
+            let found = file.metadata()?;
+            let is_it = |it: &mut Early| it.segment == segment && it.id == FileId::of(&found);
+            let before = early.take_if(is_it).map_or_else(Vec::new, |it| it.bytes);
+            let written = wal::written(&file, segment, &self.control, before)?;
             if let Some(bytes) = written {
                 self.kept = Some(Kept { segment, found, bytes });
                 break;
@@ -155,6 +194,7 @@ impl WalCopy {
                 other => drop(other?),
             }
         }
+        pool::empty(&self.links)?;
         self.links_in.remove_dir(Path::new(LINKS))
     }
 }

@@ -13,7 +13,13 @@ use crate::postgres::control::Control;
 const CHUNK: usize = 1 << 20;
 
 /// The pages of `file`, which has the name of `segment`, that are written; none where it has not been begun.
-pub fn written(file: &File, segment: Segment, control: &Control) -> io::Result<Option<Vec<u8>>> {
+/// `before` is what this gave of it earlier, or empty: of that the last page alone may have changed.
+pub fn written(
+    file: &File,
+    segment: Segment,
+    control: &Control,
+    before: Vec<u8>,
+) -> io::Result<Option<Vec<u8>>> {
     if !belongs(file, segment, control)? {
         return Ok(None);
     }
@@ -23,7 +29,8 @@ pub fn written(file: &File, segment: Segment, control: &Control) -> io::Result<O
     if !block.is_power_of_two() || block > CHUNK {
         return Err(io::Error::other("the control file names no possible size of pages"));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = before;
+    bytes.truncate(bytes.len().saturating_sub(block) / block * block);
     while bytes.len() < size {
         let at = bytes.len();
         bytes.resize(size.min(at + CHUNK), 0);
@@ -65,7 +72,9 @@ mod tests {
         let segment = Segment::holding(redo, 1, SIZE);
         let path = dir.path().join(segment.file_name(SIZE));
         let whole = std::fs::read(&path).unwrap();
-        let read = |name: Segment| written(&File::open(&path).unwrap(), name, &control).unwrap();
+        let read = |name: Segment| {
+            written(&File::open(&path).unwrap(), name, &control, Vec::new()).unwrap()
+        };
         assert_eq!(read(segment).unwrap(), whole[..end]);
         // Behind it is what the file was before.
         let mut old = whole.clone();
@@ -76,6 +85,10 @@ mod tests {
         assert_eq!(read(segment).unwrap(), whole[..end]);
         // Under the name of the next it has not been begun.
         assert!(read(Segment { number: segment.number + 1, ..segment }).is_none());
+        // From where it was read before.
+        let before = whole[..end / 2 / 8192 * 8192].to_vec();
+        let again = written(&File::open(&path).unwrap(), segment, &control, before);
+        assert_eq!(again.unwrap().unwrap(), whole[..end]);
         // What was cut short.
         durable::write(&path, &whole[..end]).unwrap();
         assert_eq!(read(segment).unwrap(), whole[..end]);
