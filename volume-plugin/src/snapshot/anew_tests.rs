@@ -89,7 +89,7 @@ fn what_cannot_be_begun_anew_is_told() {
             (unmade["name"].as_str().unwrap(), unmade["reason"].as_str().unwrap())
         };
         assert!(unmade(0).0 == "v@s" && unmade(0).1.contains("the check `version`"), "{status}");
-        assert!(unmade(1) == ("c", "no such volume: v@old"), "{status}");
+        assert!(unmade(1) == ("c", "no such snapshot: v@old"), "{status}");
         assert_eq!((names(&world), world.shares("wal")), (vec!["v".into()], vec!["v".into()]));
         // Until it is there.
         durable::write(&world.file("default/v/data/PG_VERSION"), b"17\n").unwrap();
