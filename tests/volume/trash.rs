@@ -12,7 +12,8 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        Scenario::new("trash_gives_back_a_cluster", comes_back).tolerating(&["Pgvol.Undelete"]),
+        Scenario::new("trash_gives_back_a_cluster", comes_back)
+            .tolerating(&["Pgvol.Undelete", "VolumeDriver.Create"]),
         Scenario::new("trash_survives_kills", killed),
         Scenario::new("trash_makes_room", makes_room).tolerating(&["the pool fills"]),
         // The one before has filled it, and what was deleted since is still being given back.
@@ -91,6 +92,10 @@ fn comes_back(stage: &Stage) -> Result<()> {
         // One of each name, both made for a volume `db`.
         call(plugin, "Purge", &json!({"names": ["before"]}))?;
         settled(engine)?;
+        // Nothing has to go for what cannot be.
+        let huge = ["volume", "create", "-d", "pgvol", "-o", "wal.size=900T", "huge"];
+        let said = engine.refused(&huge)?;
+        ensure!(said.contains("of the host's disk are wanted"), "{said}");
         let left = trash(plugin)?;
         ensure!(left.len() == 1 && left[0]["id"] == "db~1", "{left:?}");
         let shares = engine.shell("ls /var/lib/pgvol/wal")?;

@@ -121,6 +121,10 @@ impl Pool for DirPool {
         self.limits.charge(name)
     }
 
+    fn tend(&self) -> Result<bool, PoolError> {
+        self.limits.keep_reserved().map(|()| false)
+    }
+
     fn aside(&self, name: &ShareName) -> Result<Option<Aside>, PoolError> {
         self.limits.aside(name)
     }

@@ -143,7 +143,8 @@ impl DirLimits {
         let free = space(&mounted)?.free;
         let limit = usable(&mounted)?.saturating_sub(kept(&mounted));
         let charged = limit.saturating_sub(free);
-        Ok(Some(Charge { charged, limit: Some(limit), captured: false, count: Count::Whole }))
+        let (beside, captured, count) = (None, false, Count::Whole);
+        Ok(Some(Charge { charged, limit: Some(limit), beside, captured, count }))
     }
 
     /// What is in the image of the share `name`, if it has one.
@@ -249,19 +250,47 @@ impl DirLimits {
 
     /// The host keeps its floor, as beside the images of pools.
     fn refuse_without_room(&self, bytes: u64) -> Result<(), PoolError> {
-        let measuring = || format!("measure what {} is on", self.root.display());
-        let host = file::space(&self.root).doing(measuring)?;
-        if host.free < bytes.saturating_add(floor(host)) {
-            let room = host.free.saturating_sub(floor(host)) >> 20;
-            let wanting = || {
-                format!(
-                    "{} MiB of the host's disk are wanted, and {room} MiB can be had",
-                    bytes >> 20
-                )
-            };
-            Err(io::Error::from(ErrorKind::StorageFull)).doing(wanting)?;
+        let host = file::space(&self.root).doing(|| format!("measure {}", self.root.display()))?;
+        let room = host.free.saturating_sub(floor(host));
+        if room < bytes { Err(PoolError::NoRoom { wanted: bytes, room }) } else { Ok(()) }
+    }
+
+    /// What was reserved may be given back behind our back, as by an `fstrim` on the host; taken again
+    /// as long as it is there.
+    pub(super) fn keep_reserved(&self) -> Result<(), PoolError> {
+        let images = self.root.join(IMAGES);
+        let names = match fs::read_dir(&images) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other.doing(|| format!("look at {}", images.display()))?,
+        };
+        let mut first = Ok(());
+        for entry in names {
+            let path = entry.doing(|| format!("look at {}", images.display()))?.path();
+            if path.extension().is_some_and(|ending| ending == "img") {
+                // One that there is no room for keeps no other from it.
+                first = first.and(self.keep_reserved_one(&path));
+            }
         }
-        Ok(())
+        first
+    }
+
+    fn keep_reserved_one(&self, path: &Path) -> Result<(), PoolError> {
+        let reserve = || -> io::Result<()> {
+            // Deleted meanwhile, or by somebody else.
+            let file = match File::options().read(true).write(true).open(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                other => other?,
+            };
+            if file::reserved(&file)? >= file.metadata()?.len() {
+                return Ok(());
+            }
+            // It may be growing.
+            let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            file::reserve(&file, 0..file.metadata()?.len())?;
+            tracing::warn!(image = %path.display(), "the image's space was not reserved and is again");
+            Ok(())
+        };
+        Ok(reserve().doing(|| format!("reserve {}", path.display()))?)
     }
 
     fn image(&self, name: &ShareName) -> PathBuf {

@@ -120,8 +120,9 @@ fn a_limit_is_from_creation_on_and_no_more_than_the_host_has() {
     bench.pool.limit(&other, None).unwrap();
     assert!(bench.pool.charge(&other).unwrap().is_none());
     let length = fs::metadata(bench.image()).unwrap().len();
+    // No full disk, for which others would have to go.
     let error = bench.pool.limit(&name(), Some(at(1 << 30, 0))).unwrap_err();
-    assert!(matches!(&error, PoolError::System(error) if error.is_full()), "{error}");
+    assert!(matches!(&error, PoolError::NoRoom { .. }), "{error}");
     assert_eq!(fs::metadata(bench.image()).unwrap().len(), length);
 }
 
@@ -206,4 +207,17 @@ fn a_damaged_image_is_an_error_and_kept() {
     let error = bench.pool.locate(&name()).unwrap_err();
     assert!(error.to_string().contains("mount"), "{error}");
     assert!(image.exists());
+}
+
+/// By whoever trims all file systems of the host.
+#[test]
+fn what_was_reserved_and_is_given_back_is_reserved_again() {
+    let bench = bench();
+    let reserved = || file::reserved(&File::open(bench.image()).unwrap()).unwrap();
+    let before = reserved();
+    let place = bench.pool.locate(&name()).unwrap();
+    tool::run("fstrim", &[&place], Duration::from_mins(1)).unwrap();
+    assert!(reserved() < before, "{} of {before}", reserved());
+    bench.pool.tend().unwrap();
+    assert!(reserved() >= before, "{} of {before}", reserved());
 }

@@ -9,7 +9,9 @@
 //! made: so much, and no more, can come to be held by snapshots alone. A share that does not
 //! overwrite can grow into that meanwhile; quotas know no difference. When snapshots are deleted the
 //! charge goes down, and the limit after it; what has not been overwritten since is still written to
-//! a new place once, also when the last snapshot is gone, so the limit stays above the size.
+//! a new place once, also when the last snapshot is gone, so the limit stays above the size. By how
+//! much stands beside it, in the file system: what the share has grown by since the last snapshot
+//! must not become more of it with each start and each new size.
 //!
 //! Groups are counted whole by the kernel when they are switched on, and again when it has lost
 //! count; until that is done a charge is too low to go by.
@@ -17,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,12 +43,16 @@ pub(super) struct Limits {
     /// Of the shares that have one, as they were told since the start.
     told: Mutex<BTreeMap<ShareName, Limit>>,
     lowered: Mutex<Instant>,
+    /// Had alone from the look at a charge to the limit that follows from it: a snapshot that is made
+    /// in between makes that wrong.
+    capturing: RwLock<()>,
 }
 
 impl Limits {
     /// Of the shares in the file system at `root` on `device`.
     pub(super) fn new(root: PathBuf, device: PathBuf) -> Self {
-        Self { root, device, told: Mutex::default(), lowered: Mutex::new(Instant::now()) }
+        let lowered = Mutex::new(Instant::now());
+        Self { root, device, told: Mutex::default(), lowered, capturing: RwLock::default() }
     }
 
     /// Whether there can be limits; from here on charges are counted.
@@ -83,15 +89,17 @@ impl Limits {
         limit: Option<Limit>,
     ) -> Result<(), PoolError> {
         let Some(limit) = limit else {
+            let _changing = self.change();
             if self.charge(path)?.is_some() {
-                limit_to(path, None)?;
+                quota::unlimit(path).doing(|| format!("end the limit of {}", path.display()))?;
             }
             self.told().remove(name);
             return Ok(());
         };
         self.count()?;
+        let _changing = self.change();
         let charge = self.charge(path)?.ok_or_else(|| PoolError::Missing(name.clone()))?;
-        limit_to(path, Some(bound(limit, charge)))?;
+        limit_to(path, own(limit, charge), beside(limit, charge))?;
         self.told().insert(name.clone(), limit);
         Ok(())
     }
@@ -101,17 +109,23 @@ impl Limits {
         self.told().remove(name);
     }
 
+    /// Held while a snapshot or a clone is made, by any number: limits are raised, and otherwise left.
+    pub(super) fn capture(&self) -> RwLockReadGuard<'_, ()> {
+        self.capturing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Called before a snapshot or a clone of the share `name` at `path` is made, and again afterwards
-    /// for what was written in between: all that the share holds may be charged a second time.
+    /// for what was written in between, by whoever holds [`Limits::capture`]: all that the share holds may be charged a second time.
     pub(super) fn raise(&self, name: &ShareName, path: &Path) -> Result<(), PoolError> {
         let Some(charge @ Charge { limit: Some(now), .. }) = self.charge(path)? else {
             return Ok(());
         };
+        let noted = now.saturating_sub(charge.beside.unwrap_or(0));
         // Too much, where the size is not known yet, is lowered once it is.
-        let size = self.told().get(name).map_or(now, |limit| limit.to_fill());
-        let bound = size.saturating_add(at_least(size, charge));
-        if bound > now {
-            limit_to(path, Some(bound))?;
+        let own = self.told().get(name).map_or(noted, |limit| limit.to_fill());
+        let beside = at_least(own, charge);
+        if own.saturating_add(beside) > now {
+            limit_to(path, own, beside)?;
         }
         Ok(())
     }
@@ -136,14 +150,15 @@ impl Limits {
         let told = self.told().clone();
         for (name, limit) in told {
             let path = self.root.join(name.as_str());
+            let _changing = self.change();
             let Some(charge) = self.charge(&path)? else { continue };
             if charge.count == Count::Unfinished {
                 continue;
             }
-            let bound = bound(limit, charge);
-            if charge.limit.is_some_and(|now| bound < now) {
-                limit_to(&path, Some(bound))?;
-                tracing::debug!(share = %name, ?limit, ?charge, bound, "lowered the limit");
+            let (own, beside) = (own(limit, charge), beside(limit, charge));
+            if charge.limit.is_some_and(|now| own.saturating_add(beside) < now) {
+                limit_to(&path, own, beside)?;
+                tracing::debug!(share = %name, ?limit, ?charge, beside, "lowered the limit");
             }
         }
         Ok(())
@@ -159,22 +174,34 @@ impl Limits {
         charge.doing(|| format!("look what {} is charged with", path.display()))
     }
 
+    fn change(&self) -> RwLockWriteGuard<'_, ()> {
+        self.capturing.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn told(&self) -> MutexGuard<'_, BTreeMap<ShareName, Limit>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn limit_to(path: &Path, limit: Option<u64>) -> Result<(), SysError> {
-    quota::limit(path, limit).doing(|| format!("limit {}", path.display()))
+fn limit_to(path: &Path, own: u64, beside: u64) -> Result<(), SysError> {
+    quota::limit(path, own, beside).doing(|| format!("limit {}", path.display()))
 }
 
-/// The lowest limit on the charge that lets the whole share be overwritten. What is older than the
-/// count is charged when it is written anew, as after a snapshot.
-fn bound(limit: Limit, charge: Charge) -> u64 {
-    if charge.captured {
-        limit.to_fill().saturating_add(at_least(limit.size, charge))
-    } else {
-        limit.to_fill().saturating_sub(limit.uncounted)
+/// What the share may be charged with beside what snapshots may come to hold alone. What is older than
+/// the count is charged when it is written anew, as after a snapshot.
+fn own(limit: Limit, charge: Charge) -> u64 {
+    let uncounted = if charge.captured { 0 } else { limit.uncounted };
+    limit.to_fill().saturating_sub(uncounted)
+}
+
+/// The least beside that which lets the whole share be overwritten: no more than it is charged with, and
+/// no more than there was at the last snapshot.
+fn beside(limit: Limit, charge: Charge) -> u64 {
+    match (charge.beside, charge.count) {
+        _ if !charge.captured => 0,
+        (Some(noted @ 1..), Count::Unfinished) => noted,
+        (Some(noted @ 1..), _) => noted.min(charge.charged),
+        (None | Some(0), _) => at_least(limit.size, charge),
     }
 }
 

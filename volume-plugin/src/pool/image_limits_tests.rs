@@ -209,3 +209,57 @@ fn groups_are_counted_whole_and_again() {
     assert!(after.charged < 100 * MIB && after.limit < Some(220 * MIB), "{after:?}");
     assert!(write(&bench.file(), 80, 150).is_err());
 }
+
+/// What a share has grown by since its last snapshot is its own.
+#[test]
+fn a_start_takes_nothing_more_for_what_snapshots_hold() {
+    for mut bench in benches() {
+        bench.pool.limit(&name("v"), Some(at(100 * MIB))).unwrap();
+        write(&bench.file(), 0, 50).unwrap();
+        bench.snapshot("s");
+        let limit = bench.charge().limit.unwrap();
+        assert!(limit < 160 * MIB, "{:?}", bench.charge());
+        write(&bench.file(), 50, 70).unwrap();
+        for _ in 0..2 {
+            bench = bench.restarted(100 * MIB);
+            assert_eq!(bench.charge().limit, Some(limit));
+        }
+        bench.pool.limit(&name("v"), Some(at(130 * MIB))).unwrap();
+        assert_eq!(bench.charge().limit, Some(limit + 30 * MIB));
+        // Where the size is not told yet, too.
+        let Bench { pool, plan, dir } = bench;
+        drop(pool);
+        mount::detach(&plan.mount_point).unwrap();
+        bench = Bench { pool: ImagePool::open(&plan).unwrap(), plan, dir };
+        bench.snapshot("t");
+        let Charge { charged, limit, .. } = bench.charge();
+        assert!(limit.unwrap() <= charged + 131 * MIB, "{limit:?}, {charged}");
+    }
+}
+
+#[test]
+fn a_clone_has_no_limit_but_its_own() {
+    for bench in benches() {
+        bench.pool.limit(&name("v"), Some(at(100 * MIB))).unwrap();
+        write(&bench.file(), 0, 10).unwrap();
+        let pace = Pace::until(Instant::now() + Duration::from_mins(1));
+        bench.pool.snapshot(&name("v"), &name("c"), Captured::Writable, &pace).unwrap();
+        assert_eq!(bench.pool.charge(&name("c")).unwrap().unwrap().limit, None);
+    }
+}
+
+/// What it would go by is of before the snapshot.
+#[test]
+fn a_limit_waits_for_a_snapshot_that_is_being_made() {
+    let bench = bench();
+    let (pool, limit) = (&bench.pool, Some(at(100 * MIB)));
+    pool.limit(&name("v"), limit).unwrap();
+    let capturing = pool.limits.capture();
+    thread::scope(|scope| {
+        let setting = scope.spawn(|| pool.limit(&name("v"), limit).unwrap());
+        thread::sleep(Duration::from_millis(200));
+        assert!(!setting.is_finished());
+        drop(capturing);
+        setting.join().unwrap();
+    });
+}

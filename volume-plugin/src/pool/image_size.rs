@@ -45,6 +45,9 @@ impl FromStr for ImageSize {
 /// Bytes as settings and options give them: a number with M, G or T.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
         "M" | "MB" | "MIB" => MIB,
         "G" | "GB" | "GIB" => GIB,

@@ -193,6 +193,18 @@ pub enum PoolError {
     /// Copying takes too long.
     #[error("copying the files of {0} takes too long")]
     TimeOut(ShareName),
+    /// What would be reserved in full cannot be: whoever asks for it may ask for less.
+    #[error(
+        "{} MiB of the host's disk are wanted, and {} MiB can be had; `docker pgvol purge` gives back what \
+         is in the trash",
+        wanted >> 20, room >> 20
+    )]
+    NoRoom {
+        /// Bytes that are asked for.
+        wanted: u64,
+        /// Bytes that the host has free above its floor.
+        room: u64,
+    },
     /// What a share holds cannot be limited, and why.
     #[error("it knows no limits: {0}")]
     NoLimits(&'static str),

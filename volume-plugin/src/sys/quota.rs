@@ -24,6 +24,8 @@ pub struct Charge {
     pub charged: u64,
     /// The most that it may be charged with.
     pub limit: Option<u64>,
+    /// How much of that is for what snapshots may come to hold alone, as far as it was noted.
+    pub beside: Option<u64>,
     /// Whether a snapshot of it was ever made, or it is one itself. Then what is older is not
     /// overwritten in place a first time, whoever else still has it.
     pub captured: bool,
@@ -105,7 +107,9 @@ pub fn charge(path: &Path, device: &Path) -> io::Result<Option<Charge>> {
     }
     let limit = Some(bytes("max_referenced")?).filter(|limit| *limit != NONE);
     let captured = ioctl::search::last_snapshot(&directory, number)? > 0;
-    Ok(Some(Charge { charged: bytes("referenced")?, limit, captured, count }))
+    let beside = ioctl::search::limit_note(&directory, number)?;
+    let beside = limit.and_then(|limit| limit.checked_sub(beside)).filter(|_| beside != NONE);
+    Ok(Some(Charge { charged: bytes("referenced")?, limit, beside, captured, count }))
 }
 
 /// How high a tree of the file system on `device` may be for the kernel to keep count when it is
@@ -117,8 +121,13 @@ pub(crate) fn keep_count_below(device: &Path, height: u8) -> io::Result<()> {
     File::options().write(true).open(threshold)?.write_all(height.to_string().as_bytes())
 }
 
-/// The subvolume with its root at `path` may be charged with `limit` bytes, at once, and durably
-/// with the next commit.
-pub fn limit(path: &Path, limit: Option<u64>) -> io::Result<()> {
-    ioctl::quota::limit(File::open(path)?, limit.unwrap_or(u64::MAX))
+/// The subvolume with its root at `path` may be charged with `own` bytes and as many as are `beside`,
+/// at once, and durably with the next commit.
+pub fn limit(path: &Path, own: u64, beside: u64) -> io::Result<()> {
+    ioctl::quota::limit(File::open(path)?, own.saturating_add(beside), own)
+}
+
+/// The subvolume with its root at `path` may be charged with as much as there is.
+pub fn unlimit(path: &Path) -> io::Result<()> {
+    ioctl::quota::limit(File::open(path)?, u64::MAX, NONE)
 }

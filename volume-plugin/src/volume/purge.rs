@@ -32,6 +32,9 @@ const AGAIN: Duration = Duration::from_mins(1);
 /// How long whoever needs room waits for the file system to give back what was deleted.
 const GIVEN_BACK: Duration = Duration::from_secs(3);
 
+/// How long whoever needs room waits for a pool that can grow.
+const GROWN: Duration = Duration::from_secs(20);
+
 /// A pool with a file system of its own is short of space with less than a tenth of it free, and less than this.
 const ENOUGH: u64 = 4 << 30;
 
@@ -145,7 +148,7 @@ impl Service {
     /// then something else is wrong, and the rest of the trash would be lost for nothing.
     pub(crate) async fn make_room(self: &Arc<Self>, pool: &PoolName) -> bool {
         let Some(Space { free: before, .. }) = self.space(pool).await else { return false };
-        if self.tend(pool).await.is_ok_and(|grown| grown) {
+        if self.grows(pool, before).await {
             return true;
         }
         let mut rounds = Rounds::default();
@@ -167,6 +170,25 @@ impl Service {
             }
         }
         false
+    }
+
+    /// Whether `pool` has more than `before` free by growing. Waits for whoever is making it larger
+    /// already, which takes a while under load.
+    async fn grows(self: &Arc<Self>, pool: &PoolName, before: u64) -> bool {
+        let begun = Instant::now();
+        while !self.tend(pool).await.is_ok_and(|grown| grown) {
+            let Some(Description { space, growable, .. }) = self.describe(pool).await else {
+                return false;
+            };
+            if space.free > before {
+                return true;
+            }
+            if growable == 0 || begun.elapsed() >= GROWN {
+                return false;
+            }
+            tokio::time::sleep(GIVEN_BACK / 30).await;
+        }
+        true
     }
 
     /// Waits until `pool` has more than `before` free, as long as a file system may take.

@@ -170,3 +170,17 @@ fn nothing_is_over_while_settings_are_wrong() {
         );
     });
 }
+
+/// Growing takes a while under load, which is when it is needed.
+#[test]
+fn a_pool_that_somebody_makes_larger_costs_nothing_of_the_trash() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        world.remove("v").await.unwrap();
+        world.default.growing.store(5, Ordering::SeqCst);
+        world.default.creates.store(1, Ordering::SeqCst);
+        world.create("w", &[]).await.unwrap();
+        assert_eq!(world.trash().await, ["v~0"]);
+    });
+}

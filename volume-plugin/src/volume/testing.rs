@@ -42,6 +42,8 @@ pub(crate) struct Faulty {
     pub(crate) roomy: AtomicU32,
     /// Not 0: deleting gives no space back.
     pub(crate) stuck: AtomicU32,
+    /// More than 1: somebody is making it larger, for so many looks; 1: it is larger.
+    pub(crate) growing: AtomicU32,
     /// How many limits have no room.
     pub(crate) full: AtomicU32,
     /// Not 0: whoever makes a share waits until it is 0, and makes it 2.
@@ -152,6 +154,7 @@ impl Pool for Faulty {
         let of = |limit: &Limit| Charge {
             charged,
             limit: Some(limit.to_fill()),
+            beside: None,
             captured: false,
             count: Count::Newer,
         };
@@ -171,6 +174,14 @@ impl Pool for Faulty {
         description.space.free = if short { 1 << 30 } else { 50 << 30 };
         if self.stuck.load(Ordering::SeqCst) == 0 {
             description.space.free -= (shares as u64) << 20;
+        }
+        match self.growing.load(Ordering::SeqCst) {
+            0 => {}
+            1 => description.space.free += 1 << 30,
+            looks => {
+                description.growable = 1 << 30;
+                self.growing.store(looks - 1, Ordering::SeqCst);
+            }
         }
         Ok(description)
     }
@@ -199,8 +210,8 @@ impl World {
         let pool = |name: &str| {
             let root = dir.path().join(name);
             let inner = DirPool::open(root.clone()).unwrap();
-            let [creates, deletes, slow, roomy, stuck, full, held] =
-                [const { AtomicU32::new(0) }; 7];
+            let [creates, deletes, slow, roomy, stuck, growing, full, held] =
+                [const { AtomicU32::new(0) }; 8];
             let fuse = Arc::clone(&fuse);
             let (limits, charged) = (Mutex::default(), AtomicU64::new(0));
             Arc::new(Faulty {
@@ -211,6 +222,7 @@ impl World {
                 slow,
                 roomy,
                 stuck,
+                growing,
                 full,
                 held,
                 limits,

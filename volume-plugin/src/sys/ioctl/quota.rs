@@ -18,7 +18,8 @@ struct Limit {
     flags: u64,
     referenced: u64,
     exclusive: u64,
-    reserved: [u64; 2],
+    reserved_referenced: u64,
+    reserved_exclusive: u64,
 }
 
 /// `struct btrfs_ioctl_quota_rescan_args`.
@@ -64,13 +65,21 @@ pub(in crate::sys) fn rescan(directory: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// `BTRFS_QGROUP_LIMIT_MAX_RFER`.
-const LIMIT_REFERENCED: u64 = 1;
+/// `BTRFS_QGROUP_LIMIT_MAX_RFER` and `BTRFS_QGROUP_LIMIT_RSV_RFER`.
+const REFERENCED: u64 = 1;
+const RESERVED_REFERENCED: u64 = 4;
 
 /// The subvolume that `root` is the root of may be charged with `bytes`; the highest number for any.
-pub(in crate::sys) fn limit(root: impl AsFd, bytes: u64) -> io::Result<()> {
-    let (group, flags) = (0, LIMIT_REFERENCED);
-    let mut limit = Limit { group, flags, referenced: bytes, exclusive: 0, reserved: [0; 2] };
+/// `note` is kept beside that, in a field that every kernel stores and none acts on.
+pub(in crate::sys) fn limit(root: impl AsFd, bytes: u64, note: u64) -> io::Result<()> {
+    let mut limit = Limit {
+        group: 0,
+        flags: REFERENCED | RESERVED_REFERENCED,
+        referenced: bytes,
+        exclusive: 0,
+        reserved_referenced: note,
+        reserved_exclusive: 0,
+    };
     // SAFETY: the descriptor is open and `limit` is a whole qgroup_limit_args, which is only read.
     unsafe { raw::limit(root.as_fd().as_raw_fd(), &raw mut limit) }?;
     Ok(())

@@ -24,13 +24,19 @@ mod raw {
 /// Where an item's numbers begin in what a search found, behind a `struct btrfs_ioctl_search_header`.
 const HEADER: usize = 32 / 8;
 
-/// The only item, or the first, with this object and type in `tree` of the btrfs that `directory` is
-/// on, as numbers; `ENOENT` where there is none or no such tree.
-fn item(directory: impl AsFd, tree: u64, object: u64, kind: u32) -> io::Result<Box<TreeSearch>> {
+/// The only item, or the first, with this object and type, and one of these offsets, in `tree` of the
+/// btrfs that `directory` is on, as numbers; `ENOENT` where there is none or no such tree.
+fn item(
+    directory: impl AsFd,
+    tree: u64,
+    object: u64,
+    kind: u32,
+    offsets: [u64; 2],
+) -> io::Result<Box<TreeSearch>> {
     let mut search = Box::new(TreeSearch {
         tree,
         objects: [object; 2],
-        offsets: [0, u64::MAX],
+        offsets,
         transactions: [0, u64::MAX],
         types: [kind; 2],
         items: 1,
@@ -49,6 +55,8 @@ impl TreeSearch {
     }
 }
 
+const ANY: [u64; 2] = [0, u64::MAX];
+
 /// `BTRFS_ROOT_TREE_OBJECTID`, the tree of trees, and `BTRFS_ROOT_ITEM_KEY`, a tree in it.
 const TREES: (u64, u32) = (1, 132);
 
@@ -58,7 +66,7 @@ const LAST_SNAPSHOT: usize = 200;
 /// The transaction in which the last snapshot of the subvolume `number` of the btrfs that
 /// `directory` is on was made; 0 for none.
 pub(in crate::sys) fn last_snapshot(directory: impl AsFd, number: u64) -> io::Result<u64> {
-    Ok(item(directory, TREES.0, number, TREES.1)?.number(LAST_SNAPSHOT))
+    Ok(item(directory, TREES.0, number, TREES.1, ANY)?.number(LAST_SNAPSHOT))
 }
 
 /// `BTRFS_QUOTA_TREE_OBJECTID`, and `BTRFS_QGROUP_STATUS_KEY` in it.
@@ -70,5 +78,18 @@ const STATUS_FLAGS: usize = 16;
 /// `BTRFS_QGROUP_STATUS_FLAG_*` of the btrfs that `directory` is on, as of its last commit; `ENOENT`
 /// where nothing is counted.
 pub(in crate::sys) fn quota_flags(directory: impl AsFd) -> io::Result<u64> {
-    Ok(item(directory, QUOTAS.0, 0, QUOTAS.1)?.number(STATUS_FLAGS))
+    Ok(item(directory, QUOTAS.0, 0, QUOTAS.1, ANY)?.number(STATUS_FLAGS))
+}
+
+/// `BTRFS_QGROUP_LIMIT_KEY`, and where `rsv_rfer` is in a `struct btrfs_qgroup_limit_item`.
+const LIMIT: u32 = 244;
+const RESERVED_REFERENCED: usize = 24;
+
+/// What was noted beside the limit on the subvolume `number` of the btrfs that `directory` is on; 0 for
+/// nothing.
+pub(in crate::sys) fn limit_note(directory: impl AsFd, number: u64) -> io::Result<u64> {
+    match item(directory, QUOTAS.0, 0, LIMIT, [number; 2]) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        other => Ok(other?.number(RESERVED_REFERENCED)),
+    }
 }
