@@ -111,6 +111,7 @@ impl Pool for ImagePool {
             Captured::ReadOnly => btrfs::Snapshot::ReadOnly,
             Captured::Writable => btrfs::Snapshot::Writable,
         };
+        let capturing = self.limits.capture();
         self.limits.raise(of, &source)?;
         match btrfs::snapshot(&source, &self.root, new.as_str(), kind) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -118,7 +119,13 @@ impl Pool for ImagePool {
             }
             other => other.doing(|| format!("snapshot subvolume {}", source.display()))?,
         }
-        self.limits.raise(of, &source)
+        self.limits.raise(of, &source)?;
+        drop(capturing);
+        // Some kernels give it the limit of the other, too.
+        if kind == btrfs::Snapshot::Writable {
+            self.limits.set(new, &self.root.join(new.as_str()), None)?;
+        }
+        Ok(())
     }
 
     fn locate(&self, name: &ShareName) -> Result<PathBuf, PoolError> {
@@ -185,9 +192,11 @@ fn ensure_image(plan: &ImagePlan) -> Result<(), PoolError> {
     }
     let directory = image.parent().unwrap_or(Path::new("/"));
     durable::create_dir(directory, 0o700).doing(|| format!("make {}", directory.display()))?;
+    let draft = image.with_extension("new");
+    // What a killed process has left takes the space that is measured next.
+    durable::remove(&draft).doing(|| format!("remove {}", draft.display()))?;
     let space = file::space(directory).doing(|| format!("measure {}", directory.display()))?;
     let size = plan.bounds.first(space).map_err(PoolError::NotMade)?;
-    let draft = image.with_extension("new");
     let made = make_image(&draft, size)
         .and_then(|()| durable::rename(&draft, image))
         .doing(|| format!("make {} of {size} bytes", image.display()));

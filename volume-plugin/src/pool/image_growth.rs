@@ -53,15 +53,21 @@ impl Growth {
         let _changing = self.change();
         let size = btrfs::size(&self.root).doing(|| format!("measure {}", self.root.display()))?;
         let image = self.open()?;
-        let (length, attached) =
-            self.sizes(&image).doing(|| format!("measure {}", self.image.display()))?;
-        if length > size || attached != size {
-            tracing::info!(image = %self.image.display(), length, attached, size, "a change of the image's size was interrupted");
-            self.cut(&image)?;
-        }
+        self.finish(&image, size)?;
         // The volumes that there are go on without.
         if let Err(error) = self.keep_reserved(&image, size) {
             tracing::error!(%error, "the image's space is not all reserved: a full disk of the host would fail its volumes");
+        }
+        Ok(())
+    }
+
+    /// Cuts what a change that ended early has left of the image beyond what its file system has.
+    fn finish(&self, image: &File, size: u64) -> Result<(), SysError> {
+        let (length, attached) =
+            self.sizes(image).doing(|| format!("measure {}", self.image.display()))?;
+        if length > size || attached != size {
+            tracing::info!(image = %self.image.display(), length, attached, size, "a change of the image's size was interrupted");
+            self.cut(image)?;
         }
         Ok(())
     }
@@ -87,7 +93,9 @@ impl Growth {
         };
         let room = self.room()?;
         let size = room.division.total;
-        self.keep_reserved(&self.open()?, size)?;
+        let image = self.open()?;
+        self.finish(&image, size)?;
+        self.keep_reserved(&image, size)?;
         if is_short(&room) {
             if let Some(to) = self.bounds.grown(size, room.host) {
                 self.grow(size, to)?;

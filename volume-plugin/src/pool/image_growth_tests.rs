@@ -261,3 +261,38 @@ fn a_growth_that_the_host_has_no_room_for_is_undone() {
     assert_eq!(bench.pool.describe().unwrap().growable, 0);
     bench.assert_is(256 * MIB);
 }
+
+/// No start is needed for what a failing disk has left half done.
+#[test]
+fn what_is_left_beyond_the_file_system_is_cut_by_the_next_look() {
+    let bench = bench("256M", "1G");
+    for step in 0..2 {
+        bench.growth().grow(256 * MIB, 512 * MIB).unwrap();
+        btrfs::resize(&bench.plan.mount_point, 256 * MIB).unwrap();
+        if step == 1 {
+            bench.image().set_len(256 * MIB).unwrap();
+        }
+        assert!(!bench.pool.tend().unwrap());
+        bench.assert_is(256 * MIB);
+    }
+}
+
+/// Killed while an image is made: what was reserved for it is not missed when the next is measured.
+#[test]
+fn a_draft_that_was_left_is_gone_before_the_host_is_measured() {
+    namespace::isolate();
+    let dir = Scratch::new();
+    let (host, disk) = (dir.path().join("host"), dir.path().join("disk"));
+    let file = File::options().read(true).write(true).create_new(true).open(&disk).unwrap();
+    file.set_len(700 * MIB).unwrap();
+    tool::run("mkfs.btrfs", &[Path::new("-q"), &disk], std::time::Duration::from_mins(1)).unwrap();
+    let device = loopdev::attach(&file).unwrap();
+    durable::create_dir(&host, 0o700).unwrap();
+    mount::btrfs(&device.node(), &host).unwrap();
+    let bounds = Bounds { size: "256M".parse().unwrap(), limit: "none".parse().unwrap() };
+    let (image, mount_point) = (host.join("pool.img"), dir.path().join("mounted"));
+    durable::write(&image.with_extension("new"), b"half").unwrap();
+    let error = ImagePool::open(&ImagePlan { image, mount_point, bounds }).unwrap_err();
+    assert!(error.to_string().contains("no room for the pool"), "{error}");
+    assert_eq!(fs::read_dir(&host).unwrap().count(), 0);
+}
