@@ -218,18 +218,33 @@ fn tablespace(stage: &Stage) -> Result<()> {
     ];
     let volume = Volume::create(engine, "pgvol", "db", &options)?;
     let pg = server(engine, &[])?;
+    let insert = |name: &str| {
+        format!(
+            "INSERT INTO in_{name} SELECT repeat(md5(n::text), 30) FROM generate_series(1, 20000) n"
+        )
+    };
+    let fill = |name: &str| {
+        let filled = (0..20).find_map(|_| pg.psql(&insert(name)).err());
+        let said = filled.map(|error| format!("{error:#}")).unwrap_or_default();
+        let is_full = said.contains("quota exceeded") || said.contains("No space left");
+        ensure!(is_full, "{name}: {said}");
+        Ok(())
+    };
     for name in ["t", "u"] {
         pg.psql(&format!("CREATE TABLESPACE {name} LOCATION '/pg/tablespaces/{name}'"))?;
         pg.psql(&format!("CREATE TABLE in_{name} (text text) TABLESPACE {name}"))?;
-        let insert = format!(
-            "INSERT INTO in_{name} SELECT repeat(md5(n::text), 30) FROM generate_series(1, 20000) n"
-        );
-        let filled = (0..20).find_map(|_| pg.psql(&insert).err());
-        let said = filled.map(|error| format!("{error:#}")).unwrap_or_default();
-        ensure!(
-            said.contains("quota exceeded") || said.contains("No space left"),
-            "{name}: {said}"
-        );
+    }
+    fill("u")?;
+    // With what was lent it is as full, and so are its copies; and it stays lent when another is resized.
+    call(plugin, "ReleaseReserve", &json!({"name": "db"}))?;
+    fill("u")?;
+    engine.docker(&["volume", "create", "-d", "pgvol", "-o", "snapshot=now", "db@lent"])?;
+    Volume::create(engine, "pgvol", "lent", &["from=db@lent"])?.remove()?;
+    engine.docker(&["volume", "rm", "db@lent"])?;
+    call(plugin, "Set", &json!({"name": "db", "set": {"tablespace.t.size": "192M"}}))?;
+    fill("t")?;
+    for name in ["t", "u"] {
+        let insert = insert(name);
         let key = format!("tablespace.{name}.size");
         call(plugin, "Set", &json!({"name": "db", "set": {key: "512M"}}))?;
         pg.psql(&insert)?;

@@ -25,6 +25,7 @@ use crate::volume::catalog::{Entry, Phase, Record};
 use crate::volume::error::VolumeError;
 use crate::volume::service::{Service, refuse_orphans};
 use crate::volume::share::Share;
+use crate::volume::size::Sizes;
 use crate::volume::spec::{Access, VolumeSpec};
 
 /// How long copying files may take where a pool cannot share them; nobody can mount the volume meanwhile.
@@ -226,9 +227,10 @@ fn plain(spec: &VolumeSpec) -> VolumeSpec {
 
 /// The spec of a volume that gets the roles of a snapshot and stays itself.
 fn restored(of: &VolumeSpec, snapshot: &VolumeSpec) -> VolumeSpec {
+    let released = of.sizes.released || snapshot.sizes.released;
     VolumeSpec {
         labels: of.labels.clone(),
-        sizes: of.sizes.of_copy(of.sizes.data),
+        sizes: Sizes { released, ..of.sizes.of_copy(of.sizes.data) },
         schedule: of.schedule.clone(),
         keep: of.keep.clone(),
         access: of.access,

@@ -33,7 +33,12 @@ impl Service {
         let shares = self.shares(&record).await?;
         self.blocking(move |service| {
             let before = service.ready(&record.name)?;
-            record.spec.sizes.released = false;
+            let old = &before.spec.sizes;
+            // A role that keeps its size may have filled what it was lent.
+            let keeps =
+                |role: &Role| old.of(role).is_some() && old.of(role) == record.spec.sizes.of(role);
+            let kept = record.spec.roles().iter().any(|(role, _)| keeps(role));
+            record.spec.sizes.released = old.released && kept;
             for share in &shares {
                 let Some(role) = share.sized() else { continue };
                 let size = record.spec.sizes.of(role);
@@ -117,6 +122,10 @@ impl Service {
             let mut full = Vec::new();
             let mut has_room = true;
             for (role, size, left) in self.left(&record).await {
+                let Some(left) = left else {
+                    has_room = false;
+                    continue;
+                };
                 if left < size.bytes() / ALARM {
                     let percent = 100 - left * 100 / size.bytes();
                     full.push(format!("{role}: {percent} % of its size is in use"));
@@ -134,22 +143,29 @@ impl Service {
     }
 
     /// What is left to each role of its size, as far as that is known.
-    async fn left(self: &Arc<Self>, record: &Record) -> Vec<(Role, Size, u64)> {
+    async fn left(self: &Arc<Self>, record: &Record) -> Vec<(Role, Size, Option<u64>)> {
         let mut all = Vec::new();
         for (role, home) in record.spec.roles() {
             let Some(size) = record.spec.sizes.of(&role) else { continue };
-            let Some(pool) = self.pools.open_already(&home.pool) else { continue };
             let share = record.share_at(&home);
-            let charge = self.blocking(move |_| Ok(pool.charge(&share).ok().flatten())).await;
-            if let Ok(Some(Charge { charged, limit: Some(limit), .. })) = charge {
-                all.push((role, size, limit.saturating_sub(charged)));
-            }
+            let charge = match self.pools.open_already(&home.pool) {
+                Some(pool) => self.blocking(move |_| Ok(pool.charge(&share).ok().flatten())).await,
+                None => Ok(None),
+            };
+            let left = match charge {
+                Ok(Some(Charge { charged, limit: Some(limit), .. })) => {
+                    Some(limit.saturating_sub(charged))
+                }
+                _ => None,
+            };
+            all.push((role, size, left));
         }
         all
     }
 
     async fn hold_back(self: &Arc<Self>, name: &VolumeName) {
-        let _turn = self.turn(name).await;
+        // Whoever works on it may take hours, and all other volumes are looked at behind this one.
+        let Some(_turn) = self.turn_now(name) else { return };
         let Ok(mut record) = self.ready(name) else { return };
         record.spec.sizes.released = false;
         if let Err(error) = self.enforce(record).await {

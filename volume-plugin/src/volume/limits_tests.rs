@@ -187,3 +187,37 @@ fn a_resize_that_was_interrupted_is_finished() {
         assert_eq!(shown, 320 * MIB);
     });
 }
+
+/// The rest of what is looked after waits behind it.
+#[test]
+fn a_volume_that_somebody_works_on_keeps_nothing_waiting() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[("size", "160M")]).await.unwrap();
+        world.service.clone().release_reserve(name("v")).await.unwrap();
+        let turn = world.service.turn(&name("v")).await;
+        let looked = world.service.look_at_limits();
+        tokio::time::timeout(Duration::from_secs(10), looked).await.unwrap();
+        assert_eq!(world.told(), Some(160));
+        drop(turn);
+        world.service.look_at_limits().await;
+        assert_eq!(world.told(), Some(150));
+    });
+}
+
+#[test]
+fn what_was_lent_to_one_role_is_left_to_it_when_another_is_resized() {
+    apart(|| async {
+        let world = World::new();
+        world
+            .create("v", &[("size", "160M"), ("wal.pool", "default"), ("wal.size", "160M")])
+            .await
+            .unwrap();
+        world.service.clone().release_reserve(name("v")).await.unwrap();
+        world.set("v", "wal.size", "320M").await.unwrap();
+        assert_eq!((world.told(), world.told_of(Some("wal"))), (Some(160), Some(320)));
+        // All roles together are held back again.
+        world.service.look_at_limits().await;
+        assert_eq!((world.told(), world.told_of(Some("wal"))), (Some(150), Some(300)));
+    });
+}

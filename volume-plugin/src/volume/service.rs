@@ -282,6 +282,11 @@ impl Service {
         self.lock_of(name).lock_owned().await
     }
 
+    /// As [`Self::turn`], if nothing else works on it just now.
+    pub(super) fn turn_now(&self, name: &VolumeName) -> Option<OwnedMutexGuard<()>> {
+        self.lock_of(name).try_lock_owned().ok()
+    }
+
     /// As [`Self::turn`], of a thread that may block.
     pub(crate) fn turn_here(&self, name: &VolumeName) -> OwnedMutexGuard<()> {
         self.lock_of(name).blocking_lock_owned()

@@ -72,9 +72,14 @@ impl Share {
 
     /// Brings the limit that it begins with into force.
     pub(crate) fn begin_limit(&self) -> Result<(), VolumeError> {
-        match self.limit {
+        match self.limit.map(|limit| self.pool.limit(&self.name, Some(limit))) {
             None => Ok(()),
-            limit => self.said(self.pool.limit(&self.name, limit)),
+            // It is as full as what it was copied from, and has what that took more here.
+            Some(Err(PoolError::System(error))) if error.is_full() => {
+                tracing::info!(share = %self.name, "a copy holds more than its size");
+                Ok(())
+            }
+            Some(limited) => self.said(limited),
         }
     }
 
@@ -120,9 +125,11 @@ impl Share {
         self.said(self.pool.delete(&self.name))
     }
 
-    /// Makes it without any directory.
+    /// Makes it without any directory, for a copy, which may take a little more than what it is made of;
+    /// [`Share::begin_limit`] comes afterwards.
     pub(crate) fn create_bare(&self) -> Result<(), VolumeError> {
-        self.said(self.pool.create(&self.name, &[], self.limit))
+        let roomy = |limit: Limit| Limit { size: limit.size + limit.size / 16, ..limit };
+        self.said(self.pool.create(&self.name, &[], self.limit.map(roomy)))
     }
 
     /// How it is captured.

@@ -87,10 +87,11 @@ impl Sizes {
         Some(Limit { size: size.bytes(), held_back, uncounted })
     }
 
-    /// Those of a copy whose data may hold `data`: its roles are where they are here.
+    /// Those of a copy whose data may hold `data`: its roles are where they are here, and as full; so
+    /// what is lent here is lent there, or what is here would not fit.
     #[must_use]
     pub fn of_copy(&self, data: Option<Size>) -> Self {
-        Self { data, uncounted: 0, released: false, ..self.clone() }
+        Self { data, uncounted: 0, ..self.clone() }
     }
 
     /// Whether any role has one.
@@ -119,6 +120,8 @@ mod tests {
         assert_eq!((to_fill(&sizes), sizes.limit(&Role::Wal)), (Some(150 << 20), None));
         sizes.released = true;
         assert_eq!(to_fill(&sizes), Some(160 << 20));
+        // What it holds then fits into a copy too.
+        assert_eq!(to_fill(&sizes.of_copy(sizes.data)), Some(160 << 20));
         let large: Size = "1T".parse().unwrap();
         assert_eq!(large.reserve(), 256 << 20);
     }

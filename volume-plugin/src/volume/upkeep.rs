@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use plugin_sdk::chain::chain;
+use tokio::task::JoinSet;
 
 use super::error::VolumeError;
 use super::service::Service;
@@ -85,39 +86,47 @@ fn fullness(description: &Description) -> u64 {
     u64::try_from(used * 100 / all.max(1)).unwrap_or(100)
 }
 
-/// Failures of the last rounds: when, and what was said.
-type Failed = BTreeMap<PoolName, (Instant, String)>;
+/// A failure of the last round: when, and what was said.
+type Failed = (Instant, String);
 
 impl Service {
-    /// Looks after every pool, for ever.
+    /// Looks after every pool and every size, for ever. None waits for another: a disk that hangs
+    /// must not keep the image on a disk that works from growing.
     pub async fn keep_pools(self: Arc<Self>) {
-        let mut failed = Failed::new();
-        let mut looked = Instant::now();
-        loop {
-            tokio::time::sleep(LOOK).await;
-            if looked.elapsed() >= LOOK_AT_LIMITS {
-                self.look_at_limits().await;
-                looked = Instant::now();
-            }
-            for pool in self.pools.names().cloned().collect::<Vec<_>>() {
-                self.look_after(&pool, &mut failed).await;
-            }
+        let mut keepers = JoinSet::new();
+        for pool in self.pools.names().cloned() {
+            keepers.spawn(Arc::clone(&self).keep_pool(pool));
+        }
+        keepers.spawn(self.keep_limits());
+        while let Some(ended) = keepers.join_next().await {
+            tracing::error!(?ended, "a pool is not looked after any more");
         }
     }
 
-    async fn look_after(self: &Arc<Self>, pool: &PoolName, failed: &mut Failed) {
-        let last = failed.get(pool);
-        if last.is_none_or(|(at, _)| at.elapsed() >= AGAIN) {
-            match self.tend(pool).await {
-                Ok(_) => drop(failed.remove(pool)),
-                Err(error) => {
-                    let said = chain(&error);
-                    if last.is_none_or(|(_, before)| *before != said) {
-                        tracing::error!(%pool, error = said, "the pool cannot be looked after");
-                    }
-                    failed.insert(pool.clone(), (Instant::now(), said));
-                }
+    async fn keep_limits(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_AT_LIMITS).await;
+            self.look_at_limits().await;
+        }
+    }
+
+    async fn keep_pool(self: Arc<Self>, pool: PoolName) {
+        let mut failed = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.look_after(&pool, &mut failed).await;
+        }
+    }
+
+    async fn look_after(self: &Arc<Self>, pool: &PoolName, failed: &mut Option<Failed>) {
+        if failed.as_ref().is_none_or(|(at, _)| at.elapsed() >= AGAIN) {
+            let now = self.tend(pool).await.err().map(|error| chain(&error));
+            if let Some(said) = &now
+                && failed.as_ref().is_none_or(|(_, before)| before != said)
+            {
+                tracing::error!(%pool, error = said, "the pool cannot be looked after");
             }
+            *failed = now.map(|said| (Instant::now(), said));
         }
         if let Some(description) = self.describe(pool).await {
             self.upkeep.judge(pool, &description);

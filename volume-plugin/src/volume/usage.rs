@@ -1,5 +1,6 @@
 //! How much a directory tree takes, measured by looking at every file, for a bounded time.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -11,13 +12,16 @@ use crate::sys::beneath::Dir;
 /// Directories inside each other that are looked into; each holds a descriptor open.
 const DEEPEST: usize = 32;
 
+/// Files with several names, each of which is there once.
+type Seen = HashSet<(u64, u64)>;
+
 /// Bytes allocated below `dir`; `None` when not done at `deadline`. Files that come and go
 /// meanwhile are counted or not.
 pub(crate) fn used(dir: &Dir, deadline: Instant) -> io::Result<Option<u64>> {
-    walk(dir, deadline, DEEPEST)
+    walk(dir, deadline, DEEPEST, &mut Seen::new())
 }
 
-fn walk(dir: &Dir, deadline: Instant, deeper: usize) -> io::Result<Option<u64>> {
+fn walk(dir: &Dir, deadline: Instant, deeper: usize, seen: &mut Seen) -> io::Result<Option<u64>> {
     let mut total = 0;
     for entry in fs::read_dir(dir.path())? {
         if Instant::now() >= deadline {
@@ -25,13 +29,18 @@ fn walk(dir: &Dir, deadline: Instant, deeper: usize) -> io::Result<Option<u64>> 
         }
         let entry = entry?;
         let Ok(metadata) = entry.metadata() else { continue };
+        // As `pg_upgrade --link` has them.
+        let is_file = !metadata.is_dir();
+        if is_file && metadata.nlink() > 1 && !seen.insert((metadata.dev(), metadata.ino())) {
+            continue;
+        }
         total += metadata.blocks() * 512;
         if !metadata.is_dir() || deeper == 0 {
             continue;
         }
         // Gone meanwhile, or no directory any more.
         let Ok(below) = dir.open_dir(Path::new(&entry.file_name())) else { continue };
-        match walk(&below, deadline, deeper - 1)? {
+        match walk(&below, deadline, deeper - 1, seen)? {
             Some(bytes) => total += bytes,
             None => return Ok(None),
         }
@@ -54,6 +63,16 @@ mod tests {
         let dir = Dir::open(temporary.path()).unwrap();
         let used = used(&dir, Instant::now() + Duration::from_secs(10)).unwrap().unwrap();
         assert!((1 << 20..1 << 21).contains(&used), "{used}");
+    }
+
+    #[test]
+    fn a_file_with_two_names_is_there_once() {
+        let temporary = tempfile::tempdir().unwrap();
+        durable::write(&temporary.path().join("old"), &vec![1; 1 << 20]).unwrap();
+        std::fs::hard_link(temporary.path().join("old"), temporary.path().join("new")).unwrap();
+        let dir = Dir::open(temporary.path()).unwrap();
+        let used = used(&dir, Instant::now() + Duration::from_secs(10)).unwrap().unwrap();
+        assert!(used < 3 << 19, "{used}");
     }
 
     #[test]
