@@ -7,6 +7,7 @@ pub mod catalog;
 pub(crate) mod copies;
 pub(crate) mod elsewhere;
 pub mod error;
+mod following;
 mod freed;
 mod holders;
 #[cfg(test)]

@@ -25,7 +25,7 @@ use super::spec::{Layout, Role};
 use super::transfer::{self, Limits};
 use super::usage;
 use crate::name::VolumeName;
-use crate::pool::{self, PoolName};
+use crate::pool::{self, Charge, PoolName};
 use crate::postgres::cluster::{self, Found};
 use crate::sys::beneath::Dir;
 use crate::sys::{Doing, step};
@@ -147,6 +147,13 @@ impl Service {
         if !self.mounts.of(&name).is_empty() || self.a_user(&name, shares)?.is_some() {
             return Ok(record);
         }
+        let record = match self.followed(record.clone(), shares) {
+            Err(error) => {
+                tracing::warn!(volume = %name, error = chain(&error), "the WAL of a renamed cluster stays where it is");
+                self.ready(&name)?
+            }
+            Ok(followed) => followed,
+        };
         let record = self.without_cleared(record, shares)?;
         match wanted(&record, shares) {
             Ok(None) => Ok(record),
@@ -300,7 +307,7 @@ fn wanted(record: &Record, shares: &[Share]) -> Result<Option<Moving>, VolumeErr
     Ok((!moving.directories.is_empty()).then_some(moving))
 }
 
-fn clusters(record: &Record, shares: &[Share]) -> Result<Vec<Found>, VolumeError> {
+pub(super) fn clusters(record: &Record, shares: &[Share]) -> Result<Vec<Found>, VolumeError> {
     let root = root_of(record, shares)?;
     Ok(cluster::find(&root).doing(|| format!("look through {}", record.name))?)
 }
@@ -318,7 +325,7 @@ fn in_root(record: &Record, clusters: &[Found]) -> Vec<String> {
 
 /// Removes the directory `path` of `top`, if it is empty, and those above it that are; tells whether
 /// it is gone.
-fn gone(top: &Dir, path: &Path) -> bool {
+pub(super) fn gone(top: &Dir, path: &Path) -> bool {
     let remove = |path: &Path| {
         let (parent, name) = (path.parent()?, path.file_name()?);
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -339,11 +346,11 @@ fn gone(top: &Dir, path: &Path) -> bool {
     is_gone
 }
 
-fn find<'a>(shares: &'a [Share], pool: &PoolName) -> Result<&'a Share, VolumeError> {
+pub(super) fn find<'a>(shares: &'a [Share], pool: &PoolName) -> Result<&'a Share, VolumeError> {
     share::of_wal_in(shares, pool)
 }
 
-fn root_of(record: &Record, shares: &[Share]) -> Result<PathBuf, VolumeError> {
+pub(super) fn root_of(record: &Record, shares: &[Share]) -> Result<PathBuf, VolumeError> {
     find(shares, &record.spec.pool)?.locate()
 }
 
@@ -364,6 +371,7 @@ fn refuse_if_in_the_way(
         bytes += used.doing(|| format!("measure {path} of {name}"))?.unwrap_or(u64::MAX / 2);
     }
     let unmoved = |reason| VolumeError::Unmoved { name: name.clone(), reason };
+    let mut left = to.space()?;
     if let Some(top) = to.find()? {
         let top = Dir::open(&top).doing(|| format!("open {}", top.display()))?;
         let holds = |path: &&String| {
@@ -373,9 +381,13 @@ fn refuse_if_in_the_way(
         if let Some(path) = moving.directories.iter().find(holds) {
             return Err(unmoved(format!("{path} is not empty in pool {}", moving.to)));
         }
+        // A server that finds its WAL's place full does not start.
+        if let Some(Charge { charged, limit: Some(limit), .. }) = to.charge()? {
+            left.free = left.free.min(limit.saturating_sub(charged));
+            left.total = left.total.min(limit);
+        }
     }
-    let space = to.space()?;
-    let room = space.free.saturating_sub(space.total / 20);
+    let room = left.free.saturating_sub(left.total / 20);
     if bytes > room {
         return Err(unmoved(format!("pool {} has no room for {bytes} bytes", moving.to)));
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use plugin_sdk::durable;
 use serde_json::json;
@@ -350,4 +351,26 @@ mod killed {
             world.assert_empty();
         });
     }
+}
+
+/// A server that finds the place of its WAL full does not start.
+#[test]
+fn a_wal_that_would_fill_its_size_stays() {
+    apart(|| async {
+        let world = World::new();
+        let options =
+            [("layout", "pgdata"), ("pool", "wal"), ("wal.pool", "default"), ("wal.size", "160M")];
+        world.create("v", &options).await.unwrap();
+        let view = world.mount("v", "one").await.unwrap();
+        plant(&view);
+        world.unmount("v", "one").await.unwrap();
+        let moved = || world.dir.path().join("default/v+wal/pg_wal").join(SEGMENT).exists();
+        world.default.charged.store(145 << 20, Ordering::SeqCst);
+        world.mount("v", "two").await.unwrap();
+        assert!(!moved());
+        world.unmount("v", "two").await.unwrap();
+        world.default.charged.store(1 << 20, Ordering::SeqCst);
+        world.mount("v", "three").await.unwrap();
+        assert!(moved());
+    });
 }
