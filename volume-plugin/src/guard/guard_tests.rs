@@ -389,3 +389,18 @@ fn nothing_is_kept_of_directories_that_left_the_volume() {
         assert_eq!(world.guard.0.scout.numbers(), 2);
     }
 }
+
+/// As where an image has its cluster deeper than the last one had, in the same volume.
+#[test]
+fn a_cluster_beside_what_another_has_is_guarded() {
+    let world = World::new();
+    world.make("");
+    world.make("18/docker");
+    world.watch();
+    for path in ["", "18/docker"] {
+        let _first = world.serve(path).unwrap();
+        assert!(world.serve(path).is_none(), "{path}");
+    }
+    let entry = world.guard.0.table.entry(&world.volume).unwrap();
+    assert!(!entry.directories.iter().any(|watched| watched.path.starts_with("global")));
+}

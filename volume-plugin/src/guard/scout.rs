@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::table::{Added, Table};
 use super::watched::Watched;
 use crate::name::VolumeName;
+use crate::postgres::cluster;
 use crate::sys::beneath::Dir;
 use crate::sys::fanotify::Group;
 use crate::sys::file::FileId;
@@ -205,17 +206,19 @@ impl Scout {
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .map(|entry| entry.file_name())
             .collect();
-        // A cluster's own many files are none of ours.
         let cut = entries.next().is_some();
+        let watched = Watched::new(volume.clone(), path.clone(), dir)?;
+        let is_cluster = watched.is_cluster();
         let below: Vec<_> = names
             .into_iter()
             .filter(|name| !except.iter().any(|except| name == except.as_str()))
+            // A cluster's own many files are none of ours; another may be beside them.
+            .filter(|name| !(is_cluster && cluster::is_own(name)))
             // Gone meanwhile, or no directory any more.
-            .filter_map(|name| Some((dir.open_dir(Path::new(&name)).ok()?, name)))
+            .filter_map(|name| Some((watched.open_dir(Path::new(&name)).ok()?, name)))
             .map(|(dir, name)| Place { dir, path: path.join(name), depth: depth + 1 })
             .take(MOST_DIRECTORIES + 1)
             .collect();
-        let watched = Watched::new(volume.clone(), path, dir)?;
         let Some((watched, added)) = self.table.add(watched) else { return Ok(None) };
         if let Some(group) = group {
             match self.begin(&watched, added, group) {
@@ -223,10 +226,10 @@ impl Scout {
                 _ => {}
             }
         }
-        if depth == DEEPEST || watched.is_cluster() {
+        if depth == DEEPEST {
             return Ok(Some(Vec::new()));
         }
-        seen.complete &= !cut;
+        seen.complete &= !cut || is_cluster;
         Ok(Some(below))
     }
 

@@ -62,7 +62,12 @@ impl Watched {
         Ok(Self { volume, path, id, dir, state: Mutex::default() })
     }
 
-    /// Whether a cluster's files are here: nothing below is a cluster of its own.
+    /// The directory `path` below this one.
+    pub(super) fn open_dir(&self, path: &Path) -> io::Result<Dir> {
+        self.dir.open_dir(path)
+    }
+
+    /// Whether a cluster's files are here.
     pub(super) fn is_cluster(&self) -> bool {
         ["PG_VERSION", GLOBAL].iter().any(|name| self.dir.metadata(Path::new(name)).is_ok())
     }

@@ -1,6 +1,7 @@
 //! Which directories of a tree are clusters'. What is there was written by containers: links are
 //! not followed, and how much is looked at is bounded.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -25,6 +26,32 @@ pub const WAL: &str = "pg_wal";
 /// The links to tablespaces, likewise.
 pub const TABLESPACES: &str = "pg_tblspc";
 
+/// The directories that initdb makes in a cluster's.
+const OWN: [&str; 17] = [
+    "base",
+    "global",
+    "pg_commit_ts",
+    "pg_dynshmem",
+    "pg_logical",
+    "pg_multixact",
+    "pg_notify",
+    "pg_replslot",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat",
+    "pg_stat_tmp",
+    "pg_subtrans",
+    TABLESPACES,
+    "pg_twophase",
+    WAL,
+    "pg_xact",
+];
+
+/// Whether a cluster has a directory of this name, in which no other is.
+pub fn is_own(name: &OsStr) -> bool {
+    OWN.iter().any(|own| name == *own)
+}
+
 /// A cluster's directory.
 #[derive(Debug)]
 pub struct Found {
@@ -34,7 +61,8 @@ pub struct Found {
     pub dir: Dir,
 }
 
-/// Every cluster at or below `top`, by path. None is looked for inside another.
+/// Every cluster at or below `top`, by path. One may be inside another, beside what that has of its own:
+/// of an image that has its cluster deeper than the last one had.
 pub fn find(top: &Path) -> std::io::Result<Vec<Found>> {
     let mut found = Vec::new();
     let mut left = MOST_DIRECTORIES;
@@ -44,25 +72,24 @@ pub fn find(top: &Path) -> std::io::Result<Vec<Found>> {
 }
 
 fn visit(dir: Dir, path: PathBuf, deeper: usize, left: &mut usize, found: &mut Vec<Found>) {
-    if dir.metadata(Path::new("PG_VERSION")).is_ok_and(|version| version.is_file()) {
-        found.push(Found { path, dir });
-        return;
-    }
-    if deeper == 0 {
-        return;
-    }
-    for entry in fs::read_dir(dir.path()).into_iter().flatten().take(MOST_NAMES).flatten() {
+    let is_cluster = dir.metadata(Path::new("PG_VERSION")).is_ok_and(|version| version.is_file());
+    let names = if deeper == 0 { None } else { fs::read_dir(dir.path()).ok() };
+    for entry in names.into_iter().flatten().take(MOST_NAMES).flatten() {
         if *left == 0 {
-            return;
+            break;
         }
         let name = entry.file_name();
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_dir || is_cluster && is_own(&name) {
             continue;
         }
         // Gone meanwhile, or no directory any more.
         let Ok(below) = dir.open_dir(Path::new(&name)) else { continue };
         *left -= 1;
         visit(below, path.join(&name), deeper - 1, left, found);
+    }
+    if is_cluster {
+        found.push(Found { path, dir });
     }
 }
 
@@ -129,8 +156,10 @@ mod tests {
         symlink(top.path().join("pgdata"), top.path().join("link")).unwrap();
         let expected = ["17/docker", "18/docker", "pgdata"].map(PathBuf::from);
         assert_eq!(paths(top.path()), expected);
+        // What one has of its own is none, and who is beside that is.
         cluster(top.path());
-        assert_eq!(paths(top.path()), [PathBuf::new()]);
+        cluster(&top.path().join("pg_wal/archive_status"));
+        assert_eq!(paths(top.path()), [&[PathBuf::new()], &expected[..]].concat());
     }
 
     #[test]
