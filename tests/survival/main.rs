@@ -8,8 +8,8 @@
 //! whole state on disk and in the pools, every mount, every loop device. A further start of the
 //! plugin must change nothing, another volume must work, and the operation must then succeed.
 //!
-//! A kill at each step is played in every run, but of what takes a server, the rest with `SURVIVAL=all`.
-//! (Moves are killed at each step of a mount too, and pools in the making, by pgvol's own tests.)
+//! A kill at each step is played in every run, but of what takes a server or long, the rest with `SURVIVAL=all`.
+//! (Moves are killed at each step of a mount too, and pools in the making and in growing, by pgvol's own tests.)
 
 use std::process::ExitCode;
 

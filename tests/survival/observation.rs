@@ -19,9 +19,13 @@ for pool in "$pool" wal; do
     echo "pool ${pool##*/}"
     if [ -n "$served" ]; then ls; cd /var/lib/pgvol; continue; fi
     find . -mindepth 1 -printf '%P %y %U:%G %m\n' | LC_ALL=C sort
-    find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0r md5sum
+    find . -type f ! -name filler -printf '%P\0' | LC_ALL=C sort -z | xargs -0r md5sum
     cd /var/lib/pgvol
 done
+image=/var/lib/pgvol/pools/default.img
+device=$(awk '$5 == "/pools/default" { print $(NF - 1) }' "/proc/$pid/mountinfo")
+echo "image $(stat -c %s $image) $(($(cat "/sys/block/${device##*/}/size") * 512)) $(stat -f -c %b "$pool")"
+[ $(($(stat -c %b $image) * 512)) -ge "$(stat -c %s $image)" ] || echo "image is not reserved"
 awk '$5 ~ "/propagated-mount/" { sub(".*/propagated-mount/", "", $5); print "view", $5 }' /proc/1/mountinfo | sort
 (cd "/proc/$pid/root" && ls mnt/volumes pools/.staging)
 docker ps --format '{{.Names}}' | while read -r name; do
@@ -48,6 +52,11 @@ pub(crate) fn observe(engine: &Engine, plugin: &Plugin, is_served: bool) -> Resu
     let look = format!("{}\nserved={served} kept=\"{KEPT}\"\n{LOOK}", variables(plugin)?);
     let seen = engine.shell(&look)?;
     Ok(format!("{seen}\nloop devices {}\n", engine.loop_devices()?.len()))
+}
+
+/// How large the image of the pool is, out of what was seen.
+pub(crate) fn image(seen: &str) -> Option<&str> {
+    seen.lines().find(|line| line.starts_with("image "))
 }
 
 /// The first lines in which two of them differ.

@@ -20,6 +20,13 @@ pub(crate) struct Operation {
     pub(crate) is_served: bool,
 }
 
+impl Operation {
+    /// Whether what asks for it only waits for what the plugin does by itself, again after a failure.
+    pub(crate) fn is_by_itself(&self) -> bool {
+        matches!(self.act, Act::Docker(["run", ..]))
+    }
+}
+
 /// How an operation is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Act {
@@ -70,6 +77,22 @@ const CHANGED: &str = "docker volume create -d pgvol -o tablespaces=t main
     echo precious >$pool/main/data/file; echo precious >/var/lib/pgvol/wal/main/wal/file
     docker pgvol snapshot create main@s
     echo later >$pool/main/data/file; echo later >/var/lib/pgvol/wal/main/wal/file";
+
+/// What makes the pool's image grow, once and by one step. (No byte of it is written or looked at.)
+const FILL: &str = "fallocate -l 750M /pg/data/filler
+    until [ $(stat -f -c %b /pg) -gt 300000 ]; do sleep 0.1; done";
+
+/// The same done, and deleted.
+const FILLED_AND_CLEARED: &str = "docker volume create -d pgvol main
+    echo precious >$pool/main/data/file; fallocate -l 750M $pool/main/data/filler
+    timeout 60 sh -c \"until [ \\$(stat -f -c %b $pool) -gt 300000 ]; do sleep 0.1; done\"
+    rm $pool/main/data/filler; sync -f $pool
+    timeout 60 sh -c \"until [ \\$(stat -f -c %a $pool) -gt 250000 ]; do sleep 0.1; done\"";
+
+/// The steps of growing; a growth that the disk has no room for is tried again.
+const GROWING: &[&str] =
+    &["grow.file-extended", "grow.reserved", "grow.device-follows", "grow.file-system-follows"];
+const SHRINKING: &[&str] = &["shrink.file-system-shrunk", "shrink.file-cut"];
 
 /// The steps of a copy; those before the last take place before it is there.
 const COPYING: &[&str] = &[
@@ -249,6 +272,34 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         act: Act::Docker(&["pgvol", "snapshot", "rm", "main@s"]),
         steps: &["remove.view-gone", "remove.ids-gone", "remove.in-trash"],
         writes: &["remove.view-gone", "remove.ids-gone"],
+        ..PLAIN
+    },
+    Operation {
+        name: "growth of the pool",
+        prepare: "docker volume create -d pgvol main; echo precious >$pool/main/data/file",
+        act: Act::Docker(&[
+            "run",
+            "--rm",
+            "--name=user",
+            "-v",
+            "main:/pg",
+            "base",
+            "sh",
+            "-euc",
+            FILL,
+        ]),
+        steps: GROWING,
+        writes: GROWING,
+        is_long: true,
+        ..PLAIN
+    },
+    Operation {
+        name: "shrinking of the pool",
+        prepare: FILLED_AND_CLEARED,
+        act: Act::Docker(&["pgvol", "pool", "shrink"]),
+        steps: SHRINKING,
+        writes: SHRINKING,
+        is_long: true,
         ..PLAIN
     },
 ];
