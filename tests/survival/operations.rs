@@ -79,12 +79,14 @@ const CHANGED: &str = "docker volume create -d pgvol -o tablespaces=t main
     echo later >$pool/main/data/file; echo later >/var/lib/pgvol/wal/main/wal/file";
 
 /// What makes the pool's image grow, once and by one step. (No byte of it is written or looked at.)
-const FILL: &str = "fallocate -l 750M /pg/data/filler
+/// What was deleted before may still be on its way back.
+const FILL: &str = "until fallocate -l 700M /pg/data/filler; do sleep 0.1; done
     until [ $(stat -f -c %b /pg) -gt 300000 ]; do sleep 0.1; done";
 
 /// The same done, and deleted.
 const FILLED_AND_CLEARED: &str = "docker volume create -d pgvol main
-    echo precious >$pool/main/data/file; fallocate -l 750M $pool/main/data/filler
+    echo precious >$pool/main/data/file
+    timeout 60 sh -c \"until fallocate -l 700M $pool/main/data/filler; do sleep 0.1; done\"
     timeout 60 sh -c \"until [ \\$(stat -f -c %b $pool) -gt 300000 ]; do sleep 0.1; done\"
     rm $pool/main/data/filler; sync -f $pool
     timeout 60 sh -c \"until [ \\$(stat -f -c %a $pool) -gt 250000 ]; do sleep 0.1; done\"";
