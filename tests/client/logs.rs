@@ -116,7 +116,10 @@ fn inspect(stage: &Stage) -> Result<()> {
         "{status}"
     );
     ensure!(status["settings"]["LOG_LEVEL"] == "info", "{status}");
-    ensure!(status["dropped"] == value!({"messages": 0, "bytes": 0, "removed": 0}), "{status}");
+    ensure!(
+        status["dropped"] == value!({"messages": 0, "bytes": 0, "removed": 0, "garbled": 0}),
+        "{status}"
+    );
     says(
         &stage.engine().docker(&["pglog", "status"])?,
         &["streams:    1 open", "of 1 containers"],

@@ -216,8 +216,8 @@ impl<'a> Looked<'a> {
 }
 
 impl From<Lost> for Dropped {
-    fn from(Lost { messages, bytes, removed }: Lost) -> Self {
-        Self { messages, bytes, removed }
+    fn from(Lost { messages, bytes, removed, garbled }: Lost) -> Self {
+        Self { messages, bytes, removed, garbled }
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Container {
     pub dropped: Dropped,
 }
 
-/// Messages that a full disk has cost.
+/// Messages that a full disk has cost, and what was none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dropped {
@@ -45,6 +45,8 @@ pub struct Dropped {
     pub bytes: u64,
     /// How many more were stored, and went before their time to make room.
     pub removed: u64,
+    /// Bytes of streams that were no part of a message.
+    pub garbled: u64,
 }
 
 /// `/Pglog.Inspect`: all that is known of a container's log.

@@ -51,7 +51,7 @@ mod tests {
             segments: 2,
             first: Some("2026-11-22T12:00:00Z".to_owned()),
             last: Some("2026-11-22T12:00:01Z".to_owned()),
-            dropped: Dropped { messages: 5, bytes: 70, removed: 2 },
+            dropped: Dropped { messages: 5, bytes: 70, removed: 2, garbled: 0 },
         };
         let empty = Container { id: "ab".to_owned(), ..Container::default() };
         assert_eq!(

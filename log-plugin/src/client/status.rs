@@ -28,7 +28,7 @@ fn render(status: answers::Status) -> String {
         lines.push(("error", error));
         return text::fields(lines);
     }
-    let Dropped { messages, bytes, removed } = status.dropped;
+    let Dropped { messages, bytes, removed, garbled } = status.dropped;
     let room = if removed > 0 {
         format!(", and {removed} stored before, to make room")
     } else {
@@ -39,6 +39,10 @@ fn render(status: answers::Status) -> String {
         ("stored", format!("{} of {} containers", text::bytes(status.bytes), status.containers)),
         ("dropped", format!("{messages} messages, {}{room}", text::bytes(bytes))),
     ]);
+    if garbled > 0 {
+        let garbled = text::bytes(garbled);
+        lines.push(("garbled", format!("{garbled} of streams were no part of a message")));
+    }
     if !status.non_blocking.is_empty() {
         let names = status.non_blocking.join(" ");
         lines.push(("non-blocking", format!("{names} (dockerd itself drops lines of these)")));
@@ -97,7 +101,7 @@ mod tests {
             streams: 1,
             containers: 2,
             bytes: 3 << 20,
-            dropped: Dropped { messages: 7, bytes: 70, removed: 3 },
+            dropped: Dropped { messages: 7, bytes: 70, removed: 3, garbled: 9 },
             sinks: vec![Sink {
                 name: "app".to_owned(),
                 sink: "file".to_owned(),
@@ -120,6 +124,7 @@ mod tests {
              streams:    1 open\n\
              stored:     3.0 MiB of 2 containers\n\
              dropped:    7 messages, 70 B, and 3 stored before, to make room\n\
+             garbled:    9 B of streams were no part of a message\n\
              \n\
              CONTAINER   SINK   TARGET                   LAG       LINES   DROPPED   STATE\n\
              app         file   /var/log/pglog/app.log   1.0 MiB   5       2-5+      no space\n"

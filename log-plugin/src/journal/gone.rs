@@ -32,7 +32,7 @@ const FILE: &str = "gone";
 /// killed knows only that lines are missing.
 const REMEMBERED: usize = 100;
 
-/// Messages that a full disk has cost.
+/// Messages that a full disk has cost, and what was none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// How many it did not take.
@@ -42,6 +42,9 @@ pub struct Lost {
     /// How many more were stored, and went before their time to make room.
     #[serde(default)]
     pub removed: u64,
+    /// Bytes of streams that were no part of a message.
+    #[serde(default)]
+    pub garbled: u64,
 }
 
 /// A segment that makes room.
@@ -193,6 +196,13 @@ impl Gone {
         state.keep(&self.path);
     }
 
+    /// So many bytes that were stored are no part of a message.
+    pub(super) fn note_garbled(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.noted(&self.path).lost.garbled += bytes;
+        state.keep(&self.path);
+    }
+
     /// What was about to be taken out of the pipe of the stream `tag` when that was last noted.
     pub(super) fn taking(&self, tag: &str) -> Option<Taking> {
         self.lock().noted(&self.path).taking.get(tag).copied()
@@ -278,6 +288,7 @@ impl Journals {
             messages: sum.messages + one.messages,
             bytes: sum.bytes + one.bytes,
             removed: sum.removed + one.removed,
+            garbled: sum.garbled + one.garbled,
         }))
     }
 

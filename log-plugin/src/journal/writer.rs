@@ -140,6 +140,7 @@ impl Writer {
                 if current.scan.noise() > noise {
                     let bytes = current.scan.noise() - noise;
                     tracing::warn!(stream = %self.stream, bytes, "the stream is not all frames");
+                    self.journal.gone().note_garbled(bytes);
                 }
                 self.journal.grown(&self.stream, current.sequence, current.size);
                 match self.limits.sync {

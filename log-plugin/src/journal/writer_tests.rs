@@ -75,7 +75,7 @@ fn what_no_disk_takes_is_counted_for_ever() {
     assert_eq!(writer.fill(&stream.fifo).unwrap(), Filled::Bytes(whole));
     // The rest of a frame is waited for.
     assert_eq!(writer.fill(&stream.fifo).unwrap(), Filled::Idle);
-    let lost = Lost { messages: 2, bytes: whole as u64, removed: 0 };
+    let lost = Lost { messages: 2, bytes: whole as u64, ..Lost::default() };
     assert_eq!(stream.journal.lost(), lost);
     drop(writer);
     stream.restart();
@@ -117,7 +117,7 @@ fn nothing_is_counted_or_taken_twice() {
             checksum: crc32c::crc32c(&all[half..]),
             cut: Some(each(1..=1).len() as u64),
         };
-        let lost = Lost { messages: 2, bytes: 200, removed: 0 };
+        let lost = Lost { messages: 2, bytes: 200, ..Lost::default() };
         stream.journal.gone().note_taking(stream.id.tag(), taking, lost);
         if !taken {
             stream.pipe.write_all(&all[half..]).unwrap();
@@ -156,5 +156,5 @@ fn a_frame_larger_than_what_is_seen_of_the_pipe_is_lost_as_one() {
     let mut writer = stream.refused();
     while let Filled::Bytes(_) = writer.fill(&stream.fifo).unwrap() {}
     let bytes = (large.len() + each(2..=3).len()) as u64;
-    assert_eq!(stream.journal.lost(), Lost { messages: 3, bytes, removed: 0 });
+    assert_eq!(stream.journal.lost(), Lost { messages: 3, bytes, ..Lost::default() });
 }

@@ -312,6 +312,11 @@ fn noise_in_a_stream_costs_no_line_after_it() {
     plugin.stop_logging(&path);
     let got = texts(&plugin.logs("c", &all()));
     assert_eq!(got, (0..21).map(|n| format!("line {n:07}\n")).collect::<Vec<_>>());
+    let garbled =
+        |plugin: &Plugin| plugin.call("/Pglog.Status", &json!({}))["dropped"]["garbled"].clone();
+    assert_eq!(garbled(&plugin), 20 * 9);
+    plugin.kill();
+    assert_eq!(garbled(&Plugin::start(rig.path())), 20 * 9);
 }
 
 /// A clean end would pass for the whole log.
