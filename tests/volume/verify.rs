@@ -83,7 +83,7 @@ fn verified(stage: &Stage) -> Result<()> {
                amcheck passed, log passed";
     ensure!(outcomes(engine, "db@s")? == all, "{}", outcomes(engine, "db@s")?);
     let listed = engine.docker(&["pgvol", "snapshot", "ls", "db"])?;
-    ensure!(listed.contains("amcheck (") && listed.contains("s ago)"), "{listed}");
+    ensure!(listed.contains("start, amcheck") && listed.contains("s ago)"), "{listed}");
     // Of a volume as it is now; nothing is noted anywhere.
     let said = engine.docker(&["pgvol", "verify", "--start", "db"])?;
     ensure!(said.contains("amcheck") && !said.contains("tablespaces"), "{said}");
