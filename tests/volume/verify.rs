@@ -76,7 +76,8 @@ fn verified(stage: &Stage) -> Result<()> {
     sql("CREATE TABLE t (n int PRIMARY KEY USING INDEX TABLESPACE fast, x text)")?;
     sql("INSERT INTO t SELECT n, repeat('x', 100) FROM generate_series(1, 20000) AS n")?;
     take(engine, "db@s", &[])?;
-    let said = engine.docker(&["pgvol", "verify", "--pages", "--start", "db@s"])?;
+    let (status, said) = ends(engine, "docker pgvol verify --pages --start db@s")?;
+    ensure!(status == "0", "{said}");
     ensure!(said.contains("pg_amcheck with heapallindexed found nothing in 3 databases"), "{said}");
     ensure!(said.contains("recovered and answered after"), "{said}");
     let all = "control passed, wal passed, tablespaces passed, pages passed, start passed, \
