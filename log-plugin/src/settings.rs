@@ -112,7 +112,8 @@ impl Settings {
 
     /// Why no file is written, where it is not known below which directory.
     pub fn no_files(&self) -> Option<String> {
-        is_bad(self.bad.as_ref(), &LOG_DIR).then(|| self.bad.as_ref().map(ToString::to_string))?
+        let bad = self.bad.as_ref()?;
+        is_bad(Some(bad), &LOG_DIR).then(|| bad.to_string())
     }
 }
 

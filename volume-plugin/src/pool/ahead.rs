@@ -7,13 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Pace;
-use super::copy::{DEEPEST, Except, each, one, own};
+use super::copy::{DEEPEST, Except, below_of, each, ensure, one, own};
 use crate::sys::beneath::Dir;
 use crate::sys::file::{self, FileId};
 
@@ -218,15 +218,6 @@ fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         }
     }
     Ok(length)
-}
-
-fn ensure(target: &Dir, name: &Path) -> io::Result<Dir> {
-    target.ensure_dir(name.to_str().ok_or(ErrorKind::InvalidFilename)?)
-}
-
-fn below_of(path: &Path, deeper: usize) -> io::Result<usize> {
-    let deep = || io::Error::other(format!("{} is too deep", path.display()));
-    deeper.checked_sub(1).ok_or_else(deep)
 }
 
 fn link(source: &Dir, target: &Dir, name: &Path, found: &Metadata) -> io::Result<()> {

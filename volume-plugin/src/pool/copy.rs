@@ -91,12 +91,8 @@ impl Copier<'_> {
             let leads = source.read_link(name)?;
             target.make_link(name, &leads, found.uid(), found.gid())
         } else if found.is_dir() {
-            if deeper == 0 {
-                return Err(io::Error::other(format!("{} is too deep", path.display())));
-            }
-            let below = source.open_dir(name)?;
-            let made = name.to_str().ok_or(ErrorKind::InvalidFilename)?;
-            self.directory(&below, &target.ensure_dir(made)?, path, deeper - 1)
+            let deeper = below_of(path, deeper)?;
+            self.directory(&source.open_dir(name)?, &ensure(target, name)?, path, deeper)
         } else if found.is_file() {
             let made = one(source, name, target, name, self.pace)?;
             self.note(|| Ok(made))
@@ -127,6 +123,17 @@ pub(super) fn each(
     }
     let found = source.metadata(Path::new("."))?;
     target.set_owner(found.uid(), found.gid(), found.mode() & 0o7777)
+}
+
+/// How much deeper than the directory `path` it may go, which may be so deep.
+pub(super) fn below_of(path: &Path, deeper: usize) -> io::Result<usize> {
+    let deep = || io::Error::other(format!("{} is too deep", path.display()));
+    deeper.checked_sub(1).ok_or_else(deep)
+}
+
+/// The directory `name` of `target`, which is there afterwards.
+pub(super) fn ensure(target: &Dir, name: &Path) -> io::Result<Dir> {
+    target.ensure_dir(name.to_str().ok_or(ErrorKind::InvalidFilename)?)
 }
 
 fn content(source: &File, target: &Dir, new: &Path, pace: &Pace) -> io::Result<File> {

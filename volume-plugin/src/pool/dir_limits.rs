@@ -12,6 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -265,8 +266,13 @@ impl DirLimits {
         };
         let mut first = Ok(());
         for entry in names {
-            let path = entry.doing(|| format!("look at {}", images.display()))?.path();
-            if path.extension().is_some_and(|ending| ending == "img") {
+            let entry = entry.doing(|| format!("look at {}", images.display()))?;
+            let path = entry.path();
+            // Twice a second, and nearly always all is as it should be.
+            let lacks = |found: fs::Metadata| found.blocks() * 512 < found.len();
+            if path.extension().is_some_and(|ending| ending == "img")
+                && entry.metadata().is_ok_and(lacks)
+            {
                 // One that there is no room for keeps no other from it.
                 first = first.and(self.keep_reserved_one(&path));
             }

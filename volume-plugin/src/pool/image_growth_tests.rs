@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plugin_sdk::durable;
@@ -233,18 +233,23 @@ fn holes_are_reserved_again() {
 }
 
 /// The host's disk is full: nothing has changed, and is not lost.
-#[test]
-fn a_growth_that_the_host_has_no_room_for_is_undone() {
-    namespace::isolate();
-    let dir = Scratch::new();
-    let host = dir.path().join("host");
-    let disk = dir.path().join("disk");
+/// A host whose disk has 700 MiB, for as long as the device is kept.
+fn small_host(dir: &Scratch) -> (PathBuf, loopdev::LoopDevice) {
+    let (host, disk) = (dir.path().join("host"), dir.path().join("disk"));
     let file = File::options().read(true).write(true).create_new(true).open(&disk).unwrap();
     file.set_len(700 * MIB).unwrap();
     tool::run("mkfs.btrfs", &[Path::new("-q"), &disk], std::time::Duration::from_mins(1)).unwrap();
     let device = loopdev::attach(&file).unwrap();
     durable::create_dir(&host, 0o700).unwrap();
     mount::btrfs(&device.node(), &host).unwrap();
+    (host, device)
+}
+
+#[test]
+fn a_growth_that_the_host_has_no_room_for_is_undone() {
+    namespace::isolate();
+    let dir = Scratch::new();
+    let (host, _device) = small_host(&dir);
     let bounds = Bounds { size: "256M".parse().unwrap(), limit: "none".parse().unwrap() };
     let (image, mount_point) = (host.join("pool.img"), dir.path().join("mounted"));
     let plan = ImagePlan { image, mount_point, bounds };
@@ -282,13 +287,7 @@ fn what_is_left_beyond_the_file_system_is_cut_by_the_next_look() {
 fn a_draft_that_was_left_is_gone_before_the_host_is_measured() {
     namespace::isolate();
     let dir = Scratch::new();
-    let (host, disk) = (dir.path().join("host"), dir.path().join("disk"));
-    let file = File::options().read(true).write(true).create_new(true).open(&disk).unwrap();
-    file.set_len(700 * MIB).unwrap();
-    tool::run("mkfs.btrfs", &[Path::new("-q"), &disk], std::time::Duration::from_mins(1)).unwrap();
-    let device = loopdev::attach(&file).unwrap();
-    durable::create_dir(&host, 0o700).unwrap();
-    mount::btrfs(&device.node(), &host).unwrap();
+    let (host, _device) = small_host(&dir);
     let bounds = Bounds { size: "256M".parse().unwrap(), limit: "none".parse().unwrap() };
     let (image, mount_point) = (host.join("pool.img"), dir.path().join("mounted"));
     durable::write(&image.with_extension("new"), b"half").unwrap();
