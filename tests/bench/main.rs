@@ -13,6 +13,7 @@ mod receiver;
 mod since;
 mod sinks;
 mod snapshots;
+mod stalls;
 mod tps;
 
 use std::env;
@@ -92,6 +93,10 @@ fn snapshots(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<()> {
     let (median, most) = (stalls.get(stalls.len() / 2), stalls.last());
     if let (Some(median), Some(most)) = (median, most) {
         say(&format!("stall at a barrier {load}: {median} ms ({most} at most)"))?;
+    }
+    for (meanwhile, pause) in &figures.pauses {
+        let client = "longest pause of a client that commits each millisecond";
+        say(&format!("{client}, {size} MiB under load, beside {meanwhile}: {pause:.1} ms"))?;
     }
     let over = "to first query over start of a stopped server on a local volume";
     report(&format!("clone {load} {over}"), &figures.answered, "ms")?;

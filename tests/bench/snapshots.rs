@@ -12,6 +12,7 @@ use harness::{Engine, Pg, Volume};
 use serde_json::Value;
 
 use crate::ratio::Ratios;
+use crate::stalls::{self, Meanwhile};
 use crate::tps::{Load, rate};
 use crate::{Side, install_pgvol, interleave, note};
 
@@ -31,6 +32,8 @@ pub(crate) struct Figures {
     pub(crate) took: Ratios,
     /// Of those at a barrier.
     pub(crate) stalls: Vec<u64>,
+    /// What the clients notice.
+    pub(crate) pauses: Vec<(Meanwhile, f64)>,
     /// From nothing to the first query, a clone over a `local` volume.
     pub(crate) answered: Ratios,
     /// The same of a clone of a prepared snapshot.
@@ -64,6 +67,7 @@ pub(crate) fn compare(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<
         remove(engine)?;
         u32::try_from(took).map(f64::from).context("a time")
     })?;
+    let pauses = stalls::longest(engine, &pg, pairs)?;
     let answered = answers(engine, pairs, reference.name(), || take(engine, "ordered").map(drop))?;
     let prepared = answers(engine, pairs, reference.name(), || {
         take(engine, "ordered")?;
@@ -76,7 +80,7 @@ pub(crate) fn compare(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<
     volume.remove()?;
     stalls.sort_unstable();
     let [answered, prepared] = [answered, prepared].map(Ratios::new);
-    Ok(Figures { took: Ratios::new(took), stalls, answered, prepared, size })
+    Ok(Figures { took: Ratios::new(took), stalls, pauses, answered, prepared, size })
 }
 
 /// From nothing to the first query: a clone of the snapshot that `ready` takes, and a `local` volume.
@@ -218,7 +222,7 @@ fn serve(engine: &Arc<Engine>, volume: &str) -> Result<Pg> {
 }
 
 /// Takes the snapshot at this level and gives what Status says of it.
-fn take(engine: &Engine, level: &str) -> Result<Value> {
+pub(crate) fn take(engine: &Engine, level: &str) -> Result<Value> {
     let level = format!("consistency={level}");
     let options = ["-d", "pgvol", "-o", "snapshot=now", "-o", &level, "bench-snapshots@s"];
     engine.docker(&[&["volume", "create"][..], &options].concat())?;
@@ -228,7 +232,7 @@ fn take(engine: &Engine, level: &str) -> Result<Value> {
 }
 
 /// Removes it, and what was prepared of it.
-fn remove(engine: &Engine) -> Result<()> {
+pub(crate) fn remove(engine: &Engine) -> Result<()> {
     engine.docker(&["volume", "rm", "--force", "bench-snapshots@s-prepared"])?;
     engine.docker(&["volume", "rm", "bench-snapshots@s"]).map(drop)
 }
