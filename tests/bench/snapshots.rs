@@ -110,14 +110,25 @@ fn answers(
     })
 }
 
-/// Transactions per second with a snapshot every `period`, and with so many snapshots behind, both over
-/// a `local` volume without any.
+/// Transactions per second beside snapshots, over a `local` volume.
+#[derive(Debug)]
+pub(crate) struct Under {
+    /// One every so often.
+    pub(crate) every: Ratios,
+    /// The same, where the server on the `local` volume writes a checkpoint as often, as it does for each
+    /// snapshot.
+    pub(crate) checkpoints: Ratios,
+    /// So many that were taken before.
+    pub(crate) behind: Ratios,
+}
+
+/// Measures with a snapshot every `period`, and with so many behind.
 pub(crate) fn under_snapshots(
     engine: &Arc<Engine>,
     load: Load,
     (period, behind): (Duration, usize),
     pairs: usize,
-) -> Result<(Ratios, Ratios)> {
+) -> Result<Under> {
     engine.add_postgres_image()?;
     engine.shell(INSTALL)?;
     let _plugin = install_pgvol(engine, &["TRASH=0"])?;
@@ -137,14 +148,26 @@ pub(crate) fn under_snapshots(
     // Not counted: the first run after the load finds hint bits to set and WAL files to make.
     run(Side::Ours)?;
     run(Side::Reference)?;
-    let every = interleave(pairs, |side| {
-        let tps = match side {
-            Side::Reference => run(side),
-            Side::Ours => beside(|| run(side), |number| snapshot(engine, "e", number), period),
-        }?;
-        note(&format!("{side:?}, a snapshot every {period:?}: {tps:.0} tps"))?;
-        Ok(tps)
-    })?;
+    let mut every = Vec::new();
+    let mut checkpoints = Vec::new();
+    let snapshots = || beside(|| run(Side::Ours), |number| snapshot(engine, "e", number), period);
+    let nothing = || run(Side::Reference);
+    let checkpoint = |_| other.psql("CHECKPOINT").map(drop);
+    let written = || beside(|| run(Side::Reference), checkpoint, period);
+    let ways: [&dyn Fn() -> Result<f64>; 3] = [&snapshots, &nothing, &written];
+    for round in 0..pairs {
+        let mut tps = [0.0; 3];
+        for turn in 0..tps.len() {
+            let which = (round + turn) % tps.len();
+            tps[which] = ways[which]()?;
+        }
+        let [ours, plain, written] = tps;
+        note(&format!(
+            "every {period:?} a snapshot: {ours:.0} tps, nothing: {plain:.0}, a checkpoint: {written:.0}"
+        ))?;
+        every.push((ours, plain));
+        checkpoints.push((ours, written));
+    }
     for number in 0..behind {
         snapshot(engine, "b", number)?;
         // So that each has something of its own.
@@ -158,7 +181,8 @@ pub(crate) fn under_snapshots(
     drop((ours, other));
     reference.remove()?;
     volume.remove()?;
-    Ok((Ratios::new(every), Ratios::new(after)))
+    let [every, checkpoints, behind] = [every, checkpoints, after].map(Ratios::new);
+    Ok(Under { every, checkpoints, behind })
 }
 
 /// Does `work`, and beside it `again` with a number every `period`; what fails there fails.
