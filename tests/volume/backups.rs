@@ -16,6 +16,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("snapshot_under_a_backup", under_a_backup)
             .tolerating(&["VolumeDriver.Create"]),
+        Scenario::new("snapshot_where_wal_is_soon_gone", wal_is_soon_gone),
         Scenario::new("backups_of_other_majors", of_other_majors),
     ]
 }
@@ -113,6 +114,57 @@ fn under_a_backup(stage: &Stage) -> Result<()> {
     ensure!(pg.psql("SELECT count(*), sum(n) FROM far")? == "1000|500500");
     ensure!(pg.psql("SHOW full_page_writes")? == "off");
     drop(pg);
+    original.remove()
+}
+
+/// Goes round in the WAL that the server keeps, some 8 MB.
+const HURRIES: &str = "while :; do
+    psql -XAtq -c CHECKPOINT -c \"SELECT count(pg_logical_emit_message(false, 'x', repeat('x', 500000)))
+        FROM generate_series(1, 40)\" || sleep 1
+done";
+
+/// More than can be copied before a segment of WAL comes to be overwritten.
+const FILL: &str =
+    "CREATE TABLE fill AS SELECT repeat('x', 1900) AS x FROM generate_series(1, 300000)";
+
+/// What the server has written when a long copy has begun is gone before it ends: everybody is stopped
+/// for it, and where they cannot be the server takes a backup.
+fn wal_is_soon_gone(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    let original = Volume::create(engine, stage.driver("pgvol")?, "db", &["pool=wal"])?;
+    engine.shell(BEGIN)?;
+    let pg = server(engine, &["-e", "POSTGRES_INITDB_ARGS=--wal-segsize=1"])?;
+    pg.psql(FILL)?;
+    pg.pgbench(&["-i", "-q", "-s", "5"])?;
+    for setting in ["max_wal_size = '8MB'", "min_wal_size = '8MB'"] {
+        pg.psql(&format!("ALTER SYSTEM SET {setting}"))?;
+    }
+    pg.restart()?;
+    let mut writer = pg.writer()?;
+    let exec = ["exec", "--user", "postgres", pg.container().name()];
+    let bench = ["pgbench", "--no-vacuum", "-c", "2", "-T", "36000"];
+    let clients = [
+        engine.stream(&[&exec[..], &bench].concat())?,
+        engine.stream(&[&exec[..], &["bash", "-uc", HURRIES]].concat())?,
+    ];
+    for level in ["barrier", "backup"] {
+        let outside = (level == "backup").then(|| Outside::begin(engine)).transpose()?;
+        writer.advance(20)?;
+        let before = pg.psql("SELECT max(n) FROM numbers")?.parse()?;
+        take(engine, "db@s", &[])?;
+        drop(outside);
+        let shown = status(engine, "db@s")?;
+        ensure!(shown["snapshot"]["consistency"] == level, "not {level}: {shown:#}");
+        let copy = Volume::create(engine, "pgvol", "copy", &["from=db@s"])?;
+        let clone = server_at(engine, "clone", "copy", "/pg")?;
+        clone.check_numbers(before)?;
+        let sums = "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)";
+        ensure!(clone.psql(sums)? == "t", "other balances than movements");
+        drop(clone);
+        copy.remove()?;
+        engine.docker(&["volume", "rm", "db@s"])?;
+    }
+    drop((clients, writer, pg));
     original.remove()
 }
 
