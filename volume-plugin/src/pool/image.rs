@@ -222,8 +222,12 @@ pub(super) fn new_image(draft: &Path, size: u64) -> io::Result<File> {
 pub(super) fn make_image(draft: &Path, size: u64) -> io::Result<()> {
     let file = new_image(draft, size)?;
     failpoint::reach("pool.reserved")?;
-    // -K: discarding would give the reservation back to the host.
-    tool::run("mkfs.btrfs", &[Path::new("-q"), Path::new("-K"), draft], MKFS_LIMIT)?;
+    let node = file::page_size()?.to_string();
+    // -K: discarding would give the reservation back to the host. The smallest nodes: for each page that a
+    // server writes btrfs sets space aside by their size, and lets writers wait where that runs out, as it
+    // does after a snapshot.
+    let arguments = ["-q", "-K", "-n", &node].map(Path::new);
+    tool::run("mkfs.btrfs", &[&arguments[..], &[draft]].concat(), MKFS_LIMIT)?;
     failpoint::reach("pool.formatted")?;
     file.sync_all()
 }

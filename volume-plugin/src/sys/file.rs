@@ -10,6 +10,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
+use nix::unistd::{SysconfVar, sysconf};
 
 /// What tells a file from every other while it is there, by whatever path it is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,6 +68,11 @@ pub fn shared(source: &File, target: &File) -> io::Result<bool> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Bytes of a page of memory, which no block of a file system that is mounted exceeds.
+pub fn page_size() -> io::Result<i64> {
+    sysconf(SysconfVar::PAGE_SIZE)?.ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// Has what was written to `file` on its disk, without what is needed to find it there after a power cut. What
