@@ -30,10 +30,43 @@ pub fn tree(source: &Dir, target: &Dir, pace: &Pace) -> io::Result<()> {
     let made = RefCell::new(Some(Vec::new()));
     let copier = Copier { except: &|_| false, pace, made: Some(&made) };
     copier.directory(source, target, Path::new(""), DEEPEST)?;
-    let Some(made) = made.into_inner() else { return target.sync_all() };
+    match made.into_inner() {
+        None => target.sync_all(),
+        Some(made) => sync(&made),
+    }
+}
+
+/// Makes all that was copied into `target` durable.
+pub fn make_durable(target: &Dir) -> io::Result<()> {
+    let mut found = Vec::new();
+    if collect(target, &mut found, DEEPEST)? { sync(&found) } else { target.sync_all() }
+}
+
+fn sync(few: &[File]) -> io::Result<()> {
     // All first, so that they need one commit of the file system together.
-    made.iter().try_for_each(file::write_back)?;
-    made.iter().try_for_each(File::sync_all)
+    few.iter().try_for_each(file::write_back)?;
+    few.iter().try_for_each(File::sync_all)
+}
+
+/// All files and directories of `dir`, those below a directory before it; false where they are not [`FEW`].
+fn collect(dir: &Dir, found: &mut Vec<File>, deeper: usize) -> io::Result<bool> {
+    for entry in fs::read_dir(dir.path())? {
+        let name = PathBuf::from(entry?.file_name());
+        let kind = dir.metadata(&name)?;
+        if found.len() >= FEW {
+            return Ok(false);
+        }
+        if kind.is_dir() {
+            let Some(deeper) = deeper.checked_sub(1) else { return Ok(false) };
+            if !collect(&dir.open_dir(&name)?, found, deeper)? {
+                return Ok(false);
+            }
+        } else if kind.is_file() {
+            found.push(dir.open_file(&name)?);
+        }
+    }
+    found.push(dir.handle_of()?);
+    Ok(true)
 }
 
 /// As [`tree`], not durably, but for what is `except`ed; `target` may have directories that `source`
@@ -193,6 +226,27 @@ mod tests {
 
     fn soon() -> Pace {
         Pace::until(Instant::now() + Duration::from_mins(1))
+    }
+
+    #[test]
+    fn few_files_are_made_durable_by_themselves() {
+        let two = two();
+        let at = |path: &str| two.temporary.path().join(path);
+        durable::create_dir(&at("target/a/b"), 0o700).unwrap();
+        symlink("/nowhere", at("target/a/link")).unwrap();
+        for number in 0..FEW - 3 {
+            make_durable(&two.target).unwrap();
+            let mut found = Vec::new();
+            assert!(collect(&two.target, &mut found, DEEPEST).unwrap());
+            assert_eq!(found.len(), number + 3, "three directories, and files");
+            durable::write(&at(&format!("target/a/b/{number}")), b"x").unwrap();
+        }
+        for name in ["target/a/more", "target/and-more"] {
+            durable::write(&at(name), b"x").unwrap();
+        }
+        assert!(!collect(&two.target, &mut Vec::new(), DEEPEST).unwrap());
+        make_durable(&two.target).unwrap();
+        assert!(!collect(&two.target, &mut Vec::new(), 1).unwrap(), "deeper than that");
     }
 
     #[test]

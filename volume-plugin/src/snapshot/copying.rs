@@ -204,7 +204,7 @@ impl Job<'_> {
             Self::timed(held.finish(self.pace), "copy the WAL")?;
         }
         for (_, copy) in self.by_file() {
-            copy.open()?.sync_all().doing(|| format!("sync {}", copy.name))?;
+            copy::make_durable(&copy.open()?).doing(|| format!("sync {}", copy.name))?;
         }
         Ok(step("snapshot.wal-captured")?)
     }
