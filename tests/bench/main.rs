@@ -102,8 +102,9 @@ fn snapshots(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<()> {
         say(&format!("{client}, {size} MiB under load, beside {meanwhile}: {pause:.1} ms"))?;
     }
     let over = "to first query over start of a stopped server on a local volume";
-    report(&format!("clone {load} {over}"), &figures.answered, "ms")?;
-    report(&format!("clone of a prepared snapshot {load} {over}"), &figures.prepared, "ms")
+    report(&format!("clone {load} {over}"), &figures.beside, "ms")?;
+    report(&format!("clone of {size} MiB {over}"), &figures.answered, "ms")?;
+    report(&format!("clone of a prepared snapshot of {size} MiB {over}"), &figures.prepared, "ms")
 }
 
 /// The figures of logs.

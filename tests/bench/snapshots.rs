@@ -25,6 +25,10 @@ const INSTALL: &str =
 /// What pgbench is told.
 const LOAD: [&str; 7] = ["-n", "-M", "prepared", "-c", "8", "-j", "2"];
 
+/// Ends it; the client in the container goes on when that of Docker is gone.
+const END_LOAD: &str =
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbench'";
+
 /// The figures of one size, in milliseconds.
 #[derive(Debug)]
 pub(crate) struct Figures {
@@ -34,9 +38,11 @@ pub(crate) struct Figures {
     pub(crate) stalls: Vec<u64>,
     /// What the clients notice.
     pub(crate) pauses: Vec<(Meanwhile, f64)>,
-    /// From nothing to the first query, a clone over a `local` volume.
+    /// From nothing to the first query beside the load, a clone over a `local` volume.
+    pub(crate) beside: Ratios,
+    /// The same where nothing else is done.
     pub(crate) answered: Ratios,
-    /// The same of a clone of a prepared snapshot.
+    /// That of a clone of a prepared snapshot.
     pub(crate) prepared: Ratios,
     /// Of the volume, in bytes.
     pub(crate) size: u64,
@@ -68,7 +74,10 @@ pub(crate) fn compare(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<
         u32::try_from(took).map(f64::from).context("a time")
     })?;
     let pauses = stalls::longest(engine, &pg, pairs)?;
-    let answered = answers(engine, pairs, reference.name(), || take(engine, "ordered").map(drop))?;
+    let ordered = || take(engine, "ordered").map(drop);
+    let beside = answers(engine, pairs, reference.name(), ordered)?;
+    pg.psql(END_LOAD)?;
+    let answered = answers(engine, pairs, reference.name(), ordered)?;
     let prepared = answers(engine, pairs, reference.name(), || {
         take(engine, "ordered")?;
         let prepared = engine.client(INIT_LIMIT, &["pgvol", "prepare", "bench-snapshots@s"])?;
@@ -79,8 +88,8 @@ pub(crate) fn compare(engine: &Arc<Engine>, scale: u32, pairs: usize) -> Result<
     reference.remove()?;
     volume.remove()?;
     stalls.sort_unstable();
-    let [answered, prepared] = [answered, prepared].map(Ratios::new);
-    Ok(Figures { took: Ratios::new(took), stalls, pauses, answered, prepared, size })
+    let [took, beside, answered, prepared] = [took, beside, answered, prepared].map(Ratios::new);
+    Ok(Figures { took, stalls, pauses, beside, answered, prepared, size })
 }
 
 /// From nothing to the first query: a clone of the snapshot that `ready` takes, and a `local` volume.
