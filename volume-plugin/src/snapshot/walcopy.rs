@@ -194,12 +194,15 @@ impl WalCopy {
                 other => drop(other?),
             }
         }
+        self.let_go()
+    }
+
+    /// Takes all second names away.
+    fn let_go(&self) -> io::Result<()> {
         pool::empty(&self.links)?;
         self.links_in.remove_dir(Path::new(LINKS))
     }
-}
 
-impl WalCopy {
     /// Copies the segment and lets its second name go; tells whether it has been begun: what is yet to
     /// be written still is another one, or empty.
     fn copy(&self, segment: Segment, pace: &Pace) -> io::Result<bool> {
@@ -210,6 +213,19 @@ impl WalCopy {
         }
         self.links.remove_file(&name)?;
         Ok(begun)
+    }
+}
+
+/// What a copy that failed holds would stay where the server's WAL has no more room than its size, until
+/// the next is taken.
+impl Drop for WalCopy {
+    fn drop(&mut self) {
+        match self.let_go() {
+            // It was finished.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "WAL is held until the next snapshot"),
+            Ok(()) => {}
+        }
     }
 }
 
@@ -226,4 +242,44 @@ pub(super) fn like(live: &Dir, share: &Dir, path: &Path) -> io::Result<Dir> {
         dir = made;
     }
     Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use plugin_sdk::durable;
+
+    use super::*;
+    use crate::postgres::wal::sample::{SIZE, Sample};
+
+    #[test]
+    fn a_copy_that_is_given_up_holds_nothing() {
+        let top = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            durable::create_dir(&top.path().join(name), 0o700).unwrap();
+            Dir::open(&top.path().join(name)).unwrap()
+        };
+        let wal = top.path().join("live/wal");
+        let (live, share) = (open("live"), open("share"));
+        durable::create_dir(&wal, 0o700).unwrap();
+        let mut sample = Sample::new(3);
+        let redo = sample.record(10, 0, &[7; 64]);
+        sample.write(&wal);
+        let names = || {
+            let segment = Segment::holding(redo, 1, SIZE).file_name(SIZE);
+            fs::metadata(wal.join(segment)).unwrap().nlink()
+        };
+        let begin = || {
+            let (beside, control) = (Some(open("beside")), Sample::control(redo, redo));
+            WalCopy::begin(&live, &share, beside, Path::new("wal"), control).unwrap()
+        };
+        let held = begin();
+        assert_eq!(names(), 2);
+        drop(held);
+        assert_eq!(names(), 1);
+        assert_eq!(fs::read_dir(top.path().join("beside")).unwrap().count(), 0);
+        begin().finish(&Pace::until(std::time::Instant::now())).unwrap_err();
+        assert_eq!(names(), 1);
+    }
 }
