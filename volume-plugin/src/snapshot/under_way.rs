@@ -250,10 +250,14 @@ impl Service {
             return self.forget_left(name).await;
         };
         work.progress.cancel();
-        if work.ended(PATIENCE).await {
-            return Ok(());
+        if !work.ended(PATIENCE).await {
+            return Err(VolumeError::Copied { name: work.name.clone(), of: work.of.clone() });
         }
-        Err(VolumeError::Copied { name: work.name.clone(), of: work.of.clone() })
+        match work.outcome() {
+            // It was made before it was told.
+            Some(Ok(())) => Err(VolumeError::NotMade(name.clone())),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -152,6 +152,24 @@ fn what_is_cancelled_leaves_nothing() {
     });
 }
 
+/// What is told too late is no success: the copy is there.
+#[test]
+fn what_is_made_already_is_not_cancelled() {
+    apart(|| async {
+        let world = World::new();
+        let going = world.service.copies.begin(&name("v@s"), &name("v"), Waiting::Nobody);
+        let cancelled = name("v@s");
+        let end = async {
+            while !going.work.progress.is_cancelled() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            going.end(Ok(()));
+        };
+        let (outcome, ()) = tokio::join!(world.service.cancel(&cancelled), end);
+        assert!(matches!(outcome, Err(VolumeError::NotMade(_))), "{outcome:?}");
+    });
+}
+
 /// A copy of nothing but files of which no control file tells whether they changed.
 #[test]
 fn a_mount_meanwhile_is_noticed_where_there_is_no_cluster() {
