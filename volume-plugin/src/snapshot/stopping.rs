@@ -18,6 +18,23 @@ const MOST_STOPS: u32 = 3;
 const MOST_FLUSHES: u32 = 4;
 const SHORT: Duration = Duration::from_millis(20);
 
+/// Why not all were stopped until all was captured.
+enum Unstopped {
+    /// The next try may do it.
+    Again(String),
+    /// No other will.
+    Never(String),
+}
+
+impl From<BarrierError> for Unstopped {
+    fn from(error: BarrierError) -> Self {
+        match error {
+            BarrierError::Runs { .. } => Self::Again(error.to_string()),
+            _ => Self::Never(error.to_string()),
+        }
+    }
+}
+
 impl Job<'_> {
     /// A copy of all at one instant, at which nobody writes; or why there is none.
     pub(super) fn at_barrier(
@@ -26,18 +43,15 @@ impl Job<'_> {
         begun: Instant,
     ) -> Result<Result<Taken, String>, VolumeError> {
         let mut tries = 0;
-        let _turn = (self.turn)();
         loop {
-            let outcome = match self.writers(live)? {
-                Err(why) => return Ok(Err(why)),
-                Ok(writers) => match self.stopped(live, writers.clone())? {
-                    Ok(_) if self.writers(live)? != Ok(writers) => {
-                        Err("somebody mounted it meanwhile".to_owned())
-                    }
-                    Ok(stall) => Ok(stall),
-                    Err(error @ BarrierError::Runs { .. }) => Err(error.to_string()),
-                    Err(error) => return Ok(Err(error.to_string())),
-                },
+            // Before anything is copied for it.
+            if let Err(why) = self.writers(live)? {
+                return Ok(Err(why));
+            }
+            let outcome = match self.stopped(live)? {
+                Ok(stall) => Ok(stall),
+                Err(Unstopped::Never(why)) => return Ok(Err(why)),
+                Err(Unstopped::Again(why)) => Err(why),
             };
             match outcome {
                 Ok(stall) => {
@@ -58,18 +72,20 @@ impl Job<'_> {
     }
 
     /// Captures all while they are stopped, and tells how long they were.
-    fn stopped(
-        &self,
-        live: &Live,
-        writers: BTreeSet<u64>,
-    ) -> Result<Result<Duration, BarrierError>, VolumeError> {
+    fn stopped(&self, live: &Live) -> Result<Result<Duration, Unstopped>, VolumeError> {
         self.prepare()?;
         let aheads = self.ahead(live)?;
         self.flush()?;
         self.wal_ahead(live, &aheads)?;
-        let barrier = match Barrier::stop(writers) {
+        // Nobody comes from here on; until here everybody may, for that may take long.
+        let turn = (self.turn)();
+        let writers = match self.writers(live)? {
+            Ok(writers) => writers,
+            Err(why) => return Ok(Err(Unstopped::Never(why))),
+        };
+        let barrier = match Barrier::stop(writers.clone()) {
             Ok(barrier) => barrier,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Err(error.into())),
         };
         let pace = &self.pace.by(barrier.deadline());
         let stopping_us = micros(barrier.stopping);
@@ -79,12 +95,19 @@ impl Job<'_> {
         self.parts.set(Stall { stopping_us, ..self.parts.get() });
         let stall = match barrier.release() {
             Ok(stall) => stall,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Err(error.into())),
         };
-        match captured {
-            Err(VolumeError::Snapshot(SnapshotError::TimeOut)) => Ok(Err(BarrierError::TooLong)),
-            captured => self.complete(captured?).map(|()| Ok(stall)),
+        let captured = match captured {
+            Err(VolumeError::Snapshot(SnapshotError::TimeOut)) => {
+                return Ok(Err(BarrierError::TooLong.into()));
+            }
+            captured => captured?,
+        };
+        if self.writers(live)? != Ok(writers) {
+            return Ok(Err(Unstopped::Again("somebody mounted it meanwhile".to_owned())));
         }
+        drop(turn);
+        self.complete(captured).map(|()| Ok(stall))
     }
 
     /// Brings to the disk what a capture at once would have to flush while all are stopped; again, as

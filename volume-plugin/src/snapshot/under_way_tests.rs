@@ -68,6 +68,23 @@ fn what_is_being_made_is_seen_and_not_used() {
     });
 }
 
+/// Until those who have the volume are stopped, others come and go.
+#[test]
+fn what_is_copied_ahead_of_a_barrier_keeps_nobody_waiting() {
+    apart(|| async {
+        let world = World::with_cluster(6).await;
+        let options = [TAKE, &[("consistency", "barrier")]].concat();
+        let making = world.held_up("v@s", &options).await;
+        let soon = Duration::from_secs(2);
+        tokio::time::timeout(soon, world.mount("v", "1")).await.unwrap().unwrap();
+        tokio::time::timeout(soon, world.unmount("v", "1")).await.unwrap().unwrap();
+        world.let_go();
+        making.made().await.unwrap();
+        let status = world.status("v@s").await.unwrap();
+        assert_eq!(status["snapshot"]["consistency"], "barrier");
+    });
+}
+
 /// Of the WAL of the cluster at least.
 const SIZE: u64 = 1 << 20;
 
