@@ -2,8 +2,8 @@
 //!
 //! What is due is worked out anew at each round, out of the records alone: the first time of the
 //! schedule after the last scheduled snapshot. So a start after a stop of the machine takes one
-//! snapshot for all that were missed, and a clock that jumps takes none twice. One that fails is tried
-//! again, each time later, until the next is due.
+//! snapshot for all that were missed, and a clock that jumps a little takes none twice; what one that was far
+//! ahead has dated holds up nothing. One that fails is tried again, each time later, until the next is due.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ use plugin_sdk::chain::chain;
 /// How often schedules are looked at without being asked: a clock may have jumped.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// How long after its time a snapshot counts as missed.
+/// How long after its time a snapshot counts as missed, and how far ahead a clock may have been.
 const LATE: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long after a first failure it is tried again, and at most after many.
@@ -107,6 +107,11 @@ impl Schedules {
     }
 }
 
+/// Since when the volume's schedule is in force.
+fn since(record: &Record) -> Timestamp {
+    record.scheduled_since.unwrap_or(record.created)
+}
+
 /// What is due of a schedule at `now`: how many times after `base` have come, of which one is to be
 /// made up for; those that were due longer ago than [`LATE`] were missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,14 +156,15 @@ impl Service {
 
     /// When the next snapshot of the volume of `record` is due by its schedule.
     pub(crate) fn next_of(&self, record: &Record) -> Option<Timestamp> {
-        record.spec.schedule.as_ref()?.next(self.base(record).max(Timestamp::now()))
+        let now = Timestamp::now();
+        record.spec.schedule.as_ref()?.next(self.base(record, now).max(now))
     }
 
     /// Takes what is due at `now`, then removes what need not be kept.
     pub(crate) async fn schedule_round(self: &Arc<Self>, now: Timestamp) {
         for record in self.scheduled() {
             let Some(schedule) = &record.spec.schedule else { continue };
-            let Some(due) = Due::of(schedule, self.base(&record), now) else { continue };
+            let Some(due) = Due::of(schedule, self.base(&record, now), now) else { continue };
             let name = &record.name;
             let is_copied = self.copies.find(|work| work.of == *name).is_some();
             if is_copied || !self.schedules.may_try(name) {
@@ -210,11 +216,12 @@ impl Service {
         self.catalog.records(|record| record.spec.schedule.is_some())
     }
 
-    /// The time after which the next snapshot is due.
-    fn base(&self, record: &Record) -> Timestamp {
-        let since = record.scheduled_since.unwrap_or(record.created);
+    /// The time after which the next snapshot is due. What the clock has dated that was ahead counts for nothing,
+    /// or nothing would be due until that time comes once more.
+    fn base(&self, record: &Record, now: Timestamp) -> Timestamp {
         let taken = self.scheduled_snapshots(record);
-        taken.iter().map(|snapshot| snapshot.created).max().unwrap_or(since).max(since)
+        let times = taken.iter().map(|snapshot| snapshot.created).chain([since(record)]);
+        times.filter(|time| *time <= now + LATE).max().unwrap_or(now - LATE)
     }
 
     /// The snapshots of the volume that its schedule took.

@@ -21,7 +21,11 @@ impl World {
 
     /// What happens at that hour; gives the names of the snapshots that there are then.
     async fn pass(&self, hours: i64) -> Vec<String> {
-        self.service.schedule_round(self.hour(hours)).await;
+        self.pass_at(self.hour(hours)).await
+    }
+
+    async fn pass_at(&self, time: Timestamp) -> Vec<String> {
+        self.service.schedule_round(time).await;
         let all = self.service.catalog.all().into_iter();
         all.map(|(name, _)| name.to_string()).filter(|name| name.contains('@')).collect()
     }
@@ -39,7 +43,8 @@ fn one_is_taken_each_hour_and_two_are_kept() {
         world.create("v@asked", &[("snapshot", "now")]).await.unwrap();
         world.create("w", &[]).await.unwrap();
         let called = |hours| world.called("v", hours);
-        assert_eq!(world.pass(0).await, ["v@asked"]);
+        let before = world.hour(1) - SignedDuration::from_secs(1);
+        assert_eq!(world.pass_at(before).await, ["v@asked"]);
         assert_eq!(world.pass(1).await, ["v@asked".to_owned(), called(1)]);
         // Asked again within the hour it has nothing to do.
         assert_eq!(world.pass(1).await.len(), 2);
@@ -199,5 +204,39 @@ fn neither_a_snapshot_nor_a_clone_has_the_schedule_of_its_origin() {
         let error = Arc::clone(&world.service).change(name("v@s"), set, Vec::new()).await;
         let error = error.unwrap_err().to_string();
         assert!(error.contains("a snapshot has no option `snapshot.schedule`"), "{error}");
+    });
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_has_dated_holds_up_nothing() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        world.pass(1).await;
+        let year = 24 * 365;
+        let far = world.called("v", year);
+        assert_eq!(world.pass(year).await, [world.called("v", 1), far.clone()]);
+        // The clock is right again. What it has dated is one of the two that are kept.
+        for hours in 2..=3 {
+            assert_eq!(world.pass(hours).await, [world.called("v", hours), far.clone()]);
+        }
+        // A little of that takes none twice.
+        let kept = [world.called("v", 3), far];
+        assert_eq!(world.pass_at(world.hour(3) - LATE / 2).await, kept);
+        assert_eq!(world.pass(3).await, kept);
+    });
+}
+
+#[test]
+fn a_volume_made_while_the_clock_was_ahead_has_a_schedule() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        // Its first hour comes later than this by a year.
+        for hours in -24 * 365..=-24 * 365 + 1 {
+            world.pass(hours).await;
+        }
+        let called = |hours| world.called("v", hours);
+        assert_eq!(world.pass(-24 * 365 + 1).await, [called(-24 * 365), called(-24 * 365 + 1)]);
     });
 }
