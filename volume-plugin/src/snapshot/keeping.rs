@@ -5,7 +5,7 @@
 //! snapshot for all that were missed, and a clock that jumps a little takes none twice; what one that was far
 //! ahead has dated holds up nothing. One that fails is tried again, each time later, until the next is due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::Waiting;
 use super::schedule::Schedule;
 use super::taking::Cause;
-use crate::name::VolumeName;
+use crate::name::ShareName;
 use crate::pool::PoolName;
 use crate::volume::catalog::{Entry, Phase, Record};
 use crate::volume::error::VolumeError;
@@ -45,8 +45,12 @@ const COUNTED: usize = 1000;
 #[derive(Debug, Default)]
 pub(crate) struct Schedules {
     changed: Notify,
-    histories: Mutex<BTreeMap<VolumeName, History>>,
+    histories: Mutex<BTreeMap<Whose, History>>,
 }
+
+/// A schedule: the share of its volume, and since when it is in force. A volume that comes after another of its
+/// name has nothing to do with what became of that.
+type Whose = (ShareName, Timestamp);
 
 /// What became of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,24 +80,30 @@ impl Schedules {
         self.changed.notify_one();
     }
 
-    /// What became of that of `name`.
-    pub(crate) fn history(&self, name: &VolumeName) -> History {
-        self.with(|histories| histories.get(name).cloned().unwrap_or_default())
+    /// What became of that of the volume of `record`.
+    pub(crate) fn history(&self, record: &Record) -> History {
+        self.with(|histories| histories.get(&whose(record)).cloned().unwrap_or_default())
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<VolumeName, History>) -> T) -> T {
+    /// Forgets what became of all others than these.
+    fn keep(&self, scheduled: &[Record]) {
+        let scheduled: BTreeSet<_> = scheduled.iter().map(whose).collect();
+        self.with(|histories| histories.retain(|whose, _| scheduled.contains(whose)));
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Whose, History>) -> T) -> T {
         act(&mut self.histories.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn may_try(&self, name: &VolumeName) -> bool {
-        let failure = self.history(name).failure;
+    fn may_try(&self, record: &Record) -> bool {
+        let failure = self.history(record).failure;
         failure.is_none_or(|failure| failure.again <= Instant::now())
     }
 
     /// Notes an outcome; gives when it is tried again.
-    fn note(&self, name: &VolumeName, outcome: Result<usize, String>) {
+    fn note(&self, record: &Record, outcome: Result<usize, String>) {
         self.with(|histories| {
-            let history = histories.entry(name.clone()).or_default();
+            let history = histories.entry(whose(record)).or_default();
             match outcome {
                 Ok(missed) => *history = History { failure: None, missed },
                 Err(reason) => {
@@ -105,6 +115,10 @@ impl Schedules {
             }
         });
     }
+}
+
+fn whose(record: &Record) -> Whose {
+    (record.share.clone(), since(record))
 }
 
 /// Since when the volume's schedule is in force.
@@ -162,12 +176,14 @@ impl Service {
 
     /// Takes what is due at `now`, then removes what need not be kept.
     pub(crate) async fn schedule_round(self: &Arc<Self>, now: Timestamp) {
-        for record in self.scheduled() {
+        let scheduled = self.scheduled();
+        self.schedules.keep(&scheduled);
+        for record in scheduled {
             let Some(schedule) = &record.spec.schedule else { continue };
             let Some(due) = Due::of(schedule, self.base(&record, now), now) else { continue };
             let name = &record.name;
             let is_copied = self.copies.find(|work| work.of == *name).is_some();
-            if is_copied || !self.schedules.may_try(name) {
+            if is_copied || !self.schedules.may_try(&record) {
                 continue;
             }
             if due.missed > 0 {
@@ -207,7 +223,7 @@ impl Service {
         if let Err(error) = &taken {
             tracing::error!(volume = %name, error = chain(error), "a scheduled snapshot was not taken");
         }
-        self.schedules.note(name, taken.map(|()| due.missed).map_err(|error| chain(&error)));
+        self.schedules.note(record, taken.map(|()| due.missed).map_err(|error| chain(&error)));
         self.thin_out(record).await;
     }
 
@@ -306,6 +322,8 @@ mod rounds;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::options;
+    use crate::volume::spec::Layout;
 
     fn due(base: &str, now: &str) -> Option<usize> {
         let schedule: Schedule = "0 * * * *".parse().unwrap();
@@ -325,18 +343,21 @@ mod tests {
 
     #[test]
     fn failures_are_tried_again_later_each_time() {
-        let (schedules, name) = (Schedules::default(), "v".parse().unwrap());
-        assert!(schedules.may_try(&name));
+        let schedules = Schedules::default();
+        let pools = ["default", "wal"].map(PoolName::new);
+        let spec = options::parse(&[].into(), &pools, Layout::Split);
+        let record = Record::creating("v".parse().unwrap(), "v".parse().unwrap(), spec.unwrap());
+        assert!(schedules.may_try(&record));
         for tries in 1..=12 {
-            schedules.note(&name, Err("no room".to_owned()));
-            let failure = schedules.history(&name).failure.unwrap();
+            schedules.note(&record, Err("no room".to_owned()));
+            let failure = schedules.history(&record).failure.unwrap();
             assert_eq!((failure.tries, &*failure.reason), (tries, "no room"));
             let pause = failure.again.duration_since(Instant::now());
             assert!(pause <= AGAIN_MOST && (tries < 7 || pause > AGAIN_MOST / 2), "{pause:?}");
-            assert!(!schedules.may_try(&name));
+            assert!(!schedules.may_try(&record));
         }
-        schedules.note(&name, Ok(2));
-        assert_eq!(schedules.history(&name), History { failure: None, missed: 2 });
-        assert!(schedules.may_try(&name));
+        schedules.note(&record, Ok(2));
+        assert_eq!(schedules.history(&record), History { failure: None, missed: 2 });
+        assert!(schedules.may_try(&record));
     }
 }

@@ -240,3 +240,17 @@ fn a_volume_made_while_the_clock_was_ahead_has_a_schedule() {
         assert_eq!(world.pass(-24 * 365 + 1).await, [called(-24 * 365), called(-24 * 365 + 1)]);
     });
 }
+
+#[test]
+fn a_failure_is_of_one_schedule_of_one_volume() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        let world = World::at(world.dir, Some("POOL_SIZE: `x`"));
+        world.pass(1).await;
+        assert_eq!(world.status("v").await.unwrap()["state"], "degraded");
+        let unset = vec!["snapshot.schedule".to_owned(), "snapshot.keep".to_owned()];
+        Arc::clone(&world.service).change(name("v"), [].into(), unset).await.unwrap();
+        assert_eq!(world.status("v").await.unwrap()["state"], "ok");
+    });
+}

@@ -84,7 +84,7 @@ impl Service {
             known.inspection = self.inspector.inspect(name, places).await;
             if !record.is_snapshot() {
                 known.snapshots = self.catalog.snapshots(&record.share);
-                known.schedule = (self.next_of(record), self.schedules.history(name));
+                known.schedule = (self.next_of(record), self.schedules.history(record));
                 let is_there = |name: &VolumeName| {
                     self.catalog.get(name).is_some_and(|entry| is_whole(&entry))
                 };
