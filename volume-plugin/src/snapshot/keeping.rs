@@ -35,7 +35,7 @@ const LATE: SignedDuration = SignedDuration::from_mins(5);
 const AGAIN: Duration = Duration::from_mins(1);
 const AGAIN_MOST: Duration = Duration::from_mins(30);
 
-/// How long the schedules of others wait for one snapshot.
+/// How long the schedules of others wait for one snapshot, and for who has its volume.
 const TOGETHER: Duration = Duration::from_secs(20);
 
 /// As many missed ones are counted.
@@ -176,14 +176,21 @@ impl Service {
 
     /// Takes what is due at `now`, then removes what need not be kept.
     pub(crate) async fn schedule_round(self: &Arc<Self>, now: Timestamp) {
+        let (begun, begun_at) = (Instant::now(), now);
         let scheduled = self.scheduled();
         self.schedules.keep(&scheduled);
         for record in scheduled {
+            // Those before it may have taken long, and its name says when it was taken.
+            let now = begun_at + begun.elapsed();
             let Some(schedule) = &record.spec.schedule else { continue };
             let Some(due) = Due::of(schedule, self.base(&record, now), now) else { continue };
             let name = &record.name;
             let is_copied = self.copies.find(|work| work.of == *name).is_some();
             if is_copied || !self.schedules.may_try(&record) {
+                continue;
+            }
+            // Somebody may have it for long, such as a restore that copies files: later then.
+            if tokio::time::timeout(TOGETHER, self.turn(name)).await.is_err() {
                 continue;
             }
             if due.missed > 0 {
