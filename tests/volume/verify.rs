@@ -197,9 +197,13 @@ fn prepared(stage: &Stage) -> Result<()> {
     let original = volume(engine, stage.driver("pgvol")?)?;
     engine.shell(BEGIN)?;
     let pg = server(engine, &[])?;
+    pg.psql("ALTER SYSTEM SET track_commit_timestamp = on")?;
+    pg.restart()?;
     pg.psql("CREATE TABLESPACE fast LOCATION '/pg/tablespaces/fast'")?;
     pg.psql("CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 10000) AS n")?;
     pg.psql("ALTER SYSTEM SET archive_command = 'cp %p /archive'")?;
+    // As where a server's command line has it.
+    pg.psql("ALTER SYSTEM RESET track_commit_timestamp")?;
     take(engine, "db@s", &[])?;
     let name = engine.docker(&["pgvol", "prepare", "db@s"])?;
     ensure!(name == "db@s-prepared", "{name}");
@@ -211,8 +215,11 @@ fn prepared(stage: &Stage) -> Result<()> {
         let origin = status(engine, "copy")?["origin"].clone();
         ensure!(origin["from"] == "db@s" && origin["prepared"].is_null() == recovers, "{origin:#}");
         ensure!(origin["sanitised"].to_string().contains("archive_command"), "{origin:#}");
+        let on = "echo track_commit_timestamp=on >>/pg/data/postgresql.auto.conf";
+        engine.docker(&["run", "--rm", "-v", "copy:/pg", "postgres:17", "sh", "-c", on])?;
         let clone = server_at(engine, "clone", "copy", "/pg")?;
-        ensure!(clone.psql("SELECT count(*) FROM t")? == "10000");
+        let known = "SELECT count(*) FROM t WHERE pg_xact_commit_timestamp(xmin) IS NOT NULL";
+        ensure!(clone.psql(known)? == "10000");
         ensure!(clone.psql("SHOW cluster_name")? == "copy");
         let said = clone.container().logs(&[])?.stderr;
         let said = String::from_utf8_lossy(&said).into_owned();

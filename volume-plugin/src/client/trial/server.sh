@@ -46,6 +46,7 @@ start() {
         -c max_connections="$(control 'max_connections setting')" \
         -c max_prepared_transactions="$(control 'max_prepared_xacts setting')" \
         -c max_locks_per_transaction="$(control 'max_locks_per_xact setting')" \
+        -c track_commit_timestamp="$(control 'track_commit_timestamp setting')" \
         "$@" >>$log 2>&1 &
     server=$!
     until [ "$(sed -n '8s/ *$//p' "$PGDATA/postmaster.pid" 2>/dev/null)" = ready ]; do
