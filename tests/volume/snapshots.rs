@@ -21,6 +21,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("volume_restored_in_place", restored).tolerating(&["Pgvol.Restore"]),
         Scenario::new("snapshots_by_schedule", by_schedule),
         Scenario::new("clone_elsewhere_and_beside", elsewhere),
+        Scenario::new("snapshots_of_a_standby", of_a_standby),
         Scenario::new("clone_of_a_server_on_subpaths", on_subpaths)
             .since(harness::Version::V26_1, "volume-subpath"),
     ]
@@ -312,6 +313,38 @@ fn elsewhere(stage: &Stage) -> Result<()> {
     ensure!(beside.psql("SELECT count(*) FROM t")? == "100000");
     drop((beside, pg));
     copy.remove()?;
+    original.remove()
+}
+
+/// A standby's control file tells how far its WAL has to reach, to the byte.
+fn of_a_standby(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    let original = volume(engine, stage.driver("pgvol")?)?;
+    let pg = server(engine, &[])?;
+    pg.psql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")?;
+    let options = ["from=db", "sanitize=off"];
+    let replica = Volume::create(engine, "pgvol", "replica", &options)?;
+    drop(pg);
+    // One that has no primary to ask waits at the end of its WAL.
+    let signal = "touch /pg/data/standby.signal";
+    engine.docker(&["run", "--rm", "-v", "replica:/pg", "postgres:17", "sh", "-c", signal])?;
+    let standby = server_at(engine, "standby", "replica", "/pg")?;
+    ensure!(standby.psql("SELECT pg_is_in_recovery()")? == "t");
+    take(engine, "replica@running", &[])?;
+    engine.docker(&["stop", "standby"])?;
+    take(engine, "replica@stopped", &[])?;
+    ensure!(consistency(engine, "replica@running")? == "ordered");
+    ensure!(consistency(engine, "replica@stopped")? == "offline");
+    drop(standby);
+    for snapshot in ["replica@running", "replica@stopped"] {
+        let copy = clone(engine, "copy", snapshot)?;
+        let clone = server_at(engine, "clone", "copy", "/pg")?;
+        ensure!(clone.psql("SELECT count(*), sum(n) FROM t")? == "1000|500500");
+        ensure!(clone.psql("SELECT pg_is_in_recovery()")? == "f");
+        drop(clone);
+        copy.remove()?;
+    }
+    replica.remove()?;
     original.remove()
 }
 

@@ -27,6 +27,9 @@ const OVERWRITTEN: u16 = 8;
 /// Header of a record.
 const RECORD_HEADER: usize = 24;
 
+/// What records begin at a multiple of.
+const ALIGNMENT: u64 = 8;
+
 /// Longest record that PostgreSQL writes, and some more.
 const LONGEST_RECORD: usize = 1 << 30;
 
@@ -42,7 +45,8 @@ const SWITCH: u8 = 0x40;
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Walk {
-    /// Behind the last record.
+    /// Behind the last record, where the next would begin: so the server counts ends, in its control file and
+    /// in pages.
     pub end: Lsn,
     /// How many there are.
     pub records: u64,
@@ -125,14 +129,10 @@ pub fn walk_with(
         seen |= record.start == control.checkpoint.0 && is_checkpoint;
         before = Some(record.start);
         walk.records += 1;
-        walk.end = Lsn(record.end);
-        at = if kind == (XLOG, SWITCH) {
-            // Nothing more is in this segment.
-            walk.end = Lsn(record.end.next_multiple_of(u64::from(size)));
-            walk.end.0
-        } else {
-            record.end.next_multiple_of(8)
-        };
+        // Nothing more is in the segment that is left.
+        let unit = if kind == (XLOG, SWITCH) { u64::from(size) } else { ALIGNMENT };
+        at = record.end.next_multiple_of(unit);
+        walk.end = Lsn(at);
     }
     if !seen {
         return Err(WalError::Checkpoint { end: walk.end, checkpoint: control.checkpoint });
