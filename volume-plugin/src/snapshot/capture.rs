@@ -12,12 +12,11 @@ use tokio::sync::OwnedMutexGuard;
 use super::checks::{self, CheckError, Verified};
 use super::facts::{Check, Outcome};
 pub(super) use super::live::Live;
-use super::{Consistency, Level, SnapshotError, Stall, Taken, barrier};
+use super::{Consistency, Level, SnapshotError, Stall, Taken, barrier, inside};
 use crate::pool::{Capture, Captured, Pace};
 use crate::postgres::cluster::{self, Found};
 use crate::postgres::control::{self, Control, Lsn};
 use crate::postgres::server::{self, Server};
-use crate::postgres::wal;
 use crate::sys::beneath::Dir;
 use crate::sys::file::FileId;
 use crate::sys::{Doing, SysError};
@@ -25,7 +24,6 @@ use crate::volume::catalog::Record;
 use crate::volume::elsewhere::User;
 use crate::volume::error::VolumeError;
 use crate::volume::share::{self, Share};
-use crate::volume::spec::{Layout, Role};
 
 /// How often a copy is begun anew.
 const MOST_TRIES: u32 = 60;
@@ -239,7 +237,7 @@ impl Job<'_> {
             ids.push(FileId::of(&metadata.doing(|| "look at a cluster".to_owned())?));
         }
         let wal = match (&clusters[..], &controls[..]) {
-            ([found], [control]) => Some(wal_place(self.of, self.live, found, control)?),
+            ([found], [control]) => Some(inside::wal_place(self.of, self.live, found, control)?),
             _ => None,
         };
         Ok(Live { clusters, controls, servers: servers(&ids)?, wal })
@@ -328,36 +326,6 @@ pub(super) fn clusters(of: &Record, root: &Share) -> Result<Vec<Found>, VolumeEr
 pub(super) fn read_control(cluster: &Dir) -> Result<(Vec<u8>, Control), SnapshotError> {
     control::read_whole(cluster)
         .map_err(|error| SnapshotError::Check { check: "control", reason: error.to_string() })
-}
-
-/// Where a cluster's WAL is: in its own directory, or in that of the role.
-pub(super) fn wal_place(
-    of: &Record,
-    shares: &[Share],
-    found: &Found,
-    control: &Control,
-) -> Result<Place, VolumeError> {
-    let size = control.details.wal_segment_size;
-    let has_wal = |dir: &Dir| wal::list(dir, size, 0).is_ok_and(|(found, _)| !found.is_empty());
-    let own = Path::new(cluster::WAL);
-    if found.dir.open_dir(own).is_ok_and(|dir| has_wal(&dir)) {
-        return Ok(Place { share: 0, path: of.data().join(&found.path).join(own) });
-    }
-    let home = of.spec.home(&Role::Wal);
-    let share = shares.iter().position(|share| share.home == home).unwrap_or(0);
-    if of.spec.layout == Layout::Pgdata {
-        return Ok(Place { share, path: found.path.join(own) });
-    }
-    let role = PathBuf::from(Role::Wal.path());
-    let root = shares[share].open()?;
-    // The link is a path of a container; how much of its end is ours is tried.
-    let target = found.dir.read_link(own).unwrap_or_default();
-    let names: Vec<_> = target.iter().collect();
-    let ends = (0..names.len().min(3)).map(|from_end| {
-        names[names.len() - from_end..].iter().fold(role.clone(), |path, name| path.join(name))
-    });
-    let place = ends.into_iter().find(|path| root.open_dir(path).is_ok_and(|dir| has_wal(&dir)));
-    Ok(Place { share, path: place.unwrap_or(role) })
 }
 
 /// The processes of servers that work in one of these directories.

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use plugin_sdk::chain::chain;
+
 use super::SnapshotError;
-use super::capture::{clusters, read_control, shown, wal_place};
+use super::capture::{clusters, read_control, shown};
 use super::facts::{Check, ClusterFacts};
+use super::inside::{self, Tablespace};
 use crate::postgres::backup::Backup;
-use crate::postgres::cluster;
 use crate::postgres::control::Control;
 use crate::postgres::wal::{self, WalError};
 use crate::sys::Doing;
@@ -15,7 +17,7 @@ use crate::sys::beneath::Dir;
 use crate::volume::catalog::Record;
 use crate::volume::error::VolumeError;
 use crate::volume::share::{self, Share};
-use crate::volume::spec::Role;
+use crate::volume::spec::{Role, TABLESPACES};
 
 /// Longest `PG_VERSION` that is read.
 const LONGEST_VERSION: usize = 16;
@@ -79,7 +81,7 @@ pub(super) fn verify_with(
         };
         note("control", format!("version {}, {}", control.version, control.state));
         version(&found.dir, &control)?;
-        let place = wal_place(of, shares, &found, &control)?;
+        let place = inside::wal_place(of, shares, &found, &control)?;
         let wal = shares[place.share].open()?.open_dir(&place.path);
         let wal = wal.map_err(|error| CheckError::Wal(WalError::Io(error)))?;
         let control = match backup {
@@ -133,84 +135,41 @@ fn tablespaces(
     control: &Control,
 ) -> Result<usize, CheckError> {
     let failed = |reason: String| CheckError::Failed { check: "tablespaces", reason };
-    let directory = format!("PG_{}_{}", control.version, control.details.catalog_version);
-    let links = links(cluster).map_err(|error| failed(error.to_string()))?;
+    let directory = inside::version_directory(control);
+    let found = inside::tablespaces(shares, cluster, control);
+    let found = found.map_err(|error| failed(chain(&error)))?;
     let mut homes = homes(of, shares, &directory)?;
-    let mut left = Vec::new();
-    for (name, target) in &links {
-        let last = target.file_name().map(PathBuf::from).unwrap_or_default();
-        match homes.iter().position(|home| *home == last) {
-            Some(at) => drop(homes.remove(at)),
-            None => left.push((name, target)),
-        }
-    }
+    homes.retain(|home| found.iter().flat_map(|it| &it.home).all(|found| found.path != *home));
+    let mut left = found.iter().filter(|it| it.home.is_none());
     // What is mounted at a place of its own is called as the user likes.
-    if let Some((name, target)) = left.get(homes.len()) {
+    if let Some(Tablespace { name, target, .. }) = left.nth(homes.len()) {
         let (name, target) = (name.display(), target.display());
         return Err(failed(format!(
             "tablespace {name} at {target} is not in the volume (no {directory} for it)"
         )));
     }
-    Ok(links.len())
+    Ok(found.len())
 }
 
-/// The links in `pg_tblspc` and where they lead.
-pub(super) fn links(cluster: &Dir) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
-    let directory = cluster.open_dir(Path::new(cluster::TABLESPACES))?;
-    let mut links = Vec::new();
-    for entry in fs::read_dir(directory.path())? {
-        let entry = entry?;
-        // A tablespace of the development kind is a directory.
-        if entry.file_type()?.is_symlink() {
-            let name = PathBuf::from(entry.file_name());
-            let target = directory.read_link(&name)?;
-            links.push((name, target));
-        }
-    }
-    links.sort();
-    Ok(links)
-}
-
-/// The numbers of the cluster's tablespaces, each with its directory in the copy; none for one whose
-/// link was of a container that called the directory otherwise.
-pub(super) fn tablespace_homes(
-    shares: &[Share],
-    cluster: &Dir,
-    control: &Control,
-) -> Result<Vec<(u32, Option<Dir>)>, VolumeError> {
-    let directory = format!("PG_{}_{}", control.version, control.details.catalog_version);
-    let mut homes = Vec::new();
-    for (name, target) in links(cluster).doing(|| "look at tablespaces".to_owned())? {
-        let number = name.to_str().and_then(|name| name.parse().ok());
-        let last = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let path = Path::new("tablespaces").join(&last).join(&directory);
-        let mut home = None;
-        for share in shares {
-            home = home.or(share.open()?.open_dir(&path).ok());
-        }
-        homes.extend(number.map(|number| (number, home)));
-    }
-    Ok(homes)
-}
-
-/// The names of tablespaces' directories in the volume that hold `directory`.
+/// The directories of tablespaces in the volume that hold `directory`.
 fn homes(of: &Record, shares: &[Share], directory: &str) -> Result<Vec<PathBuf>, CheckError> {
     let mut homes = Vec::new();
     for (role, home) in of.spec.roles() {
-        let Role::Tablespace(name) = &role else { continue };
+        let Role::Tablespace(_) = &role else { continue };
         let Ok(share) = share::at(shares, &home) else { continue };
-        if has(&share.open()?, &Path::new(&role.path()).join(directory)) {
-            homes.push(PathBuf::from(name.to_string()));
+        let path = PathBuf::from(role.path());
+        if has(&share.open()?, &path.join(directory)) {
+            homes.push(path);
         }
     }
     // Those that the user made beside.
     let root = shares[0].open()?;
-    let Ok(tablespaces) = root.open_dir(Path::new("tablespaces")) else { return Ok(homes) };
+    let Ok(tablespaces) = root.open_dir(Path::new(TABLESPACES)) else { return Ok(homes) };
     let entries = fs::read_dir(tablespaces.path()).doing(|| "look for tablespaces".to_owned())?;
     for entry in entries.flatten() {
-        let name = PathBuf::from(entry.file_name());
-        if !homes.contains(&name) && has(&tablespaces, &name.join(directory)) {
-            homes.push(name);
+        let path = Path::new(TABLESPACES).join(entry.file_name());
+        if !homes.contains(&path) && has(&root, &path.join(directory)) {
+            homes.push(path);
         }
     }
     Ok(homes)

@@ -1,15 +1,18 @@
 //! Making clones: volumes of their own with the content of another volume or of a snapshot.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::anew::{Unattended, Way};
 use super::capture::{clusters, read_control};
 use super::facts::Origin;
+use super::inside::{self, Tablespace};
 use super::taking::{Copies, Order};
 use super::{Consistency, Making, Taken, Waiting, Work, backing_up, links, sanitise};
 use crate::name::VolumeName;
 use crate::pool::Captured;
+use crate::postgres::cluster;
 use crate::sys::Doing;
 use crate::volume::catalog::Record;
 use crate::volume::copies::{self, CloneSize, CloneSpec, Sanitise};
@@ -110,7 +113,13 @@ fn settle(
         let doing = || format!("prepare the cluster in {}", record.name);
         let (_, control) = read_control(&cluster.dir)?;
         let home = links::home(&cluster.dir);
-        links::make_relative(&of.data(), &cluster, home.as_deref()).doing(doing)?;
+        let wal = inside::wal_place(of, copy, &cluster, &control)?.path;
+        let mut links = vec![(PathBuf::from(cluster::WAL), wal)];
+        for Tablespace { name, home, .. } in inside::tablespaces(copy, &cluster.dir, &control)? {
+            let link = Path::new(cluster::TABLESPACES).join(name);
+            links.extend(home.map(|home| (link, home.path)));
+        }
+        links::make_relative(&of.data(), &cluster, links, home.as_deref()).doing(doing)?;
         sanitise::forget_server(&cluster).doing(doing)?;
         if let Some(backup) = &taken.backup {
             backing_up::put_label(&cluster, backup).doing(doing)?;

@@ -9,10 +9,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::postgres::cluster::{self, Found};
+use crate::postgres::cluster::Found;
 use crate::postgres::pid_file;
 use crate::sys::beneath::Dir;
-use crate::volume::spec::Role;
 
 /// Where the cluster's directory was in the container of its last server, as far as that can be told: a
 /// server that ended cleanly leaves no trace of it.
@@ -20,26 +19,22 @@ pub(super) fn home(cluster: &Dir) -> Option<PathBuf> {
     pid_file::read(cluster).ok()?.data
 }
 
-/// Makes the links of the cluster relative that led to roles of a volume mounted as a whole. `home` is
-/// what [`home`] has told, `data` the directory of clusters; gives how many were made. Durable with
-/// the cluster's directory.
+/// Makes `links` of the cluster relative that led to what is in a volume mounted as a whole; each has its path
+/// below the cluster's directory, and that of what it leads to below the volume's root. `home` is what
+/// [`home`] has told, `data` the directory of clusters; gives how many were made. Durable with the cluster's
+/// directory.
 pub(super) fn make_relative(
     data: &Path,
     cluster: &Found,
+    links: Vec<(PathBuf, PathBuf)>,
     home: Option<&Path>,
 ) -> io::Result<usize> {
     let inside = data.join(&cluster.path);
-    let mut links = vec![(PathBuf::from(cluster::WAL), Role::Wal.path())];
-    let tablespaces = Path::new(cluster::TABLESPACES);
-    for (name, target) in super::checks::links(&cluster.dir)? {
-        let last = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        links.push((tablespaces.join(name), format!("tablespaces/{last}")));
-    }
     let mut made = 0;
     let mut changed = BTreeSet::new();
-    for (link, role) in links {
+    for (link, part) in links {
         let Ok(target) = cluster.dir.read_link(&link) else { continue };
-        if let Some(target) = relative(&inside.join(&link), &target, &role, &inside, home) {
+        if let Some(target) = relative(&inside.join(&link), &target, &part, &inside, home) {
             replace(&cluster.dir, &link, &target)?;
             changed
                 .extend(link.parent().filter(|it| !it.as_os_str().is_empty()).map(Path::to_owned));
@@ -53,15 +48,15 @@ pub(super) fn make_relative(
 }
 
 /// What the link at `link` leads to by way of the volume's root; `None` for one that does not lead to
-/// `role`, or not to that of the same mount.
+/// `part` of it, or not to that of the same mount.
 fn relative(
     link: &Path,
     target: &Path,
-    role: &str,
+    part: &Path,
     inside: &Path,
     home: Option<&Path>,
 ) -> Option<PathBuf> {
-    let (mount, below) = split(target, role)?;
+    let (mount, below) = split(target, part)?;
     match home {
         Some(home) if mount.join(inside) != home => return None,
         // Mounted at the root of the container: more likely at a place of its own.
@@ -71,20 +66,20 @@ fn relative(
     let up = link.parent()?.components().count();
     let way: PathBuf = std::iter::repeat_n(Component::ParentDir, up).collect();
     // Component by component: joining nothing would leave a slash at the end.
-    Some(way.join(role).components().chain(below.components()).collect())
+    Some(way.join(part).components().chain(below.components()).collect())
 }
 
-/// Cuts an absolute path in front of `role`, the last time that this is in it.
-fn split(target: &Path, role: &str) -> Option<(PathBuf, PathBuf)> {
+/// Cuts an absolute path in front of `part`, the last time that this is in it.
+fn split(target: &Path, part: &Path) -> Option<(PathBuf, PathBuf)> {
     if !target.is_absolute() || target.components().any(|part| part == Component::ParentDir) {
         return None;
     }
-    let (parts, role): (Vec<_>, Vec<_>) =
-        (target.components().collect(), Path::new(role).components().collect());
-    let at = (1..=parts.len().checked_sub(role.len())?)
+    let (all, part): (Vec<_>, Vec<_>) =
+        (target.components().collect(), part.components().collect());
+    let at = (1..=all.len().checked_sub(part.len())?)
         .rev()
-        .find(|&at| parts[at..at + role.len()] == role[..])?;
-    Some((parts[..at].iter().collect(), parts[at + role.len()..].iter().collect()))
+        .find(|&at| all[at..at + part.len()] == part[..])?;
+    Some((all[..at].iter().collect(), all[at + part.len()..].iter().collect()))
 }
 
 fn replace(cluster: &Dir, link: &Path, target: &Path) -> io::Result<()> {
@@ -102,11 +97,11 @@ fn replace(cluster: &Dir, link: &Path, target: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn made(link: &str, target: &str, role: &str, home: Option<&str>) -> Option<String> {
+    fn made(link: &str, target: &str, part: &str, home: Option<&str>) -> Option<String> {
         let path = relative(
             &Path::new("data").join(link),
             Path::new(target),
-            role,
+            Path::new(part),
             Path::new("data"),
             home.map(Path::new),
         );

@@ -21,7 +21,7 @@ use crate::volume::testing::{Neighbour, World, apart};
 pub(super) const TAKE: &[(&str, &str)] = &[("snapshot", "now")];
 
 /// The bytes of a control file that says this.
-fn control(state: u32, redo: Lsn, checkpoint: Lsn) -> Vec<u8> {
+pub(super) fn control(state: u32, redo: Lsn, checkpoint: Lsn) -> Vec<u8> {
     let mut bytes = vec![0; 8192];
     let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
     put(0, &IDENTIFIER.to_le_bytes());
@@ -41,23 +41,35 @@ fn control(state: u32, redo: Lsn, checkpoint: Lsn) -> Vec<u8> {
     bytes
 }
 
+/// WAL with a checkpoint in it, and the control file that says so and this state.
+pub(super) fn ended(state: u32) -> (Sample, Vec<u8>) {
+    let mut sample = Sample::new(3);
+    let redo = sample.record(10, 0, &[7; 64]);
+    let checkpoint = sample.record(0, 0x10, &[7; 90]);
+    for _ in 0..100 {
+        sample.record(10, 0, &vec![9; 20_000]);
+    }
+    (sample, control(state, redo, checkpoint))
+}
+
+/// A cluster in the directory `data`, but for its links, whose WAL is in the directory `wal`.
+pub(super) fn fill(data: &Path, wal: &Path, (sample, control): &(Sample, Vec<u8>)) {
+    for directory in ["global", "pg_tblspc", "base/5"] {
+        durable::create_dir(&data.join(directory), 0o700).unwrap();
+    }
+    durable::create_dir(wal, 0o700).unwrap();
+    sample.write(wal);
+    durable::write(&data.join("global/pg_control"), control).unwrap();
+    durable::write(&data.join("PG_VERSION"), b"17\n").unwrap();
+    durable::write(&data.join("base/5/1259"), b"rows").unwrap();
+}
+
 impl World {
     /// A cluster in `volume`, mounted at `/pg` when it was made, stopped at this state.
     fn make_cluster(&self, volume: &str, state: u32) {
         let at = |path: &str| self.dir.path().join(format!("default/{volume}/data/{path}"));
-        for directory in ["global", "pg_tblspc", "base/5"] {
-            durable::create_dir(&at(directory), 0o700).unwrap();
-        }
-        let mut sample = Sample::new(3);
-        let redo = sample.record(10, 0, &[7; 64]);
-        let checkpoint = sample.record(0, 0x10, &[7; 90]);
-        for _ in 0..100 {
-            sample.record(10, 0, &vec![9; 20_000]);
-        }
-        sample.write(&self.dir.path().join(format!("wal/{volume}/wal")));
-        durable::write(&at("global/pg_control"), &control(state, redo, checkpoint)).unwrap();
-        durable::write(&at("PG_VERSION"), b"17\n").unwrap();
-        durable::write(&at("base/5/1259"), b"rows").unwrap();
+        let wal = self.dir.path().join(format!("wal/{volume}/wal"));
+        fill(&at(""), &wal, &ended(state));
         std::os::unix::fs::symlink("/pg/wal", at("pg_wal")).unwrap();
         std::os::unix::fs::symlink("/pg/tablespaces/fast", at("pg_tblspc/16384")).unwrap();
         let home = self.dir.path().join(format!("default/{volume}/tablespaces/fast"));

@@ -2,19 +2,20 @@
 //! with it, be it good or bad.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use plugin_sdk::chain::chain;
 
 use super::SnapshotError;
-use super::capture::{clusters, read_control, wal_place};
+use super::capture::{clusters, read_control};
 use super::checks::{self, Verified};
 use super::facts::{Check, Outcome, Taken};
+use super::inside::{self, Tablespace};
 use super::pages::{self, Measure, Place, databases};
 use crate::name::VolumeName;
-use crate::postgres::cluster::Found;
+use crate::postgres::cluster::{self, Found};
 use crate::postgres::control::{Control, Lsn};
 use crate::postgres::wal::{self, Block};
 use crate::sys::Doing;
@@ -146,7 +147,7 @@ fn wal_of(
     found: &Found,
     control: &Control,
 ) -> Result<(Lsn, HashSet<Block>), VolumeError> {
-    let place = wal_place(record, shares, found, control)?;
+    let place = inside::wal_place(record, shares, found, control)?;
     let directory = shares[place.share].open()?.open_dir(&place.path);
     let directory = directory.doing(|| format!("open {}", place.path.display()))?;
     let mut images = HashSet::new();
@@ -164,10 +165,11 @@ fn places(shares: &[Share], found: &Found, control: &Control) -> Result<Vec<Plac
     let base = found.dir.open_dir(Path::new("base")).doing(doing)?;
     let mut places = databases(&base, Path::new("base"), DEFAULT).doing(doing)?;
     places.push(Place { dir: global, shown: "global".into(), tablespace: GLOBAL, database: 0 });
-    for (number, home) in checks::tablespace_homes(shares, &found.dir, control)? {
-        let Some(home) = home else { continue };
-        let shown = PathBuf::from(format!("pg_tblspc/{number}"));
-        places.extend(databases(&home, &shown, number).doing(doing)?);
+    for Tablespace { name, home, .. } in inside::tablespaces(shares, &found.dir, control)? {
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let (Some(number), Some(home)) = (number, home) else { continue };
+        let shown = Path::new(cluster::TABLESPACES).join(&name);
+        places.extend(databases(&home.dir, &shown, number).doing(doing)?);
     }
     Ok(places)
 }

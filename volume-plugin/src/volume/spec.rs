@@ -143,7 +143,7 @@ impl fmt::Display for Role {
 }
 
 /// The directory of all tablespaces.
-const TABLESPACES: &str = "tablespaces";
+pub(crate) const TABLESPACES: &str = "tablespaces";
 
 /// What was asked for at create, checked and complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
