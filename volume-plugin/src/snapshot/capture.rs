@@ -109,7 +109,7 @@ impl Job<'_> {
         let wrong = |error: &VolumeError| {
             let found = format!("does not pass: {}", chain(error));
             let check = Check { outcome: Outcome::Failed, ..Check::passed("state", found) };
-            Verified { clusters: Vec::new(), checks: vec![check] }
+            Verified { checks: vec![check], ..Verified::default() }
         };
         let (level, verified) = match self.look() {
             Err(error) => (Level::OfflineUnclean, wrong(&error)),
@@ -145,6 +145,13 @@ impl Job<'_> {
                 {
                     self.discard()?;
                     format!("the WAL was gone, tried {tries} times: {source}")
+                }
+                // It might have been torn, and nothing else.
+                Err(VolumeError::Snapshot(SnapshotError::Level { why, .. }))
+                    if wanted == Consistency::Auto =>
+                {
+                    self.discard()?;
+                    why
                 }
                 other => return other,
             },
@@ -188,6 +195,10 @@ impl Job<'_> {
                     }
                     self.discard()?;
                 }
+                Ok(Ok(verified)) if verified.partial_pages => {
+                    let why = "a server was set to full_page_writes=off".to_owned();
+                    return Err(SnapshotError::Level { wanted, why }.into());
+                }
                 taken => {
                     let level = match wanted {
                         Consistency::Ordered => Level::Ordered,
@@ -214,14 +225,14 @@ impl Job<'_> {
                 Capture::AtOnce => format!("its roles live in the pools {}", pools.join(" and ")),
             }));
         }
+        if live.controls.iter().any(|control| !control.details.full_page_writes) {
+            return Ok(Some("a server runs with full_page_writes=off".to_owned()));
+        }
         let [control] = &live.controls[..] else {
             let count = live.controls.len();
             let why = format!("it is in use, and holds {count} clusters in several pools");
             return Ok((!whole).then_some(why));
         };
-        if !control.details.full_page_writes {
-            return Ok(Some("a server runs with full_page_writes=off".to_owned()));
-        }
         let minimal = control.wal_level == "minimal" && (!whole || wanted == Consistency::Ordered);
         Ok(minimal.then(|| "a server runs with wal_level=minimal".to_owned()))
     }
@@ -271,7 +282,8 @@ impl Job<'_> {
         begun: Instant,
         checked: Result<Result<Verified, CheckError>, VolumeError>,
     ) -> Result<Taken, VolumeError> {
-        let Verified { clusters, checks } = checked?.map_err(|error| error.told(retries + 1))?;
+        let Verified { clusters, checks, .. } =
+            checked?.map_err(|error| error.told(retries + 1))?;
         let took_ms = millis(begun.elapsed());
         Ok(Taken {
             consistency,
@@ -349,3 +361,7 @@ pub(super) fn millis(time: Duration) -> u64 {
 pub(super) fn shown(at: Lsn) -> String {
     at.to_string()
 }
+
+#[cfg(test)]
+#[path = "capture_tests.rs"]
+mod tests;

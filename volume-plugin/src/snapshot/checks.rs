@@ -23,10 +23,12 @@ use crate::volume::spec::{Role, TABLESPACES};
 const LONGEST_VERSION: usize = 16;
 
 /// A copy that passed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Verified {
     pub(super) clusters: Vec<ClusterFacts>,
     pub(super) checks: Vec<Check>,
+    /// Whether pages may have been written half, which the WAL does not write anew.
+    pub(super) partial_pages: bool,
 }
 
 /// Why a copy did not pass.
@@ -73,7 +75,7 @@ pub(super) fn verify_with(
     shares: &[Share],
     backup: Option<&Backup>,
 ) -> Result<Verified, CheckError> {
-    let mut verified = Verified { clusters: Vec::new(), checks: Vec::new() };
+    let mut verified = Verified::default();
     for found in clusters(of, &shares[0])? {
         let (_, control) = read_control(&found.dir)?;
         let mut note = |name: &str, found: String| {
@@ -92,6 +94,7 @@ pub(super) fn verify_with(
             })?,
         };
         let walk = wal::walk(&wal, &control).map_err(CheckError::Wal)?;
+        verified.partial_pages |= walk.partial_pages;
         note("wal", format!("{} records up to {}", walk.records, walk.end));
         let links = tablespaces(of, shares, &found.dir, &control)?;
         note("tablespaces", format!("{links} links, each with its directory"));

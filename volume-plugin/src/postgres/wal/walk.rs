@@ -41,6 +41,10 @@ const XLOG: u8 = 0;
 const CHECKPOINT_SHUTDOWN: u8 = 0x00;
 const CHECKPOINT_ONLINE: u8 = 0x10;
 const SWITCH: u8 = 0x40;
+const WHOLE_PAGES: u8 = 0x80;
+
+/// Where a record that has nothing but a few bytes of data has these.
+const DATA: usize = RECORD_HEADER + 2;
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct Walk {
     pub end: Lsn,
     /// How many there are.
     pub records: u64,
+    /// Whether the server was told meanwhile to write no more whole pages.
+    pub partial_pages: bool,
 }
 
 /// Why a copy of WAL cannot be recovered from.
@@ -120,13 +126,14 @@ pub fn walk_with(
     if !pages.is_valid(control.redo.0 / block * block)? {
         return Err(WalError::Redo(control.redo));
     }
-    let mut walk = Walk { end: control.redo, records: 0 };
+    let mut walk = Walk { end: control.redo, records: 0, partial_pages: false };
     let (mut at, mut before, mut seen) = (control.redo.0, None, false);
     while let Some(record) = pages.record(at, before)? {
         visit(&record.bytes, pages.magic.unwrap_or_default());
         let kind = (record.manager, record.info & 0xf0);
         let is_checkpoint = matches!(kind, (XLOG, CHECKPOINT_SHUTDOWN | CHECKPOINT_ONLINE));
         seen |= record.start == control.checkpoint.0 && is_checkpoint;
+        walk.partial_pages |= kind == (XLOG, WHOLE_PAGES) && record.bytes.get(DATA) == Some(&0);
         before = Some(record.start);
         walk.records += 1;
         // Nothing more is in the segment that is left.

@@ -117,6 +117,20 @@ fn a_segment_that_was_left_early_is_followed_by_the_next() {
     assert_eq!((walk.records, walk.end), (3, Lsn(sample.at.next_multiple_of(8))));
 }
 
+#[test]
+fn a_server_that_writes_no_whole_pages_any_more_says_so() {
+    for (data, partial) in [([255, 1, 0], true), ([255, 1, 1], false)] {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut sample = Sample::new(1);
+        let checkpoint = sample.record(XLOG, CHECKPOINT_ONLINE, &[3; 90]);
+        sample.record(XLOG, WHOLE_PAGES, &data);
+        sample.write(temporary.path());
+        let control = Sample::control(checkpoint, checkpoint);
+        let walk = walk(&Dir::open(temporary.path()).unwrap(), &control).unwrap();
+        assert_eq!((walk.records, walk.partial_pages), (2, partial));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
