@@ -115,7 +115,7 @@ pub fn records(bytes: &[u8]) {
 pub fn control_file(bytes: &[u8]) {
     drop(control::parse(bytes));
     if let Ok(label) = std::str::from_utf8(bytes) {
-        drop(backup::parse_label(label));
+        drop((backup::parse_label(label), backup::parse_streamed_label(label)));
     }
     // Likewise, with the checksum that each known version would have.
     for end in [288, 292] {

@@ -110,28 +110,51 @@ fn hear(child: &Companion, go_on: &dyn Fn() -> io::Result<()>) -> io::Result<Sai
 impl Backup {
     /// What recovery from it takes, where `control` is the control file of the copy.
     pub fn control(&self, control: &Control) -> io::Result<Control> {
-        let Label { start, checkpoint, timeline } = parse_label(&self.label)?;
-        let mut needed = Control { redo: start, checkpoint, timeline, ..control.clone() };
+        let mut needed = parse_label(&self.label)?.control(control);
         let point = &mut needed.details.min_recovery_point;
         *point = lsn(&self.stop)?.max(*point);
         Ok(needed)
     }
 }
 
+impl Label {
+    /// What recovery by it takes, where `control` is the control file beside it.
+    pub fn control(self, control: &Control) -> Control {
+        let Self { start, checkpoint, timeline } = self;
+        Control { redo: start, checkpoint, timeline, ..control.clone() }
+    }
+}
+
 /// Reads a label that a primary has written.
 pub fn parse_label(label: &str) -> io::Result<Label> {
-    let of = |key: &str| {
-        let value = label.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
-        let missing = || io::Error::other(format!("the backup's label has no {key}"));
-        value.and_then(|value| value.split(' ').next()).ok_or_else(missing)
-    };
     // Up to 13 by its older name.
-    if !matches!(of("BACKUP FROM")?, "primary" | "master") {
+    if !matches!(word(label, "BACKUP FROM")?, "primary" | "master") {
         return Err(io::Error::other("the backup is none of a primary"));
     }
-    let timeline = of("START TIMELINE")?.parse().map_err(io::Error::other)?;
-    let (start, checkpoint) = (lsn(of("START WAL LOCATION")?)?, lsn(of("CHECKPOINT LOCATION")?)?);
+    parse_any_label(label)
+}
+
+/// Reads the label of a base backup, as `pg_basebackup` brings it along, be it of a standby too. That of an
+/// exclusive backup is an error: the running server that takes it has that file as well, and no use for it.
+pub fn parse_streamed_label(label: &str) -> io::Result<Label> {
+    match word(label, "BACKUP METHOD")? {
+        "streamed" => parse_any_label(label),
+        _ => Err(io::Error::other("the label is none of a streamed backup")),
+    }
+}
+
+fn parse_any_label(label: &str) -> io::Result<Label> {
+    let timeline = word(label, "START TIMELINE")?.parse().map_err(io::Error::other)?;
+    let position = |key| lsn(word(label, key)?);
+    let (start, checkpoint) = (position("START WAL LOCATION")?, position("CHECKPOINT LOCATION")?);
     Ok(Label { start, checkpoint, timeline })
+}
+
+/// The first word of what the label says under `key`.
+fn word<'a>(label: &'a str, key: &str) -> io::Result<&'a str> {
+    let value = label.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+    let missing = || io::Error::other(format!("the backup's label has no {key}"));
+    value.and_then(|value| value.split(' ').next()).ok_or_else(missing)
 }
 
 /// Reads a position as the server writes it.
@@ -230,6 +253,10 @@ mod tests {
             let error = parse_label(&LABEL.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
+        let of_standby = LABEL.replace("primary", "standby");
+        assert_eq!(parse_streamed_label(&of_standby).unwrap(), label);
+        let exclusive = LABEL.replace("streamed", "pg_start_backup");
+        assert!(parse_streamed_label(&exclusive).is_err());
     }
 
     #[test]

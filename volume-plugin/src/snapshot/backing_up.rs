@@ -8,7 +8,7 @@
 //! beside it and written nowhere: the links of a copy are right already, and the server would replace
 //! them by those of the container that it ran in.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 use std::time::Instant;
@@ -18,13 +18,17 @@ use super::checks;
 use super::copying::Pass;
 use super::facts::Check;
 use super::{Level, Taken};
-use crate::postgres::backup::{self, Backup};
+use crate::postgres::backup::{self, Backup, Label};
 use crate::postgres::cluster::Found;
+use crate::sys::beneath::Dir;
 use crate::sys::{Doing, step};
 use crate::volume::error::VolumeError;
 
 /// Where a server looks for the label.
 const LABEL: &str = "backup_label";
+
+/// Longest that is read.
+const LONGEST_LABEL: u64 = 64 << 10;
 
 impl Job<'_> {
     /// A copy under a backup; or why there is none.
@@ -79,6 +83,15 @@ fn start(backup: &Backup) -> Result<String, VolumeError> {
     Ok(label.start.to_string())
 }
 
+/// By what a server that is started on the cluster recovers, where that is of a base backup on which none has
+/// been started yet: then it begins before the control file's checkpoint.
+pub(super) fn label_in(cluster: &Dir) -> Option<Label> {
+    let mut text = String::new();
+    let file = cluster.open_file(Path::new(LABEL)).ok()?;
+    file.take(LONGEST_LABEL).read_to_string(&mut text).ok()?;
+    backup::parse_streamed_label(&text).ok()
+}
+
 /// Has the server that is started on the cluster recover from the backup; durable with its directory.
 pub(super) fn put_label(cluster: &Found, backup: &Backup) -> io::Result<()> {
     match cluster.dir.remove_file(Path::new(LABEL)) {
@@ -98,7 +111,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::sys::beneath::Dir;
 
     #[test]
     fn a_label_is_the_server_s_and_leads_nowhere() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use plugin_sdk::chain::chain;
 
 use super::SnapshotError;
+use super::backing_up;
 use super::capture::{clusters, read_control, shown};
 use super::facts::{Check, ClusterFacts};
 use super::inside::{self, Tablespace};
@@ -86,13 +87,7 @@ pub(super) fn verify_with(
         let place = inside::wal_place(of, shares, &found, &control)?;
         let wal = shares[place.share].open()?.open_dir(&place.path);
         let wal = wal.map_err(|error| CheckError::Wal(WalError::Io(error)))?;
-        let control = match backup {
-            None => control,
-            Some(backup) => backup.control(&control).map_err(|error| {
-                let reason = error.to_string();
-                CheckError::Failed { check: "backup", reason }
-            })?,
-        };
+        let control = to_recover(&found.dir, control, backup)?;
         let walk = wal::walk(&wal, &control).map_err(CheckError::Wal)?;
         verified.partial_pages |= walk.partial_pages;
         note("wal", format!("{} records up to {}", walk.records, walk.end));
@@ -109,6 +104,23 @@ pub(super) fn verify_with(
         });
     }
     Ok(verified)
+}
+
+/// What the cluster is recovered by: its control file, the backup that the copy was made under, or the label that
+/// a base backup has brought along.
+pub(super) fn to_recover(
+    cluster: &Dir,
+    control: Control,
+    backup: Option<&Backup>,
+) -> Result<Control, CheckError> {
+    let Some(backup) = backup else {
+        let label = backing_up::label_in(cluster);
+        return Ok(label.map(|label| label.control(&control)).unwrap_or(control));
+    };
+    backup.control(&control).map_err(|error| {
+        let reason = error.to_string();
+        CheckError::Failed { check: "backup", reason }
+    })
 }
 
 fn version(cluster: &Dir, control: &Control) -> Result<(), CheckError> {

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::capture::{Job, Live, Place, micros, read_control};
 use super::walcopy::{Early, WalCopy, like};
-use super::{SnapshotError, Stall};
+use super::{SnapshotError, Stall, backing_up};
 use crate::pool::ahead::{self, Ahead};
 use crate::pool::{Capture, Pace, copy};
 use crate::postgres::control::{self, Control, Lsn};
@@ -79,7 +79,7 @@ impl Job<'_> {
         let held = match (wal, control) {
             (Some(wal), Some(mut control)) => {
                 control.redo = since.unwrap_or(control.redo).min(control.redo);
-                Some(self.hold(wal, control)?)
+                Some(self.hold(live, wal, control)?)
             }
             _ => None,
         };
@@ -118,7 +118,7 @@ impl Job<'_> {
             let mut rest = || {
                 let clock = Clock::default();
                 if let (Some(wal), [found]) = (self.wal_in_files(live), &live.clusters[..]) {
-                    held = Some(self.hold(wal, read_control(&found.dir)?.1)?);
+                    held = Some(self.hold(live, wal, read_control(&found.dir)?.1)?);
                 }
                 let holding_us = clock.lap();
                 step("snapshot.wal-held")?;
@@ -151,8 +151,16 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Holds on to the WAL from the redo point of `control` on.
-    fn hold(&self, place: &Place, control: Control) -> Result<WalCopy, VolumeError> {
+    /// Holds on to the WAL from the redo point of `control` on, or from where the base backup began that the
+    /// cluster is.
+    fn hold(
+        &self,
+        seen: &Live,
+        place: &Place,
+        mut control: Control,
+    ) -> Result<WalCopy, VolumeError> {
+        let label = seen.clusters.first().and_then(|found| backing_up::label_in(&found.dir));
+        control.redo = label.map_or(control.redo, |label| label.start.min(control.redo));
         let (live, copy) = (self.live[place.share].open()?, self.copy[place.share].open()?);
         let (live, beside) = match self.live[place.share].aside()? {
             Some((live, beside)) => (live, Some(beside)),

@@ -150,8 +150,11 @@ fn wal_of(
     let place = inside::wal_place(record, shares, found, control)?;
     let directory = shares[place.share].open()?.open_dir(&place.path);
     let directory = directory.doing(|| format!("open {}", place.path.display()))?;
+    let backup = record.taken.as_ref().and_then(|taken| taken.backup.as_ref());
+    let control = checks::to_recover(&found.dir, control.clone(), backup);
+    let control = control.map_err(|error| error.told(1))?;
     let mut images = HashSet::new();
-    let walked = wal::walk_with(&directory, control, &mut |record, magic| {
+    let walked = wal::walk_with(&directory, &control, &mut |record, magic| {
         images.extend(wal::whole_blocks(record, magic));
     });
     let walked = walked.map_err(|source| SnapshotError::Wal { tries: 1, source })?;
