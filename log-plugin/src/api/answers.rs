@@ -174,3 +174,63 @@ pub struct Sink {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What scripts read: a name or a type that changes here breaks them.
+    fn keeps<T: Serialize + serde::de::DeserializeOwned + Default + PartialEq + std::fmt::Debug>(
+        answer: &T,
+        shown: &Value,
+    ) {
+        assert_eq!(serde_json::to_value(answer).unwrap(), *shown);
+        assert_eq!(serde_json::from_value::<T>(shown.clone()).unwrap(), *answer);
+        // Of an older plugin, and of a newer one.
+        assert_eq!(serde_json::from_value::<T>(json!({})).unwrap(), T::default());
+        assert_eq!(serde_json::from_value::<T>(json!({"new": 1})).unwrap(), T::default());
+    }
+
+    #[test]
+    fn answers_have_the_names_that_scripts_know() {
+        let container = Container { id: "ab".into(), streams: 1, bytes: 7, ..Container::default() };
+        let dropped = json!({"messages": 0, "bytes": 0, "removed": 0, "garbled": 0});
+        let mut shown = json!({"id": "ab", "name": null, "streams": 1, "bytes": 7, "segments": 0,
+            "first": null, "last": null, "dropped": dropped});
+        keeps(&List { containers: vec![container.clone()] }, &json!({"containers": [shown]}));
+        let inspect = Inspect {
+            container,
+            options: [("max-size".into(), "1m".into())].into(),
+            limits: Limits { max_size: 1, max_file: 5 },
+            open: vec![Stream { file: "f".into(), started: "s".into() }],
+            stored: vec![Segment { sequence: 1, bytes: 7, growing: true }],
+            sinks: Vec::new(),
+        };
+        for (name, value) in [
+            ("options", json!({"max-size": "1m"})),
+            ("limits", json!({"max_size": 1, "max_file": 5})),
+            ("open", json!([{"file": "f", "started": "s"}])),
+            ("stored", json!([{"sequence": 1, "bytes": 7, "growing": true}])),
+            ("sinks", json!([])),
+        ] {
+            shown[name] = value;
+        }
+        keeps(&inspect, &shown);
+        let sink = json!({"container": "", "name": "", "sink": "file", "target": "", "lag_bytes": 0,
+            "lines": 0, "bytes": 0, "dropped_lines": 0, "dropped_doubtful": 0,
+            "dropped_uncounted": false, "error": null});
+        let status = Status {
+            version: "1.0.0".into(),
+            sinks: vec![Sink { sink: "file".into(), ..Sink::default() }],
+            ..Status::default()
+        };
+        keeps(
+            &status,
+            &json!({"version": "1.0.0", "formats": {}, "state_directory": "", "settings": {},
+                "streams": 0, "containers": 0, "bytes": 0, "dropped": dropped, "sinks": [sink]}),
+        );
+        keeps(&Removed::default(), &json!({"id": "", "bytes": 0}));
+    }
+}

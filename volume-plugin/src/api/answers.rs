@@ -130,3 +130,70 @@ pub struct Degraded {
     /// Why.
     pub reason: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What scripts read: a name or a type that changes here breaks them.
+    fn keeps<T: Serialize + serde::de::DeserializeOwned + Default + PartialEq + std::fmt::Debug>(
+        answer: &T,
+        shown: &Value,
+    ) {
+        assert_eq!(serde_json::to_value(answer).unwrap(), *shown);
+        assert_eq!(serde_json::from_value::<T>(shown.clone()).unwrap(), *answer);
+        // Of an older plugin, and of a newer one.
+        assert_eq!(serde_json::from_value::<T>(json!({})).unwrap(), T::default());
+        assert_eq!(serde_json::from_value::<T>(json!({"new": 1})).unwrap(), T::default());
+    }
+
+    fn pool() -> Pool {
+        Pool {
+            name: "default".into(),
+            state: "failed".into(),
+            reason: Some("full".into()),
+            size: Some(3),
+            ..Pool::default()
+        }
+    }
+
+    #[test]
+    fn answers_have_the_names_that_scripts_know() {
+        let volume = Volume {
+            name: "b".into(),
+            state: "degraded".into(),
+            reason: Some("torn".into()),
+            mounts: 1,
+            labels: [("team".into(), "a".into())].into(),
+            ..Volume::default()
+        };
+        let shown = json!({"name": "b", "state": "degraded", "reason": "torn", "layout": null,
+            "created": null, "mounts": 1, "labels": {"team": "a"}});
+        keeps(&List { volumes: vec![volume] }, &json!({"volumes": [shown]}));
+        let pool_shown = json!({"name": "default", "state": "failed", "reason": "full",
+            "kind": null, "path": null, "size": 3, "used": null, "free": null, "growable": null});
+        let status = Status {
+            version: "1.0.0".into(),
+            formats: [("pgvol-volume".into(), 6)].into(),
+            state_directory: "/var/lib/pgvol".into(),
+            settings: [("TRASH".into(), "24h".into())].into(),
+            pools: vec![pool()],
+            volumes: [("degraded".into(), 1)].into(),
+            degraded: vec![Degraded { name: "b".into(), reason: "torn".into() }],
+            ..Status::default()
+        };
+        keeps(
+            &status,
+            &json!({"version": "1.0.0", "formats": {"pgvol-volume": 6},
+                "state_directory": "/var/lib/pgvol", "settings": {"TRASH": "24h"},
+                "pools": [pool_shown], "volumes": {"degraded": 1},
+                "degraded": [{"name": "b", "reason": "torn"}]}),
+        );
+        let share = Share { volume: "b".into(), role: "wal".into(), ..Share::default() };
+        let usage = DiskUsage { shares: vec![share], pools: vec![pool()] };
+        let shown = json!({"volume": "b", "role": "wal", "pool": "", "used": null});
+        keeps(&usage, &json!({"shares": [shown], "pools": [pool_shown]}));
+    }
+}
