@@ -30,6 +30,12 @@ fn offered(stage: &Stage) -> Result<()> {
         let found = complete(stage, words)?;
         ensure!(found == expected, "{words}: {found:?}");
     }
+    let listed = complete(stage, "pgvol snapshot create --consistency ba")?;
+    ensure!(listed == "barrier\nbackup\n:4", "{listed}");
+    let listed = complete(stage, "pgvol move appdb wal ''")?;
+    ensure!(listed == "default\nwal\n:4", "{listed}");
+    let listed = complete(stage, "pgvol ls --plugin ''")?;
+    ensure!(listed == "pgvol:latest\n:4", "{listed}");
     stage.engine().docker(&["pgvol", "snapshot", "create", "appdb@first"])?;
     for (words, expected) in [
         ("pgvol restore ''", "appdb@first\n:4"),
@@ -48,10 +54,17 @@ fn nothing(stage: &Stage) -> Result<()> {
         let found = complete(stage, words)?;
         ensure!(found == ":4", "{words}: {found:?}");
     }
+    // Nor is a plugin waited for that does not answer.
+    let pid = stage.plugin()?.pid()?;
+    stage.engine().shell(&format!("kill -STOP {pid}"))?;
+    let found = complete(stage, "pgvol inspect ''");
+    stage.engine().shell(&format!("kill -CONT {pid}"))?;
+    let found = found?;
+    ensure!(found == ":4", "{found:?}");
     Ok(())
 }
 
 fn complete(stage: &Stage, words: &str) -> Result<String> {
-    let said = ends_with(stage, 0, &format!("docker __complete {words} 2>/dev/null"))?;
+    let said = ends_with(stage, 0, &format!("timeout 20 docker __complete {words} 2>/dev/null"))?;
     Ok(said.strip_suffix("\nstatus 0").unwrap_or(&said).to_owned())
 }

@@ -44,8 +44,8 @@ fn help(stage: &Stage) -> Result<()> {
 fn not_understood(stage: &Stage) -> Result<()> {
     for (words, part) in [
         ("", "Usage"),
-        ("nonsense", "nonsense"),
-        ("ls --nonsense", "--nonsense"),
+        ("nonsense", "has no command `nonsense`: allowed are ls, inspect, "),
+        ("ls --nonsense", "ls has no flag `--nonsense`: allowed are --json, --plugin, --help"),
         ("ls too much", "too"),
         ("inspect", "required"),
         ("status --plugin", "--plugin"),

@@ -11,7 +11,7 @@ const NO_FILES: &str = ":4\n";
 /// Something that the last word may become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
-    value: String,
+    pub(super) value: String,
     about: String,
 }
 
@@ -29,12 +29,18 @@ pub(super) fn candidates(
         (Some(flag), _) => of_argument(flag, values),
         (None, true) => flags(place.command),
         (None, false) if place.command.has_subcommands() => subcommands(place.command),
-        (None, false) => positional(place.command, place.positionals.len())
-            .map_or_else(Vec::new, |argument| of_argument(argument, values)),
+        (None, false) => {
+            let argument = positional(place.command, place.positionals.len());
+            let mut found =
+                argument.map_or_else(Vec::new, |argument| of_argument(argument, values));
+            // Of a list nothing is wanted twice.
+            if argument.is_some_and(is_list) {
+                found.retain(|candidate| !place.positionals.contains(&&*candidate.value));
+            }
+            found
+        }
     };
-    found.retain(|candidate| {
-        candidate.value.starts_with(current) && !place.positionals.contains(&&*candidate.value)
-    });
+    found.retain(|candidate| candidate.value.starts_with(current));
     found
 }
 
@@ -53,8 +59,8 @@ pub(super) fn render(candidates: &[Candidate], described: Described) -> String {
 }
 
 /// Where the words before the last have led.
-struct Place<'a> {
-    command: &'a Command,
+pub(super) struct Place<'a> {
+    pub(super) command: &'a Command,
     /// The flag whose value comes next.
     flag: Option<&'a Arg>,
     flags_ended: bool,
@@ -62,7 +68,8 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn after(command: &'a Command, words: &'a [String]) -> Self {
+    /// Where `words` lead from `command`, which is built.
+    pub(super) fn after(command: &'a Command, words: &'a [String]) -> Self {
         let mut place = Self { command, flag: None, flags_ended: false, positionals: Vec::new() };
         for word in words {
             if place.flag.take().is_some() {
@@ -110,7 +117,7 @@ fn of_argument(argument: &Arg, values: impl FnOnce(&str) -> Vec<String>) -> Vec<
     possible.iter().map(candidate).collect()
 }
 
-fn flags(command: &Command) -> Vec<Candidate> {
+pub(super) fn flags(command: &Command) -> Vec<Candidate> {
     let flag = |argument: &Arg| {
         let value = format!("--{}", argument.get_long()?);
         let about = argument.get_help().map(ToString::to_string).unwrap_or_default();
@@ -119,7 +126,7 @@ fn flags(command: &Command) -> Vec<Candidate> {
     command.get_arguments().filter_map(flag).collect()
 }
 
-fn subcommands(command: &Command) -> Vec<Candidate> {
+pub(super) fn subcommands(command: &Command) -> Vec<Candidate> {
     let candidate = |below: &Command| Candidate {
         value: below.get_name().to_owned(),
         about: below.get_about().map(ToString::to_string).unwrap_or_default(),
@@ -130,11 +137,13 @@ fn subcommands(command: &Command) -> Vec<Candidate> {
 /// The positional argument after `count` others; the last one may be repeatable.
 fn positional(command: &Command, count: usize) -> Option<&Arg> {
     let mut arguments = command.get_positionals().skip(count);
-    let repeatable = |argument: &&Arg| {
-        argument.get_num_args().is_some_and(|range| range.max_values() > 1)
-            || matches!(argument.get_action(), ArgAction::Append)
-    };
+    let repeatable = |argument: &&Arg| is_list(argument);
     arguments.next().or_else(|| command.get_positionals().last().filter(repeatable))
+}
+
+fn is_list(argument: &Arg) -> bool {
+    argument.get_num_args().is_some_and(|range| range.max_values() > 1)
+        || matches!(argument.get_action(), ArgAction::Append)
 }
 
 #[cfg(test)]
@@ -162,6 +171,14 @@ mod tests {
             #[arg(long, value_parser = ["all", "some"])]
             what: Option<String>,
         },
+        /// Copy one
+        Copy {
+            /// Which
+            volume: String,
+            /// In the place of which
+            #[arg(id = "volume_too")]
+            other: String,
+        },
     }
 
     fn offered(words: &[&str]) -> Vec<String> {
@@ -169,7 +186,7 @@ mod tests {
         let command = command.disable_help_subcommand(true);
         let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
         let values = |argument: &str| match argument {
-            "volume" => vec!["appdb".to_owned(), "b".to_owned()],
+            "volume" | "volume_too" => vec!["appdb".to_owned(), "b".to_owned()],
             _ => Vec::new(),
         };
         candidates(command, &words, values).into_iter().map(|candidate| candidate.value).collect()
@@ -177,14 +194,15 @@ mod tests {
 
     #[test]
     fn commands_and_what_they_take_are_offered() {
-        assert_eq!(offered(&[""]), ["ls", "inspect", "cat"]);
+        assert_eq!(offered(&[""]), ["ls", "inspect", "cat", "copy"]);
         assert_eq!(offered(&["i"]), ["inspect"]);
         assert_eq!(offered(&["inspect", ""]), ["appdb", "b"]);
         assert_eq!(offered(&["inspect", "a"]), ["appdb"]);
         assert_eq!(offered(&["inspect", "appdb", ""]), ["b"]);
         assert_eq!(offered(&["cat", "appdb", ""]), [""; 0]);
+        assert_eq!(offered(&["copy", "appdb", ""]), ["appdb", "b"]);
         assert_eq!(offered(&["ls", ""]), [""; 0]);
-        assert_eq!(offered(&["nonsense", ""]), ["ls", "inspect", "cat"]);
+        assert_eq!(offered(&["nonsense", ""]), ["ls", "inspect", "cat", "copy"]);
     }
 
     #[test]

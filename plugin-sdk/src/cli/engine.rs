@@ -150,6 +150,13 @@ struct Interface {
     socket: String,
 }
 
+impl Plugin {
+    /// Whether it is `name`, whatever the engine calls it.
+    fn is(&self, name: &str) -> bool {
+        self.config.interface.socket.strip_suffix(".sock") == Some(name)
+    }
+}
+
 impl Docker {
     /// The CLI that called us, else the one in PATH.
     pub(super) fn new(flags: Vec<OsString>) -> Self {
@@ -214,6 +221,13 @@ impl Docker {
         Ok(Found { name: plugin.name, socket, endpoint })
     }
 
+    /// What the engine calls its plugins that are of this kind.
+    pub(super) fn names(&self, identity: Identity) -> Result<Vec<String>, EngineError> {
+        let plugins = self.inspect(&self.ids()?.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let ours = plugins.into_iter().filter(|plugin| plugin.is(identity.name));
+        Ok(ours.map(|plugin| plugin.name).collect())
+    }
+
     fn ids(&self) -> Result<Vec<String>, EngineError> {
         let ids = self.output(&["plugin", "ls", "--quiet", "--no-trunc"])?;
         Ok(String::from_utf8_lossy(&ids).split_whitespace().map(str::to_owned).collect())
@@ -236,9 +250,7 @@ fn choose(
     plugins: Vec<Plugin>,
     endpoint: &str,
 ) -> Result<Plugin, EngineError> {
-    let socket = format!("{name}.sock");
-    let (ours, others): (Vec<_>, Vec<_>) =
-        plugins.into_iter().partition(|plugin| plugin.config.interface.socket == socket);
+    let (ours, others): (Vec<_>, Vec<_>) = plugins.into_iter().partition(|plugin| plugin.is(name));
     let mut ours = ours.into_iter();
     let Some(plugin) = ours.next() else {
         return Err(match (wanted, others.into_iter().next()) {

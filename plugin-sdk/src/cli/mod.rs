@@ -17,12 +17,16 @@ mod bar;
 mod completion;
 mod engine;
 mod interruption;
+mod mistyped;
 mod session;
 pub mod text;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
 use serde::Serialize;
@@ -35,6 +39,9 @@ pub use self::engine::EngineError;
 pub use self::interruption::Interruption;
 pub use self::session::{Failure, Format, Nothing, Session};
 use crate::chain::chain;
+
+/// How long a shell waits for what it may offer.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Exit status of an error that is the caller's way of saying it.
 const NOT_UNDERSTOOD: u8 = 2;
@@ -51,7 +58,7 @@ pub struct Identity {
 }
 
 /// The commands of a client plugin.
-pub trait Commands: clap::Subcommand {
+pub trait Commands: clap::Subcommand + 'static {
     /// Whose commands they are.
     const IDENTITY: Identity;
 
@@ -85,21 +92,23 @@ struct CommandLine<C: clap::Subcommand> {
 pub fn main<C: Commands>(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match Invocation::parse(arguments, C::IDENTITY.name) {
         Invocation::Metadata => describe(C::IDENTITY),
-        Invocation::Completion { words, described } => complete::<C>(&words, described),
-        Invocation::Command { flags, words } => return execute::<C>(flags, words),
+        Invocation::Completion { words, described } => complete::<C>(words, described),
+        Invocation::Command { flags, words } => return execute::<C>(flags, &words),
     };
     settle(C::IDENTITY, outcome.map_err(Failure::Output))
 }
 
 /// Parses and does a command.
-fn execute<C: Commands>(flags: Vec<OsString>, words: Vec<OsString>) -> ExitCode {
+fn execute<C: Commands>(flags: Vec<OsString>, words: &[OsString]) -> ExitCode {
     let name = OsString::from(C::IDENTITY.name);
-    let matches = root::<C>().try_get_matches_from(std::iter::once(name).chain(words));
+    let all = std::iter::once(name).chain(words.iter().cloned());
+    let matches = root::<C>().try_get_matches_from(all);
     let parsed = matches.and_then(|matches| CommandLine::<C>::from_arg_matches(&matches));
     let CommandLine { everywhere, command } = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
             // Help is asked for, and goes to standard output; anything else is not understood.
+            let error = mistyped::explained(error, root::<C>(), words);
             let said = error.print();
             let status = if error.use_stderr() { NOT_UNDERSTOOD } else { u8::from(said.is_err()) };
             return ExitCode::from(status);
@@ -172,11 +181,21 @@ fn describe(identity: Identity) -> io::Result<()> {
     writeln!(stdout)
 }
 
-/// Answers `__complete`. What cannot be found out, since the plugin is off or the caller is not root,
-/// is not offered: a shell has no place for words about it.
-fn complete<C: Commands>(words: &[String], described: Described) -> io::Result<()> {
-    let session = Session::new(C::IDENTITY, Docker::new(Vec::new()), None, Format::Text);
-    let values = |argument: &str| C::candidates(argument, &session).unwrap_or_default();
-    let offered = completion::candidates(root::<C>(), words, values);
+/// Answers `__complete`. What cannot be found out, since the plugin is off, does not answer soon or the caller
+/// is not root, is not offered: a shell has no place for words about it.
+fn complete<C: Commands>(words: Vec<String>, described: Described) -> io::Result<()> {
+    let (found, offered) = mpsc::channel();
+    // Whoever does not answer is not waited for: it ends with the process.
+    thread::spawn(move || {
+        let session = Session::new(C::IDENTITY, Docker::new(Vec::new()), None, Format::Text);
+        let values = |argument: &str| match argument {
+            "plugin" => session.plugins(),
+            _ => C::candidates(argument, &session),
+        };
+        let values = |argument: &str| values(argument).unwrap_or_default();
+        // The other end goes when nobody waits any more.
+        drop(found.send(completion::candidates(root::<C>(), &words, values)));
+    });
+    let offered = offered.recv_timeout(PATIENCE).unwrap_or_default();
     io::stdout().write_all(completion::render(&offered, described).as_bytes())
 }

@@ -151,6 +151,11 @@ impl Session {
         connection.judge(path, status, &refusal).map(drop)
     }
 
+    /// The names of the plugins that one of may be chosen.
+    pub(super) fn plugins(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.docker.names(self.identity)?)
+    }
+
     /// How answers are shown.
     pub fn format(&self) -> Format {
         self.format

@@ -44,13 +44,20 @@ pub fn fields<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) -> String 
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
-        if letter.is_control() {
+        if is_command(letter) {
             shown.extend(letter.escape_default());
         } else {
             shown.push(letter);
         }
     }
     shown
+}
+
+/// Whether a terminal does something at `letter` instead of showing it: moves, or turns the order of what
+/// comes around.
+fn is_command(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// JSON as indented lines `key: value`, a `-` before each item of a list.
@@ -106,8 +113,9 @@ fn below(text: &mut String, value: &Value, depth: usize) {
 /// A scalar without quotes, where it cannot be taken for anything else or break its line.
 fn word(scalar: &Value) -> String {
     match scalar {
-        Value::String(text) if !text.is_empty() && !text.contains(char::is_control) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) if !text.is_empty() && !text.contains(is_command) => text.clone(),
+        // Of what a terminal acts on JSON escapes only some.
+        other => visible(&other.to_string()),
     }
 }
 
@@ -181,6 +189,11 @@ mod tests {
              roles:\n  data:\n    used: null\n"
         );
         assert_eq!(outline(&json!("a\nb")), "\"a\\nb\"\n");
+        for (said, shown) in
+            [("a\u{9b}2J", "a\\u{9b}2J"), ("a\u{7f}", "a\\u{7f}"), ("\u{202e}a", "\\u{202e}a")]
+        {
+            assert_eq!(outline(&json!(said)), format!("\"{shown}\"\n"));
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ use plugin_sdk::cli::{Commands, Failure, Identity, Nothing, Session};
 use crate::api::answers::{List, Status};
 use crate::api::snapshots::{Of, Snapshots};
 use crate::api::trash::Trash;
+use crate::volume::spec::Role;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -118,6 +119,14 @@ impl Commands for Pgvol {
                 let both = [volumes(session)?, snapshots(session)?].concat();
                 Ok(BTreeSet::from_iter(both).into_iter().collect())
             }
+            // Words of a list that is the plugin's; one that is newer may know more.
+            "consistency" => {
+                Ok(words(&["auto", "offline", "atomic", "ordered", "barrier", "backup"]))
+            }
+            "role" => Ok([Role::Data, Role::Wal].map(|role| role.to_string()).into()),
+            "moved" => Ok(vec![Role::Wal.to_string()]),
+            "unset" => Ok(words(&["snapshot.schedule", "snapshot.keep"])),
+            "image" => images(session),
             "pool" => {
                 let status: Status = session.ask("/Pgvol.Status", &Nothing {})?;
                 Ok(status.pools.into_iter().map(|pool| pool.name).collect())
@@ -125,6 +134,16 @@ impl Commands for Pgvol {
             _ => Ok(Vec::new()),
         }
     }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// Those that have a name.
+fn images(session: &Session) -> Result<Vec<String>, Failure> {
+    let names = ["image", "ls", "--filter=dangling=false", "--format={{.Repository}}:{{.Tag}}"];
+    Ok(session.docker(&names)?.lines().map(str::to_owned).collect())
 }
 
 fn volumes(session: &Session) -> Result<Vec<String>, Failure> {

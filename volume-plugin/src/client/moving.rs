@@ -11,7 +11,7 @@ pub struct Move {
     #[arg(value_name = "VOLUME")]
     volume: String,
     /// What of it: `wal`
-    #[arg(value_name = "ROLE")]
+    #[arg(id = "moved", value_name = "ROLE")]
     role: String,
     /// Name of a pool
     #[arg(value_name = "POOL")]
