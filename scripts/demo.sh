@@ -106,9 +106,10 @@ show_logs() { docker logs --tail 4 "$name"; }
 # clone_under_load: a snapshot while clients write, a clone of it, and a second server on that. The clone
 # has all that was committed before, and balances that agree.
 clone_under_load() {
-    local before rows agree
+    local before rows agree tries=0
     docker exec -d "$name" pgbench -U postgres -n -c 4 -T 600 postgres
     until [ "$(sql -At -c "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'pgbench'")" = t ]; do
+        [ $((tries += 1)) -le 300 ] || die "pgbench does not start in the container $name"
         sleep 0.2
     done
     before=$(sql -At -c 'SELECT count(*) FROM pgbench_history')

@@ -7,13 +7,14 @@
 
 state=${XDG_STATE_HOME:-$HOME/.local/state}/pgvol-quickstart
 export INSTALLED_LOG=$state/installed-packages
+own_address=unix:///var/run/docker.sock # of an engine that is brought
 
 # ensure_engine: uses the engine that answers, or else installs and starts one.
 ensure_engine() {
     local address
     if ! reach_engine; then
-        address=$(engine_address 2>/dev/null) || address=unix:///var/run/docker.sock # without a client yet
-        [ "$address" = unix:///var/run/docker.sock ] || die "no engine answers at $address"
+        address=$(engine_address 2>/dev/null) || address=$own_address # without a client yet
+        [ "$address" = "$own_address" ] || die "no engine answers at $address"
         [ -e /var/lib/docker ] || touch "$state/engine-data"
         if ! PATH=$PATH:/usr/sbin command -v dockerd >/dev/null; then
             # Newer releases have the client in a package of its own. Without AppArmor's tools no
@@ -49,9 +50,19 @@ start_engine() {
     die "the engine does not answer after 60 s; its last words are above or in: journalctl -u docker"
 }
 
+# has_brought_engine: whether quickstart has installed the engine or started it.
+has_brought_engine() {
+    [ -e "$state/engine-data" ] || [ -e "$state/dockerd.pid" ] || grep -qsx docker.io "$INSTALLED_LOG"
+}
+
 # remove_engine: the engine and the packages that quickstart brought, unless somebody uses them by now.
 remove_engine() {
-    if reach_engine && [ -n "$(docker ps -aq; docker volume ls -q; docker image ls -q; docker plugin ls -q)" ]; then
+    if ! reach_engine || [ "$(engine_address)" != "$own_address" ]; then
+        # Whose they are only the engine itself could say.
+        ! has_brought_engine || [ -z "$(as_root find /var/lib/docker/{containers,volumes} -mindepth 1 -maxdepth 1 -type d 2>/dev/null)" ] ||
+            die "the engine at $own_address does not answer or another one is meant, and /var/lib/docker has" \
+                "containers or volumes: it stays; start the engine, or unset DOCKER_HOST, and run this again"
+    elif [ -n "$(docker ps -aq; docker volume ls -q; docker image ls -q; docker plugin ls -q)" ]; then
         if [ -e "$state/dockerd.pid" ] || [ -s "$INSTALLED_LOG" ]; then
             say "the engine holds things that quickstart did not make: it stays, and so do the packages"
         fi

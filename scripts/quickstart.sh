@@ -19,7 +19,7 @@ step() {
 }
 
 clean() {
-    if reach_engine; then
+    if reach_engine && engine_is_here; then
         remove_demo
         clean_plugin pgvol
         clean_plugin pglog

@@ -22,6 +22,21 @@ fn run(engine: &Engine, arguments: &str) -> Result<String> {
     Ok(said)
 }
 
+/// An engine that it has brought stays where it cannot say what it holds, with all that is on its disk.
+fn stays(engine: &Engine) -> Result<()> {
+    let state = "/var/lib/home/.local/state/pgvol-quickstart";
+    engine.shell(&format!("docker volume create precious; touch {state}/engine-data"))?;
+    let script =
+        "DOCKER_HOST=unix:///nowhere.sock HOME=/var/lib/home /opt/scripts/quickstart.sh --clean";
+    let outcome = engine.run_shell(Duration::from_mins(1), script)?;
+    let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    ensure!(!outcome.success && said.contains("it stays; start the engine"), "{said}");
+    engine.shell(&format!(
+        "ls -d /var/lib/docker/volumes/precious {state}; rm {state}/engine-data"
+    ))?;
+    engine.docker(&["volume", "rm", "precious"]).map(drop)
+}
+
 fn quickstart(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     on_bare(engine, || {
@@ -41,6 +56,7 @@ fn quickstart(stage: &Stage) -> Result<()> {
                 ensure!(said.contains(part), "no {part:?} in: {said}");
             }
         }
+        stays(engine)?;
         run(engine, "--clean")?;
         let left = engine.shell(
             "docker ps -aq; docker volume ls -q; docker plugin ls -q
