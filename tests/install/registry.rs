@@ -13,6 +13,9 @@ const README: &str = include_str!("../../README.md");
 
 pub(crate) const REGISTRY: &str = "127.0.0.1:5000";
 
+/// For each architecture its own, since Docker chooses none by itself.
+const OWN_TAG: &str = "latest-amd64";
+
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![Scenario::new("installed_from_a_registry", installed)]
 }
@@ -34,11 +37,20 @@ YAML"
 /// Both plugins, into the registry.
 fn push(engine: &Engine) -> Result<()> {
     for plugin in PLUGINS {
-        let reference = format!("{REGISTRY}/{plugin}");
-        engine.docker(&["plugin", "create", &reference, &format!("/srv/{plugin}")])?;
-        engine.docker(&["plugin", "push", &reference])?;
-        engine.docker(&["plugin", "rm", &reference])?;
+        for tag in ["latest", OWN_TAG] {
+            let reference = format!("{REGISTRY}/{plugin}:{tag}");
+            engine.docker(&["plugin", "create", &reference, &format!("/srv/{plugin}")])?;
+            engine.docker(&["plugin", "push", &reference])?;
+            engine.docker(&["plugin", "rm", &reference])?;
+        }
     }
+    // One that is of another architecture stands beside it and is nobody else's.
+    let other = format!("{REGISTRY}/pgvol:latest-arm64");
+    engine.shell(&format!(
+        "mkdir -p /var/lib/other/rootfs; cp /srv/pgvol/config.json /var/lib/other
+        docker plugin create {other} /var/lib/other >/dev/null
+        docker plugin push {other}; docker plugin rm {other}; rm -r /var/lib/other"
+    ))?;
     Ok(())
 }
 
@@ -50,7 +62,7 @@ fn installed(stage: &Stage) -> Result<()> {
         push(engine)?;
         refused(engine)?;
         for (plugin, settings) in [("pgvol", &[POOL][..]), ("pglog", &[])] {
-            let reference = format!("{REGISTRY}/{plugin}");
+            let reference = format!("{REGISTRY}/{plugin}:{OWN_TAG}");
             let install = ["plugin", "install", "--grant-all-permissions", "--alias", plugin];
             engine.docker(&[&install[..], &[&reference], settings].concat())?;
             ensure!(inspect(engine, plugin, "{{.Enabled}}")? == "true", "{plugin} is off");
