@@ -16,53 +16,73 @@ set -euo pipefail
 # shellcheck source=scripts/upgrade.sh
 . "$(dirname "$0")/upgrade.sh"
 
+answer_help "$@"
 restart_containers=
-case ${1:-} in
+case $* in
     --restart-containers) restart_containers=yes ;;
     '') ;;
     *) die "usage: install.sh [--restart-containers]" ;;
 esac
 work=$(mktemp -d)
 registry=${REGISTRY:-}
+new='' # a plugin that is being installed for the first time
 
 # Whatever happens, what was taken out of service is put back; also where nobody reads any more what is
 # said. An upgrade that was cut off has reset where the plugin's state is.
 finish() {
+    local lost=
     set +e
     trap '' INT TERM HUP
     if [ -n "$down" ] && ! serve "$down" "$down_source" "$down_enabled"; then
+        lost=$down
         say "$down is disabled; with its state in another place it would have no volumes and no streams:" \
             "docker plugin set $down state.source=$down_source && docker plugin enable --timeout 0 $down;" \
             "$(why_not "$down")"
     fi
     # In a shell of its own, which a failure ends alone.
     if [ -n "$gone" ] && ! (put_back); then
+        lost=$gone
         say "$gone could not be made again; what it keeps is in $gone_source/$gone, and what was set:" \
             "${gone_settings[*]} state.source=$gone_source"
     fi
     [ "${#stopped[@]}" = 0 ] || docker start "${stopped[@]}" >/dev/null
+    [ -z "$new" ] || ! installed "$new" || ! again docker plugin rm --force "$new" >/dev/null || say "$new is not installed"
+    [ -z "$published" ] || docker plugin rm --force "$published" >/dev/null 2>&1
     stop_registry
-    rm -rf "$work"
+    if [ -e "$work/before/${lost:-none}" ]; then
+        say "the version before is in $work/before/$lost, for docker plugin create $lost once the other is removed"
+        find "$work" -mindepth 1 -maxdepth 1 ! -name before -exec rm -rf {} +
+    else
+        rm -rf "$work"
+    fi
 }
 trap finish EXIT
 trap 'exit 1' INT TERM HUP
+trap '' PIPE
 
-# check_formats NAME: refuses state that a newer version has written, while nothing is changed yet. The
-# first line of what the plugins keep says `KIND VERSION`; what is rewritten in place has two places for that, of
-# which one may be of zeros.
-check_formats() {
-    local known source newer
-    known=$(as_root chroot "$packages/$1/rootfs" "/$1" formats) ||
-        die "the $1 of this package does not run on this machine; nothing is changed"
-    source=$(state_source "$1" 2>/dev/null) || source=$(jq -r '.mounts[0].source' "$packages/$1/config.json")
+# newer_files NAME PACKAGE: what of its state a newer version has written than that package is of. The
+# first line of what the plugins keep says `KIND VERSION`; what is rewritten in place has two places for
+# that, of which one may be of zeros. Nothing is read that containers can write, nor more than need be.
+newer_files() {
+    local known source
+    known=$(as_root chroot "$2/rootfs" "/$1" formats) || return
+    source=$(state_source "$1" 2>/dev/null) || source=$(jq -r '.mounts[0].source' "$2/config.json")
+    source+=/$1
     # shellcheck disable=SC2016 # for awk
-    newer=$({ echo "$known"
-        as_root find "$source/$1" -maxdepth 2 \( -name format -o -name '*.record' -o -name '*.snapshot' -o -name '*.trashed' -o -path '*/streams/*' \) \
-            -type f -exec awk 'FNR == 1 { print $1, $2, FILENAME }' {} + 2>/dev/null || :
-        as_root find "$source/$1" -maxdepth 3 \( -name '*.cursor' -o -path '*/journals/*/gone' \) \
+    { echo "$known"
+        as_root find "$source"/{format,catalog,mounts,streams,sinks} -maxdepth 1 -type f ! -name '*.cursor' \
+            -exec awk 'FNR == 1 { print $1, $2, FILENAME; nextfile }' {} + 2>/dev/null || :
+        as_root find "$source"/{sinks,journals} -maxdepth 2 \( -name '*.cursor' -o -name gone \) \
             -type f -exec grep -aoHE "$1-(cursor|gone) [0-9]+" {} + 2>/dev/null |
             sed -E 's/^(.*):([^ :]+ [0-9]+)$/\2 \1/' || :
-    } | awk 'NF == 2 { known[$1] = $2 } NF > 2 && $1 in known && $2 > known[$1] { print "  " $3 ": format " $2 }')
+    } | awk 'NF == 2 { known[$1] = $2 } NF > 2 && $1 in known && $2 > known[$1] { print "  " $3 ": format " $2 }'
+}
+
+# check_formats NAME: refuses such state, while nothing is changed yet.
+check_formats() {
+    local newer
+    newer=$(newer_files "$1" "$packages/$1") ||
+        die "the $1 of this package does not run on this machine; nothing is changed"
     [ -z "$newer" ] || die "$1: a newer version has written these files, and this one cannot read them:"$'\n'"$newer"
 }
 
@@ -87,15 +107,18 @@ alone() {
 
 install_plugin() {
     if ! installed "$1"; then
+        new=$1
         create "$1" "$packages/$1"
-        if ! enable "$1"; then
-            say "$1 does not start; $(why_not "$1")"
+        if ! works "$1"; then
+            say "$1 $why"
             again docker plugin rm --force "$1" >/dev/null
+            new=
             die "$1 is not installed"
         fi
+        new=
         say "$1 is installed"
     elif [ "$(field "$1" '{{.Config.Description}}')" = "$(jq -r .description "$packages/$1/config.json")" ]; then
-        say "$1 is up to date$(field "$1" '{{if not .Enabled}}, and disabled{{end}}')"
+        say "$1 is up to date$(disabled "$1")"
     elif publish "$packages/$1" latest; then
         upgrade "$1"
     else
@@ -113,7 +136,10 @@ install_client() {
 
 need jq jq
 reach_engine || die "no engine answers: $(docker version 2>&1 | tail -n 1)"
+[[ $(docker info -f '{{.SecurityOptions}}') != *name=rootless* ]] ||
+    die "the engine is a rootless one, which has neither loop devices nor mounts to give: this needs one that root runs"
 packages=${PACKAGES:-$work/packages}
+[ -z "${PACKAGES:-}" ] || [ -d "$packages/pgvol/rootfs" ] || die "PACKAGES=$packages: nothing that package.sh has laid out is there"
 [ -n "${PACKAGES:-}" ] || ARCH=$(docker version -f '{{.Server.Arch}}') "$root/scripts/package.sh" "$packages"
 local_engine=
 if engine_is_here; then

@@ -15,8 +15,14 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # for those who source this
 release_flags=(--config "build.rustflags=['--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo']")
 
-say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+# Whoever listened may have gone; what is under way goes on.
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2 || :; }
 die() { say "$@"; exit 1; }
+
+# answer_help ARGUMENT...: what the head of the script says, where that is asked for.
+answer_help() {
+    case ${1:-} in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit ;; esac
+}
 
 docker_command=(docker)
 

@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 # Another version in the place of an installed plugin: within it, or by removing and making it again;
 # and the one before back where the new one does not start. To be sourced by install.sh, which sets
-# $packages, $work, $registry and $restart_containers, and at its end serves $down, puts back $gone and
-# starts ${stopped[@]}.
+# $packages, $work, $registry, $local_engine and $restart_containers, and at its end serves $down, puts
+# back $gone, starts ${stopped[@]} and removes $published.
 
 # shellcheck source=scripts/registry.sh
 . "${BASH_SOURCE[0]%/*}/registry.sh"
@@ -12,6 +12,8 @@
 # Who is out of service meanwhile: a plugin, with the directory of its state and whether it was enabled;
 # one that is being removed and made again, with these and its settings; and containers.
 down='' down_source='' down_enabled='' gone='' gone_source='' gone_enabled='' gone_settings=() stopped=()
+# What an engine has of a package only until it is in the registry.
+published=''
 
 # keep NAME: a copy of the installed version below $work/before, laid out as package.sh does.
 keep() {
@@ -29,9 +31,11 @@ publish() {
     local pushed=yes
     [ -n "$registry" ] || start_registry "$work" || return
     reference=$registry/$(basename "$1"):$2
+    published=$reference
     create "$reference" "$1"
     docker plugin push "$reference" >"$work/push" 2>&1 || pushed=
     docker plugin rm "$reference" >/dev/null
+    published=
     [ -n "$pushed" ] || say "the engine cannot push to $registry: $(tail -n 1 "$work/push")"
     [ -n "$pushed" ]
 }
@@ -44,8 +48,15 @@ switch() {
 # serve NAME SOURCE ENABLED: with its state in that directory, and enabled if ENABLED is true; never with
 # its state elsewhere, where it would have no volumes and no streams.
 serve() {
-    set_source "$1" "$2" >/dev/null || return
+    set_source "$1" "$2" >/dev/null || return 1
     [ "$3" != true ] || [ "$(field "$1" '{{.Enabled}}')" = true ] || enable "$1"
+}
+
+# unreadable NAME: what the version that did not start has written meanwhile, and the one before cannot read.
+unreadable() {
+    local newer
+    [ -z "$local_engine" ] || newer=$(newer_files "$1" "$work/before/$1") || :
+    [ -z "${newer:-}" ] || echo ", but the new one has written these files, which it cannot read:"$'\n'"$newer"
 }
 
 # upgrade NAME: in place. Forced, since every volume and every stream counts as a use: running
@@ -60,13 +71,13 @@ upgrade() {
     switch "$1" "$source"
     if [ "$enabled" != true ]; then
         say "$1 was disabled and still is"
-    elif ! enable "$1"; then
-        say "the new $1 does not start; $(why_not "$1")"
+    elif ! works "$1"; then
+        say "the new $1 $why"
         publish "$work/before/$1" before
         again switch "$1" "$source"
         again enable "$1"
         down=
-        die "$1 is again what it was before"
+        die "$1 is again what it was before$(unreadable "$1")"
     fi
     down=
     say "$1 is upgraded"
@@ -86,9 +97,9 @@ make() {
 put_back() {
     if installed "$gone"; then
         [ "$(field "$gone" '{{.Enabled}}')" != true ] || return 0
-        again docker plugin rm --force "$gone" >/dev/null || return
+        again docker plugin rm --force "$gone" >/dev/null || return 1
     fi
-    make "$work/before/$gone" || return
+    make "$work/before/$gone" || return 1
     [ "$gone_enabled" != true ] || again enable "$gone"
 }
 
@@ -101,6 +112,15 @@ replace() {
         stopped=()
         die "$1 stays as it is; with --restart-containers they are stopped and started again"
     fi
+    local fleeting
+    mapfile -t fleeting < <(fleeting "${stopped[@]}")
+    if [ "${#fleeting[@]}" != 0 ]; then
+        say "$1 cannot be upgraded in place here, and these containers, which use it, would not come back: Docker" \
+            "removes those of --rm when they stop, and swarm puts others in the place of its tasks"
+        printf '  %s\n' "${fleeting[@]}" >&2
+        stopped=()
+        die "$1 stays as it is; end these containers yourself, or scale their services to none"
+    fi
     gone_enabled=$(field "$1" '{{.Enabled}}')
     mapfile -t gone_settings < <(field "$1" '{{range .Settings.Env}}{{println .}}{{end}}' | sed '/^$/d')
     gone_source=$(state_source "$1")
@@ -109,11 +129,11 @@ replace() {
     gone=$1
     docker plugin rm --force "$1" >/dev/null
     make "${packages:?}/$1"
-    if [ "$gone_enabled" = true ] && ! enable "$1"; then
-        say "the new $1 does not start; $(why_not "$1")"
+    if [ "$gone_enabled" = true ] && ! works "$1"; then
+        say "the new $1 $why"
         put_back
         gone=
-        die "$1 is again what it was before; restarted: ${stopped[*]:-nothing}"
+        die "$1 is again what it was before; restarted: ${stopped[*]:-nothing}$(unreadable "$1")"
     fi
     gone=
     [ "${#stopped[@]}" = 0 ] || docker start "${stopped[@]}" >/dev/null

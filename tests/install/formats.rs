@@ -76,6 +76,15 @@ fn journals(stage: &Stage) -> Result<()> {
     })
 }
 
+/// `install.sh` with programs that note what they are to read.
+const LOOKING: &str = r#"
+    mkdir /tmp/instead
+    for program in awk grep; do
+        printf '#!/bin/sh\necho "$@" >>/tmp/read; exec /usr/bin/%s "$@"\n' $program >/tmp/instead/$program
+    done
+    chmod +x /tmp/instead/*
+    PATH=/tmp/instead:$PATH PACKAGES=/var/lib/two /opt/scripts/install.sh"#;
+
 /// The script looks first, so that the plugin that can read the state goes on with it.
 fn script(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
@@ -91,9 +100,14 @@ fn script(stage: &Stage) -> Result<()> {
         };
         edit(known, newer)?;
         let before = inspect(engine, "pgvol", "{{json .}}")?;
-        let outcome = install(engine, "/var/lib/two", "")?;
+        // Root of a container can make files of any name and size in its WAL.
+        let plant = "touch /pg/wal/planted.cursor /pg/wal/planted.record";
+        engine.docker(&["run", "--rm", "--volume=appdb:/pg", "base", "sh", "-c", plant])?;
+        let outcome = engine.run_shell(Duration::from_mins(3), LOOKING)?;
         let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
         ensure!(!outcome.success && said.contains(&format!("{record}: format {newer}")), "{said}");
+        let read = engine.shell("cat /tmp/read; rm -r /tmp/read /tmp/instead")?;
+        ensure!(read.contains(record) && !read.contains("planted"), "read is {read}");
         ensure!(inspect(engine, "pgvol", "{{json .}}")? == before, "something is changed");
         edit(newer, known)?;
         // In the second of its places; the first is empty yet.

@@ -8,12 +8,13 @@ use anyhow::{Result, ensure};
 use harness::{Engine, Scenario, Stage};
 
 use crate::replace::without_registry;
-use crate::state::{create, inspect, next_version, on_bare, printer};
+use crate::state::{create, inspect, installed, next_version, on_bare, printer};
 use harness::packages::next_version_of;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("an_interrupted_upgrade_keeps_its_state", interrupted),
+        Scenario::new("an_interrupted_first_install_leaves_nothing", first),
         Scenario::new("a_plugin_whose_state_cannot_be_set_stays_off", unset),
         Scenario::new("an_interrupted_replacement_is_undone", replacement),
     ]
@@ -21,7 +22,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 
 /// `install.sh ARGUMENTS` with a docker command that does `before` and `after` the real one. Gives whether
 /// it succeeded and what it said.
-fn with_docker(
+pub(crate) fn with_docker(
     engine: &Engine,
     before: &str,
     after: &str,
@@ -60,7 +61,7 @@ fn check_no_default_state(engine: &Engine) -> Result<()> {
 }
 
 /// [`on_bare`] with a pgvol that was never enabled, which is enabled at the end to be removed as any.
-fn with_pglog_elsewhere(
+pub(crate) fn with_pglog_elsewhere(
     stage: &Stage,
     body: impl FnOnce(&Arc<Engine>) -> Result<()>,
 ) -> Result<()> {
@@ -79,12 +80,17 @@ const KEPT: &str =
 
 fn interrupted(stage: &Stage) -> Result<()> {
     with_pglog_elsewhere(stage, |engine| {
-        // While it begins, and after it, when it has reset where the state is.
-        for (when, signal) in [("before", "INT"), ("after", "HUP")] {
+        // While the package is on its way, while the upgrade begins, and after it, when it has reset where
+        // the state is.
+        for (when, what, signal) in [
+            ("before", "plugin push ", "TERM"),
+            ("before", "plugin upgrade ", "INT"),
+            ("after", "plugin upgrade ", "HUP"),
+        ] {
             let source = "{{range .Config.Mounts}}{{.Source}} {{end}}";
             let before = inspect(engine, "pglog", KEPT)?;
             let kill = format!(
-                r#"case "$*" in *"plugin upgrade "*) /usr/bin/docker plugin inspect -f '{source}' pglog >/tmp/source; kill -{signal} $PPID ;; esac"#
+                r#"case "$*" in *"{what}"*) /usr/bin/docker plugin inspect -f '{source}' pglog >/tmp/source; kill -{signal} $PPID ;; esac"#
             );
             let (first, then) =
                 if when == "before" { (kill.as_str(), "") } else { ("", kill.as_str()) };
@@ -94,8 +100,27 @@ fn interrupted(stage: &Stage) -> Result<()> {
             ensure!(then.contains("elsewhere") == (when == "before"), "{when}: {then}");
             let after = inspect(engine, "pglog", KEPT)?;
             ensure!(after == before, "it was {before}, it is {after}: {said}");
-            next_version_of(engine, &["pglog"], 3)?;
+            let names = engine.docker(&["plugin", "ls", "--format={{.Name}}"])?;
+            let ours = names.lines().all(|name| ["pgvol:latest", "pglog:latest"].contains(&name));
+            ensure!(ours, "left is what was to be pushed: {names}");
+            if what.contains("upgrade") {
+                next_version_of(engine, &["pglog"], 3)?;
+            }
         }
+        Ok(())
+    })
+}
+
+/// Between its making and its start: the next run begins anew.
+fn first(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    on_bare(engine, || {
+        next_version(engine)?;
+        let kill = r#"case "$*" in *"plugin enable "*) kill -INT $PPID; exit 1 ;; esac"#;
+        let (done, said) = with_docker(engine, kill, "", "")?;
+        ensure!(!done && said.contains("pgvol is not installed"), "{said}");
+        let plugins = engine.docker(&["plugin", "ls", "--quiet"])?;
+        ensure!(plugins.is_empty(), "left: {plugins}");
         Ok(())
     })
 }
@@ -109,6 +134,15 @@ fn unset(stage: &Stage) -> Result<()> {
         let repair = "docker plugin set pglog state.source=/var/lib/elsewhere && docker plugin enable --timeout 0 pglog";
         ensure!(!done && said.contains(repair), "{said}");
         ensure!(inspect(engine, "pglog", "{{.Enabled}}")? == "false", "enabled: {said}");
+        let kept = said.split_once("the version before is in ").map_or("", |parts| parts.1);
+        let kept = kept.split(',').next().unwrap_or_default();
+        engine.shell(&format!("cmp {kept}/rootfs/pglog /srv/pglog/rootfs/pglog; rm -r {kept}"))?;
+        // Whoever has not read it is told again.
+        let again = installed(engine, "/var/lib/two", "")?;
+        ensure!(
+            again.contains("docker plugin set pglog state.source=/var/lib/elsewhere"),
+            "{again}"
+        );
         engine.shell(repair)?;
         let after = inspect(engine, "pglog", KEPT)?;
         ensure!(after == before, "it was {before}, it is {after}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::{Scenario, Stage};
 
+use crate::interrupted::with_docker;
 use crate::state::{PLUGINS, POOL, create, inspect, install, installed, next_version, on_bare};
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -13,6 +14,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("two_runs_at_once_are_one_after_the_other", twice),
         Scenario::new("a_plugin_of_another_name_is_not_installed_beside", named),
         Scenario::new("root_is_asked_for_the_engine_that_is_meant_only", user),
+        Scenario::new("what_cannot_be_is_said_at_once", unfit),
     ]
 }
 
@@ -88,4 +90,16 @@ fn user(stage: &Stage) -> Result<()> {
     let local = asked("")?;
     ensure!(local.contains("docker --host unix:///var/run/docker.sock version"), "{local}");
     engine.shell("rm -r /tmp/user").map(drop)
+}
+
+fn unfit(stage: &Stage) -> Result<()> {
+    let engine = stage.engine();
+    let rootless =
+        r#"case "$*" in *SecurityOptions*) echo "[name=seccomp name=rootless]"; exit ;; esac"#;
+    let (done, said) = with_docker(engine, rootless, "", "")?;
+    ensure!(!done && said.contains("the engine is a rootless one"), "{said}");
+    let outcome = install(engine, "/nowhere", "")?;
+    let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    ensure!(!outcome.success && said.contains("PACKAGES=/nowhere: nothing"), "{said}");
+    Ok(())
 }

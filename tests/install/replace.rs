@@ -1,7 +1,10 @@
 //! `install.sh` where no upgrade in place can be: nothing without consent, and nothing lost.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use harness::{Engine, Scenario, Stage, Volume};
+use harness::{Container, Engine, Scenario, Stage, Volume};
 
 use crate::state::{
     POOL, create, inspect, install, installed, next_version, on_bare, printer, server,
@@ -19,6 +22,20 @@ pub(crate) fn without_registry<T>(engine: &Engine, body: impl FnOnce() -> Result
     Ok(result)
 }
 
+/// One that Docker would remove when it stops is nobody's to stop.
+fn fleeting(engine: &Arc<Engine>) -> Result<()> {
+    let run = ["--rm", "--log-driver=pglog", "-v", "/place", "--volume-driver=pgvol", "base"];
+    let once = Container::run(engine, "once", &[&run[..], &["sleep", "infinity"]].concat())?;
+    let outcome = install(engine, "/var/lib/two", "--restart-containers")?;
+    let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    ensure!(!outcome.success && said.contains("would not come back"), "{said}");
+    ensure!(said.contains("\n  once\n") && !said.contains("  app\n"), "{said}");
+    for container in ["once", "app", "printer"] {
+        engine.docker(&["exec", container, "true"])?;
+    }
+    once.remove(Duration::from_secs(20))
+}
+
 fn replaced(stage: &Stage) -> Result<()> {
     let engine = stage.engine();
     on_bare(engine, || {
@@ -31,6 +48,7 @@ fn replaced(stage: &Stage) -> Result<()> {
         let last = writer.finish()?;
         let printer = printer(engine)?;
         next_version(engine)?;
+        without_registry(engine, || fleeting(engine))?;
         without_registry(engine, || {
             let ids = ["pgvol", "pglog"].map(|plugin| inspect(engine, plugin, "{{.Id}}"));
             let outcome = install(engine, "/var/lib/two", "")?;

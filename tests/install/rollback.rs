@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::{Engine, Scenario, Stage, Volume};
 
+use crate::interrupted::{with_docker, with_pglog_elsewhere};
 use crate::replace::without_registry;
 use crate::state::{
     POOL, check_lines, create, edit_config, inspect, install, installed, next_version, on_bare,
@@ -30,6 +31,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("a_first_version_that_ends_at_once_is_not_installed", first)
             .tolerating(FORMATS),
         Scenario::new("a_program_that_does_not_run_is_refused_first", program),
+        Scenario::new("a_version_that_cannot_use_its_state_is_taken_back", unusable)
+            .tolerating(&["newer than"]),
     ]
 }
 
@@ -144,5 +147,23 @@ fn program(stage: &Stage) -> Result<()> {
         ensure!(said.contains("pglog of this package does not run on this machine"), "{said}");
         ensure!(all()? == before, "something is changed");
         Ok(())
+    })
+}
+
+/// What it has written meanwhile the one before cannot read, which is said.
+fn unusable(stage: &Stage) -> Result<()> {
+    with_pglog_elsewhere(stage, |engine| {
+        let before = inspect(engine, "pglog", FIELDS)?;
+        let format = "/var/lib/elsewhere/pglog/format";
+        let write = format!(
+            r#"case "$*" in *"plugin enable "*) [ -e /tmp/format ] || cp {format} /tmp/format; sed -i '1s/ [0-9]* / 99 /' {format} ;; esac"#
+        );
+        let (done, said) = with_docker(engine, &write, "", "")?;
+        ensure!(!done && said.contains("the new pglog cannot use its state: "), "{said}");
+        ensure!(said.contains("again what it was before, but the new one has written"), "{said}");
+        ensure!(said.contains(&format!("{format}: format 99")), "{said}");
+        let after = inspect(engine, "pglog", FIELDS)?;
+        ensure!(after == before, "it was {before}, it is {after}");
+        engine.shell(&format!("mv /tmp/format {format}")).map(drop)
     })
 }
