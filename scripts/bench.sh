@@ -19,6 +19,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+answer_help "$@"
 [ "$(id -u)" = 0 ] || die "please run it as root: it makes namespaces, mounts and control groups"
 need_cargo
 need mmdebstrap mmdebstrap debian-archive-keyring

@@ -7,6 +7,7 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
+answer_help "$@"
 # shellcheck source=scripts/machine.sh
 . "$(dirname "$0")/machine.sh"
 

@@ -22,6 +22,7 @@ umask 022
 # shellcheck source=scripts/cross.sh
 . "$(dirname "$0")/cross.sh"
 
+answer_help "$@"
 out=${1:?usage: package.sh OUTDIR}
 profile=${PROFILE:-release}
 # Where the libraries and tools of the plugins are: this machine's, or those of a root.

@@ -29,6 +29,7 @@ clean() {
     say "what cargo built stays in target/: cargo clean removes it"
 }
 
+answer_help "$@"
 mkdir -p "$state"
 touch "$state/containers"
 case ${1:-} in

@@ -23,7 +23,10 @@ set -euo pipefail
 cd "$root"
 
 suites=(spikes volume recovery log client install conformance lifecycle swarm survival)
+answer_help "$@"
 part=${1:-all} filter=${2:-}
+[[ " all style unit arm64 oldkernel powercut e2e ${suites[*]} " = *" $part "* ]] ||
+    die "unknown part $part: all, style, unit, arm64, oldkernel, powercut, e2e, ${suites[*]}"
 [ "$(id -u)" = 0 ] || die "please run it as root: the tests make namespaces, mounts and loop devices"
 # On a disk, not in /tmp, which may be a tmpfs: the engines' state lies here.
 work=$(mktemp -d /var/tmp/pgvol-test-XXXXXX)
@@ -160,9 +163,6 @@ case $part in
     all) package_ahead; style; unit; e2e "${suites[@]}" ;;
     style | unit | arm64 | oldkernel | powercut) "$part" ;;
     e2e) e2e "${suites[@]}" ;;
-    *)
-        [[ " ${suites[*]} " = *" $part "* ]] || die "unknown part $part: all, style, unit, arm64, oldkernel, powercut, e2e, ${suites[*]}"
-        e2e "$part"
-        ;;
+    *) e2e "$part" ;;
 esac
 [ "$failed_steps" = 0 ] && ! grep -q '^test result: FAILED' "$results"

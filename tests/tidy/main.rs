@@ -1,6 +1,7 @@
 //! Holds the tree to its own rules: the ones in CONTRIBUTING.md that a machine can check.
 
 mod behaviours;
+mod scripts;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
