@@ -48,6 +48,9 @@ finish() {
     [ "${#stopped[@]}" = 0 ] || docker start "${stopped[@]}" >/dev/null
     [ -z "$new" ] || ! installed "$new" || ! again docker plugin rm --force "$new" >/dev/null || say "$new is not installed"
     [ -z "$published" ] || docker plugin rm --force "$published" >/dev/null 2>&1
+    # What a copy was made by, if it was cut off.
+    [ ! -e "$work/before" ] || docker rm "${0##*/}-copy" >/dev/null 2>&1
+    [ ! -e "$work/before" ] || docker image rm "${0##*/}-copy" >/dev/null 2>&1
     stop_registry
     if [ -e "$work/before/${lost:-none}" ]; then
         say "the version before is in $work/before/$lost, for docker plugin create $lost once the other is removed"

@@ -84,6 +84,7 @@ fn interrupted(stage: &Stage) -> Result<()> {
         // the state is.
         for (when, what, signal) in [
             ("before", "plugin push ", "TERM"),
+            ("before", "cp install.sh-copy:", "TERM"),
             ("before", "plugin upgrade ", "INT"),
             ("after", "plugin upgrade ", "HUP"),
         ] {
@@ -103,6 +104,8 @@ fn interrupted(stage: &Stage) -> Result<()> {
             let names = engine.docker(&["plugin", "ls", "--format={{.Name}}"])?;
             let ours = names.lines().all(|name| ["pgvol:latest", "pglog:latest"].contains(&name));
             ensure!(ours, "left is what was to be pushed: {names}");
+            let copies = engine.shell("docker ps -aq; docker image ls -q install.sh-copy")?;
+            ensure!(copies.is_empty(), "left is what a copy was made by: {copies}");
             if what.contains("upgrade") {
                 next_version_of(engine, &["pglog"], 3)?;
             }
