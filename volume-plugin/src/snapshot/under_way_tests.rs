@@ -75,10 +75,14 @@ fn what_is_copied_ahead_of_a_barrier_keeps_nobody_waiting() {
         let world = World::with_cluster(6).await;
         let options = [TAKE, &[("consistency", "barrier")]].concat();
         let making = world.held_up("v@s", &options).await;
-        let soon = Duration::from_secs(2);
-        tokio::time::timeout(soon, world.mount("v", "1")).await.unwrap().unwrap();
-        tokio::time::timeout(soon, world.unmount("v", "1")).await.unwrap().unwrap();
+        let soon = Duration::from_secs(10);
+        let come_and_go = async {
+            world.mount("v", "1").await?;
+            world.unmount("v", "1").await
+        };
+        let come_and_gone = tokio::time::timeout(soon, come_and_go).await;
         world.let_go();
+        come_and_gone.unwrap().unwrap();
         making.made().await.unwrap();
         let status = world.status("v@s").await.unwrap();
         assert_eq!(status["snapshot"]["consistency"], "barrier");
