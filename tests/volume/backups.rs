@@ -47,7 +47,16 @@ fn under_a_backup(stage: &Stage) -> Result<()> {
     writer.advance(200)?;
     pg.psql("CREATE TABLE far TABLESPACE fast AS SELECT generate_series(1, 1000) AS n")?;
     let before = pg.psql("SELECT max(n) FROM numbers")?.parse()?;
+    // The backup's own checkpoint takes longer.
+    pg.psql(
+        "ALTER ROLE postgres SET statement_timeout = '20ms';
+        ALTER ROLE postgres SET transaction_timeout = '20ms'",
+    )?;
     engine.docker(&[&asked[..], &["db@s"]].concat())?;
+    pg.container().shell(
+        "PGOPTIONS='-c statement_timeout=0 -c transaction_timeout=0' \
+            psql -U postgres -qc 'ALTER ROLE postgres RESET ALL'",
+    )?;
     let shown: Value = serde_json::from_str(&engine.docker(&["volume", "inspect", "db@s"])?)?;
     let snapshot = &shown[0]["Status"]["snapshot"];
     let label = snapshot["backup"]["label"].as_str().unwrap_or_default();

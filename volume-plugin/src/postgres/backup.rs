@@ -191,8 +191,8 @@ fn act(arguments: &[OsString]) -> io::Result<()> {
 /// Begins; gives where, and why the server does not keep the WAL.
 fn start(talk: &mut Talk, version: u32) -> io::Result<(String, Option<String>)> {
     let deadline = Instant::now() + LIMIT;
-    for setting in ["statement_timeout", "idle_session_timeout"] {
-        // Not every version has both.
+    for setting in ["statement_timeout", "idle_session_timeout", "transaction_timeout"] {
+        // Not every version has them all.
         drop(talk.ask(&format!("SET {setting} = 0"), deadline));
     }
     let slot = format!(
