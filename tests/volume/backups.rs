@@ -53,10 +53,7 @@ fn under_a_backup(stage: &Stage) -> Result<()> {
         ALTER ROLE postgres SET transaction_timeout = '20ms'",
     )?;
     engine.docker(&[&asked[..], &["db@s"]].concat())?;
-    pg.container().shell(
-        "PGOPTIONS='-c statement_timeout=0 -c transaction_timeout=0' \
-            psql -U postgres -qc 'ALTER ROLE postgres RESET ALL'",
-    )?;
+    without_timeouts(&pg)?;
     let shown: Value = serde_json::from_str(&engine.docker(&["volume", "inspect", "db@s"])?)?;
     let snapshot = &shown[0]["Status"]["snapshot"];
     let label = snapshot["backup"]["label"].as_str().unwrap_or_default();
@@ -87,6 +84,7 @@ fn under_a_backup(stage: &Stage) -> Result<()> {
     let read = ["run", "--rm", "-v", "copy:/pg", "postgres:17", "cat", "/pg/data/backup_label"];
     ensure!(engine.docker(&read)? == label.trim_end(), "another label than {label}");
     let clone = Pg::start(engine, "clone", &["-v", "copy:/pg", "-e", "PGDATA=/pg/data"])?;
+    without_timeouts(&clone)?;
     clone.check_numbers(before)?;
     ensure!(clone.psql("SELECT count(*), sum(n) FROM far")? == "1000|500500");
     drop(clone);
@@ -97,6 +95,7 @@ fn under_a_backup(stage: &Stage) -> Result<()> {
     engine.docker(&["pgvol", "prepare", "db@s"])?;
     let copy = Volume::create(engine, "pgvol", "copy", &["from=db@s"])?;
     let clone = server_at(engine, "clone", "copy", "/pg")?;
+    without_timeouts(&clone)?;
     clone.check_numbers(before)?;
     let said = String::from_utf8_lossy(&clone.container().logs(&[])?.stderr).into_owned();
     ensure!(!said.contains("backup") && !said.contains("not properly shut down"), "{said}");
@@ -119,6 +118,7 @@ fn under_a_backup(stage: &Stage) -> Result<()> {
     // In place, from where the backup began.
     engine.docker(&["pgvol", "restore", "--keep-as", "later", "db@s"])?;
     let pg = server(engine, &[])?;
+    without_timeouts(&pg)?;
     pg.check_numbers(before)?;
     ensure!(pg.psql("SELECT count(*), sum(n) FROM far")? == "1000|500500");
     ensure!(pg.psql("SHOW full_page_writes")? == "off");
@@ -126,10 +126,19 @@ fn under_a_backup(stage: &Stage) -> Result<()> {
     original.remove()
 }
 
-/// Goes round in the WAL that the server keeps, some 8 MB.
+/// Takes those of the role back, which are in its snapshots too.
+fn without_timeouts(pg: &Pg) -> Result<()> {
+    let reset = "PGOPTIONS='-c statement_timeout=0 -c transaction_timeout=0' \
+        psql -U postgres -qc 'ALTER ROLE postgres RESET ALL'";
+    pg.container().shell(reset).map(drop)
+}
+
+/// Goes round in the WAL that the server keeps, some 8 MB: what has been written is recycled every 4 MB.
 const HURRIES: &str = "while :; do
-    psql -XAtq -c CHECKPOINT -c \"SELECT count(pg_logical_emit_message(false, 'x', repeat('x', 500000)))
-        FROM generate_series(1, 40)\" || sleep 1
+    for _ in {1..200}; do
+        echo \"CHECKPOINT; SELECT count(pg_logical_emit_message(false, 'x', repeat('x', 500000)))
+            FROM generate_series(1, 8);\"
+    done | psql -XAtq || sleep 1
 done";
 
 /// More than can be copied before a segment of WAL comes to be overwritten.

@@ -116,7 +116,10 @@ if [ ! -e "$PGDATA/postgresql.conf" ]; then
     : >$work/conf
     set -- -c config_file=$work/conf
 fi
-if [ "$version" -ge 17 ]; then set -- "$@" -c event_triggers=off; fi
+if [ "$version" -ge 17 ]; then
+    set -- "$@" -c event_triggers=off
+    PGOPTIONS="$PGOPTIONS -c transaction_timeout=0"
+fi
 # What is thrown away need not be on the disk.
 if [ "$task" = verify ]; then set -- "$@" -c fsync=off; fi
 
