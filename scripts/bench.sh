@@ -5,10 +5,10 @@
 # second of pglog over json-file; CPU time per line likewise; lines per second to a fluentd and to a
 # syslog server over Docker's drivers of that name, until the last line has arrived at a receiver that
 # only counts; `docker logs --since` at the end of a big log over json-file's time; what snapshots under
-# load take, what a client notices of them, how soon clones answer, of prepared snapshots too, and what a snapshot every ten seconds and
-# a hundred of them cost the server; what pglog takes of memory with a thousand streams, and how long a
-# container takes to start and to stop beside them. Each is the median of pairwise ratios of
-# interleaved runs, with its 90 % interval. About three quarters of an hour.
+# load take, what a client notices of them, how soon clones answer, of prepared snapshots too, and what a
+# snapshot every ten seconds and a hundred of them cost the server; what pglog takes of memory with a
+# thousand streams, and how long a container takes to start and to stop beside them. Each is the median of
+# pairwise ratios of interleaved runs, with its 90 % interval. About an hour.
 #
 # usage: bench.sh [tps] [checkpoints] [lines] [sinks] [since] [snapshots] [under-snapshots] [containers]
 #                                                                 all figures, or these
