@@ -31,6 +31,7 @@ use plugin_sdk::cli::{Commands, Failure, Identity, Nothing, Session};
 use crate::api::answers::{List, Status};
 use crate::api::snapshots::{Of, Snapshots};
 use crate::api::trash::Trash;
+use crate::snapshot::Consistency;
 use crate::volume::spec::Role;
 
 /// The commands.
@@ -120,11 +121,9 @@ impl Commands for Pgvol {
                 Ok(BTreeSet::from_iter(both).into_iter().collect())
             }
             // Words of a list that is the plugin's; one that is newer may know more.
-            "consistency" => {
-                Ok(words(&["auto", "offline", "atomic", "ordered", "barrier", "backup"]))
-            }
-            "role" => Ok([Role::Data, Role::Wal].map(|role| role.to_string()).into()),
-            "moved" => Ok(vec![Role::Wal.to_string()]),
+            "consistency" => Ok(words(&Consistency::ALL)),
+            "role" => Ok(words(&[Role::Data, Role::Wal])),
+            "moved" => Ok(words(&[Role::Wal])),
             "unset" => Ok(words(&["snapshot.schedule", "snapshot.keep"])),
             "image" => images(session),
             "pool" => {
@@ -136,8 +135,8 @@ impl Commands for Pgvol {
     }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
+fn words(words: &[impl ToString]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
 }
 
 /// Those that have a name.

@@ -5,7 +5,6 @@
 use super::Pace;
 use crate::sys::beneath::Dir;
 use crate::sys::file;
-use std::cell::RefCell;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -27,25 +26,19 @@ const FEW: usize = 64;
 /// Copies what is in `source` into the empty directory `target`, durably. It gets the owner and the mode
 /// of `source`. `TimedOut` when that is not done in time.
 pub fn tree(source: &Dir, target: &Dir, pace: &Pace) -> io::Result<()> {
-    let made = RefCell::new(Some(Vec::new()));
-    let copier = Copier { except: &|_| false, pace, made: Some(&made) };
-    copier.directory(source, target, Path::new(""), DEEPEST)?;
-    match made.into_inner() {
-        None => target.sync_all(),
-        Some(made) => sync(&made),
-    }
+    files(source, target, &|_| false, pace)?;
+    make_durable(target)
 }
 
 /// Makes all that was copied into `target` durable.
 pub fn make_durable(target: &Dir) -> io::Result<()> {
     let mut found = Vec::new();
-    if collect(target, &mut found, DEEPEST)? { sync(&found) } else { target.sync_all() }
-}
-
-fn sync(few: &[File]) -> io::Result<()> {
+    if !collect(target, &mut found, DEEPEST)? {
+        return target.sync_all();
+    }
     // All first, so that they need one commit of the file system together.
-    few.iter().try_for_each(file::write_back)?;
-    few.iter().try_for_each(File::sync_all)
+    found.iter().try_for_each(file::write_back)?;
+    found.iter().try_for_each(File::sync_all)
 }
 
 /// All files and directories of `dir`, those below a directory before it; false where they are not [`FEW`].
@@ -72,7 +65,7 @@ fn collect(dir: &Dir, found: &mut Vec<File>, deeper: usize) -> io::Result<bool> 
 /// As [`tree`], not durably, but for what is `except`ed; `target` may have directories that `source`
 /// has too, but none of its files.
 pub fn files(source: &Dir, target: &Dir, except: &Except, pace: &Pace) -> io::Result<()> {
-    let copier = Copier { except, pace, made: None };
+    let copier = Copier { except, pace };
     copier.directory(source, target, Path::new(""), DEEPEST)
 }
 
@@ -86,28 +79,13 @@ pub fn one(source: &Dir, name: &Path, target: &Dir, new: &Path, pace: &Pace) -> 
 struct Copier<'a> {
     except: &'a Except<'a>,
     pace: &'a Pace,
-    /// Where what was made is noted; none in it once that is too much.
-    made: Option<&'a RefCell<Option<Vec<File>>>>,
 }
 
 impl Copier<'_> {
-    fn note(&self, made: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
-        let Some(noted) = self.made else { return Ok(()) };
-        let mut noted = noted.borrow_mut();
-        if noted.as_ref().is_some_and(|all| all.len() >= FEW) {
-            *noted = None;
-        }
-        if let Some(all) = noted.as_mut() {
-            all.push(made()?);
-        }
-        Ok(())
-    }
-
     fn directory(&self, source: &Dir, target: &Dir, path: &Path, deeper: usize) -> io::Result<()> {
         each((source, target), path, self.except, &mut |name, path| {
             self.entry(source, target, name, path, deeper)
-        })?;
-        self.note(|| target.handle_of())
+        })
     }
 
     fn entry(
@@ -127,8 +105,7 @@ impl Copier<'_> {
             let deeper = below_of(path, deeper)?;
             self.directory(&source.open_dir(name)?, &ensure(target, name)?, path, deeper)
         } else if found.is_file() {
-            let made = one(source, name, target, name, self.pace)?;
-            self.note(|| Ok(made))
+            one(source, name, target, name, self.pace).map(drop)
         } else {
             Ok(())
         }

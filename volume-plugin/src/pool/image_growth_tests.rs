@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +12,7 @@ use super::*;
 use crate::name::ShareName;
 use crate::pool::{ImagePool, Pool};
 use crate::scratch::Scratch;
-use crate::sys::{loopdev, mount, namespace, tool};
+use crate::sys::{file, loopdev, mount, namespace, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -265,6 +265,18 @@ fn a_growth_that_the_host_has_no_room_for_is_undone() {
     assert!(!bench.pool.tend().unwrap());
     assert_eq!(bench.pool.describe().unwrap().growable, 0);
     bench.assert_is(256 * MIB);
+}
+
+/// By their size btrfs sets space aside for each page that a server writes.
+#[test]
+fn an_image_has_the_smallest_nodes() {
+    let dir = Scratch::new();
+    let image = dir.path().join("pool.img");
+    super::super::image::make_image(&image, 256 * MIB).unwrap();
+    // The first super block is at 64 KiB; in it, 0x94 behind its begin, stands the size.
+    let mut size = [0; 4];
+    File::open(&image).unwrap().read_exact_at(&mut size, (64 << 10) + 0x94).unwrap();
+    assert_eq!(i64::from(u32::from_le_bytes(size)), file::page_size().unwrap());
 }
 
 /// No start is needed for what a failing disk has left half done.

@@ -107,6 +107,12 @@ pub enum Consistency {
     Backup,
 }
 
+impl Consistency {
+    /// `auto`, and what it tries, in that order.
+    pub const ALL: [Self; 6] =
+        [Self::Auto, Self::Offline, Self::Atomic, Self::Ordered, Self::Barrier, Self::Backup];
+}
+
 impl fmt::Display for Consistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -73,18 +73,9 @@ pub(crate) fn snapshot(name: &VolumeName, raw: &RawOptions) -> Result<SnapshotSp
 }
 
 fn parse_consistency(value: &str) -> Result<Consistency, OptionError> {
-    Ok(match value {
-        "auto" => Consistency::Auto,
-        "offline" => Consistency::Offline,
-        "atomic" => Consistency::Atomic,
-        "ordered" => Consistency::Ordered,
-        "barrier" => Consistency::Barrier,
-        "backup" => Consistency::Backup,
-        _ => {
-            let allowed = "allowed are auto, offline, atomic, ordered, barrier and backup";
-            return Err(bad("consistency", value, allowed));
-        }
-    })
+    let allowed = "allowed are auto, offline, atomic, ordered, barrier and backup";
+    let asked = Consistency::ALL.into_iter().find(|level| level.to_string() == value);
+    asked.ok_or_else(|| bad("consistency", value, allowed))
 }
 
 /// What is asked of a clone.
