@@ -8,7 +8,7 @@ const LOOK: &str = r#"cd /var/lib/pgvol
 for file in catalog/*; do
     [ -e "$file" ] || continue
     echo "$file" | sed -E 's/\.[0-9]+\.trashed$/.trashed/'
-    tail -n +2 "$file" | jq -cS "del(.created, .begun_anew, .origin.at, .taken.took_ms, .taken.stall_ms, .taken.stall)" |
+    tail -n +2 "$file" | jq -cS "del(.created, .begun_anew, .origin.at, .origin.original.created, .taken.took_ms, .taken.stall_ms, .taken.stall)" |
         if [ -z "$served" ]; then cat; else jq -cS "del(.taken.clusters, .taken.checks, .taken.checkpoint, .taken.backup)"; fi
 done
 for file in mounts/*; do

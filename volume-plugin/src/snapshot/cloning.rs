@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::anew::{Unattended, Way};
 use super::capture::{clusters, read_control};
-use super::facts::Origin;
+use super::facts::{Origin, Original};
 use super::inside::{self, Tablespace};
 use super::taking::{Copies, Order};
 use super::{Consistency, Making, Taken, Waiting, Work, backing_up, links, sanitise};
@@ -80,6 +80,7 @@ impl Service {
         Ok(Some(self.make_copy(record, order, turns, move |record, copies, taken| {
             let mut origin = settle(record, copies, &taken, asked.sanitise)?;
             // Whatever it was prepared to, it is the snapshot's state.
+            origin.original = Some(Original::of(&of));
             origin.from = of.name;
             if let Some(taken) = of.taken {
                 origin.consistency = taken.consistency;
@@ -136,6 +137,7 @@ fn settle(
     }
     Ok(Origin {
         from: of.name.clone(),
+        original: None,
         at: record.created,
         consistency: taken.consistency,
         prepared: prepared.is_some(),

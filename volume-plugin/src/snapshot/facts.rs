@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Level;
-use crate::name::{SnapshotName, VolumeName};
+use crate::name::{ShareName, SnapshotName, VolumeName};
 use crate::postgres::backup::Backup;
+use crate::volume::catalog::Record;
 
 /// How a copy was taken and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,8 +157,11 @@ impl fmt::Display for Outcome {
 /// Where a clone comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The volume or snapshot.
+    /// The volume or snapshot, as it was called then.
     pub from: VolumeName,
+    /// Which one that was of all that ever had the name; none in records of before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<Original>,
     /// When.
     pub at: Timestamp,
     /// How consistent it was.
@@ -168,6 +172,21 @@ pub struct Origin {
     /// What was disarmed; none where that was not wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sanitised: Option<Vec<Disarmed>>,
+}
+
+/// A volume or snapshot, whatever it is called by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Original {
+    /// Its share, of whose name there may be another when it is deleted.
+    share: ShareName,
+    created: Timestamp,
+}
+
+impl Original {
+    /// That of `record`.
+    pub fn of(record: &Record) -> Self {
+        Self { share: record.share.clone(), created: record.created }
+    }
 }
 
 /// Something in a clone that would have reached out.

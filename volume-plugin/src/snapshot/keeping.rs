@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::Waiting;
 use super::schedule::Schedule;
 use super::taking::Cause;
+use super::trying::clone_of;
 use crate::name::ShareName;
 use crate::pool::PoolName;
 use crate::volume::catalog::{Entry, Phase, Record};
@@ -299,26 +300,25 @@ impl Service {
         self: &Arc<Self>,
         snapshot: &Record,
     ) -> Result<bool, VolumeError> {
-        let is_clone =
-            |record: &Record| record.origin.as_ref().is_some_and(|of| of.from == snapshot.name);
-        if snapshot.is_protected()
-            || !self.mounts.of(&snapshot.name).is_empty()
-            || !self.catalog.records(is_clone).is_empty()
-            || self.copies.find(|work| work.of == snapshot.name).is_some()
-        {
-            return Ok(false);
-        }
         // What was made of it takes space for nobody else.
-        if let Some(prepared) = self.prepared(snapshot)
-            && (prepared.is_protected() || !self.mounts.of(&prepared.name).is_empty())
+        let prepared = self.prepared(snapshot);
+        if [Some(snapshot), prepared.as_ref()].into_iter().flatten().any(|one| self.is_needed(one))
         {
             return Ok(false);
         }
-        if let Some(prepared) = self.prepared(snapshot) {
+        if let Some(prepared) = prepared {
             Arc::clone(self).remove_as(prepared.name, Fate::Deleted).await?;
         }
         let removed = Arc::clone(self).remove_as(snapshot.name.clone(), Fate::Deleted).await;
         removed.map(|()| true)
+    }
+
+    /// Whether the snapshot is protected, mounted, has clones, or is being copied.
+    fn is_needed(&self, snapshot: &Record) -> bool {
+        snapshot.is_protected()
+            || !self.mounts.of(&snapshot.name).is_empty()
+            || !self.catalog.records(|record| clone_of(snapshot, record).is_some()).is_empty()
+            || self.copies.find(|work| work.of == snapshot.name).is_some()
     }
 }
 

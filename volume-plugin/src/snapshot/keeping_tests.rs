@@ -94,6 +94,37 @@ fn what_is_protected_mounted_or_cloned_stays() {
 }
 
 #[test]
+fn a_clone_is_of_one_snapshot_whatever_is_called_how_by_now() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        world.create("v@s", &[("snapshot", "now")]).await.unwrap();
+        world.create("c", &[("from", "v@s")]).await.unwrap();
+        world.remove("v").await.unwrap();
+        assert_eq!(world.undelete("v", Some("w")).await.unwrap(), "w");
+        world.create("v", &[]).await.unwrap();
+        world.create("v@s", &[("snapshot", "now")]).await.unwrap();
+        let world = world.restarted();
+        let drop = async |snapshot: &str| {
+            let record = world.service.ready(&name(snapshot)).unwrap();
+            world.service.drop_scheduled(&record).await.unwrap()
+        };
+        assert_eq!((drop("w@s").await, drop("v@s").await), (false, true));
+        world.remove("c").await.unwrap();
+        assert!(drop("w@s").await);
+        // Records of before have no more than its name.
+        world.create("v@s", &[("snapshot", "now")]).await.unwrap();
+        world.create("d", &[("from", "v@s")]).await.unwrap();
+        let mut old = world.service.ready(&name("d")).unwrap();
+        old.origin.as_mut().unwrap().original = None;
+        world.service.catalog.put(old).unwrap();
+        let world = world.restarted();
+        let record = world.service.ready(&name("v@s")).unwrap();
+        assert!(!world.service.drop_scheduled(&record).await.unwrap());
+    });
+}
+
+#[test]
 fn a_stop_of_the_machine_is_made_up_for_once() {
     apart(|| async {
         let world = World::new();

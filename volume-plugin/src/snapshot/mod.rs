@@ -51,7 +51,7 @@ pub(crate) use under_way::{UnderWay, Unmade, Waiting, Work};
 
 pub use anew::Unattended;
 pub use facts::{
-    Check, Checkpoint, ClusterFacts, Disarmed, Origin, Outcome, Prepared, Stall, Taken,
+    Check, Checkpoint, ClusterFacts, Disarmed, Origin, Original, Outcome, Prepared, Stall, Taken,
 };
 pub use restoring::Restoring;
 pub use taking::Listed;

@@ -112,6 +112,10 @@ fn what_was_prepared_goes_with_the_snapshot_of_a_schedule() {
         assert!(!world.service.drop_scheduled(&snapshot).await.unwrap());
         assert_eq!(names(&world), ["v", "v@s", "v@s-prepared"]);
         world.service.clone().protect(prepared, false).await.unwrap();
+        // One that was asked for by the name of what was prepared.
+        world.create("d", &[("from", "v@s-prepared")]).await.unwrap();
+        assert!(!world.service.drop_scheduled(&snapshot).await.unwrap());
+        world.remove("d").await.unwrap();
         assert!(world.service.drop_scheduled(&snapshot).await.unwrap());
         assert_eq!(names(&world), ["v"]);
     });

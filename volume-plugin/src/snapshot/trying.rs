@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::capture::{clusters, read_control};
-use super::facts::{Check, Origin};
+use super::facts::{Check, Origin, Original};
 use super::verifying::TRIED;
 use crate::name::VolumeName;
 use crate::sys::Doing;
@@ -82,7 +82,11 @@ impl Service {
 /// Where `clone` comes from, if that is this very `snapshot`.
 pub(super) fn clone_of<'a>(snapshot: &Record, clone: &'a Record) -> Option<&'a Origin> {
     let origin = clone.origin.as_deref()?;
-    (origin.from == snapshot.name && origin.at >= snapshot.created).then_some(origin)
+    let is_it = match &origin.original {
+        Some(original) => *original == Original::of(snapshot),
+        None => origin.from == snapshot.name && origin.at >= snapshot.created,
+    };
+    is_it.then_some(origin)
 }
 
 /// Without what would spoil a line, and not longer than is kept.

@@ -265,7 +265,8 @@ impl Volume {
             unmade: known.unmade,
             begun_anew: starts,
             snapshot: record.taken,
-            origin: record.origin,
+            // What it is to the user is its name.
+            origin: record.origin.map(|origin| Box::new(Origin { original: None, ..*origin })),
         }
     }
 }
