@@ -133,17 +133,17 @@ fn without_timeouts(pg: &Pg) -> Result<()> {
     pg.container().shell(reset).map(drop)
 }
 
-/// Goes round in the WAL that the server keeps, some 8 MB: what has been written is recycled every 4 MB.
+/// Goes round in the WAL that the server keeps, some 2 MB, many times a second.
 const HURRIES: &str = "while :; do
     for _ in {1..200}; do
         echo \"CHECKPOINT; SELECT count(pg_logical_emit_message(false, 'x', repeat('x', 500000)))
-            FROM generate_series(1, 8);\"
+            FROM generate_series(1, 4); SELECT pg_sleep(0.002);\"
     done | psql -XAtq || sleep 1
 done";
 
-/// More than can be copied before a segment of WAL comes to be overwritten.
+/// Takes many rounds to be copied.
 const FILL: &str =
-    "CREATE TABLE fill AS SELECT repeat('x', 1900) AS x FROM generate_series(1, 300000)";
+    "CREATE TABLE fill AS SELECT repeat('x', 1900) AS x FROM generate_series(1, 150000)";
 
 /// What the server has written when a long copy has begun is gone before it ends: everybody is stopped
 /// for it, and where they cannot be the server takes a backup.
@@ -154,13 +154,14 @@ fn wal_is_soon_gone(stage: &Stage) -> Result<()> {
     let pg = server(engine, &["-e", "POSTGRES_INITDB_ARGS=--wal-segsize=1"])?;
     pg.psql(FILL)?;
     pg.pgbench(&["-i", "-q", "-s", "5"])?;
-    for setting in ["max_wal_size = '8MB'", "min_wal_size = '8MB'"] {
+    // Its checkpoints wait for no disk, so that it comes round on any machine.
+    for setting in ["max_wal_size = '2MB'", "min_wal_size = '2MB'", "fsync = off"] {
         pg.psql(&format!("ALTER SYSTEM SET {setting}"))?;
     }
     pg.restart()?;
     let mut writer = pg.writer()?;
     let exec = ["exec", "--user", "postgres", pg.container().name()];
-    let bench = ["pgbench", "--no-vacuum", "-c", "2", "-T", "36000"];
+    let bench = ["pgbench", "--no-vacuum", "-c", "2", "--rate", "100", "-T", "36000"];
     let clients = [
         engine.stream(&[&exec[..], &bench].concat())?,
         engine.stream(&[&exec[..], &["bash", "-uc", HURRIES]].concat())?,
@@ -169,10 +170,15 @@ fn wal_is_soon_gone(stage: &Stage) -> Result<()> {
         let outside = (level == "backup").then(|| Outside::begin(engine)).transpose()?;
         writer.advance(20)?;
         let before = pg.psql("SELECT max(n) FROM numbers")?.parse()?;
-        take(engine, "db@s", &[])?;
+        let position = engine.log().position()?;
+        // Where nobody waits for 20 s at most.
+        engine.docker(&["pgvol", "snapshot", "create", "db@s"])?;
         drop(outside);
         let shown = status(engine, "db@s")?;
-        ensure!(shown["snapshot"]["consistency"] == level, "not {level}: {shown:#}");
+        let taken = &shown["snapshot"]["consistency"];
+        // A machine may be too slow for it, if it was tried.
+        let slow = taken == "backup" && is_too_slow(engine, position)?;
+        ensure!(taken == level || slow, "not {level}: {shown:#}");
         let copy = Volume::create(engine, "pgvol", "copy", &["from=db@s"])?;
         let clone = server_at(engine, "clone", "copy", "/pg")?;
         clone.check_numbers(before)?;
@@ -184,6 +190,14 @@ fn wal_is_soon_gone(stage: &Stage) -> Result<()> {
     }
     drop((clients, writer, pg));
     original.remove()
+}
+
+/// Whether copying, or stopping everybody for it, took too long for a barrier, as the plugin has said since.
+fn is_too_slow(engine: &Engine, position: usize) -> Result<bool> {
+    let lines = engine.log().plugin_lines(position)?;
+    let said = lines.iter().find(|line| line.contains("a backup is begun")).context("no word")?;
+    let reasons = ["too long to stop", "longer than the 2 s", "did not stop within"];
+    Ok(said.contains("the WAL was gone") && reasons.iter().any(|reason| said.contains(reason)))
 }
 
 /// Has the volume mounted on the host itself, so that not everybody who has it can be stopped.

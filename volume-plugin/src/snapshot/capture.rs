@@ -190,7 +190,12 @@ impl Job<'_> {
                 Ok(Err(CheckError::Wal(source))) => {
                     tries += 1;
                     tracing::debug!(error = %source, tries, "the server was quicker");
-                    if tries >= MOST_TRIES || Instant::now() >= enough {
+                    let took = match wanted {
+                        // The next would take as long, of the time of those behind it.
+                        Consistency::Auto => self.capture_took.get(),
+                        _ => Duration::ZERO,
+                    };
+                    if tries >= MOST_TRIES || Instant::now() + took >= enough {
                         return Err(SnapshotError::Wal { tries, source }.into());
                     }
                     self.discard()?;
