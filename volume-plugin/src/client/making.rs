@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use plugin_sdk::cli::{Bar, Failure, Format, Session};
 
-use super::snapshot::done;
+use super::done;
 use crate::api::snapshots::{Made, Make, Of, Progress, Wait};
 
 /// How long the plugin may be away: what it makes is begun anew when it comes back.

@@ -29,6 +29,7 @@ use clap::Subcommand;
 use plugin_sdk::cli::{Commands, Failure, Identity, Nothing, Session};
 
 use crate::api::answers::{List, Status};
+use crate::api::change::Done;
 use crate::api::snapshots::{Of, Snapshots};
 use crate::api::trash::Trash;
 use crate::snapshot::Consistency;
@@ -133,6 +134,11 @@ impl Commands for Pgvol {
             _ => Ok(Vec::new()),
         }
     }
+}
+
+/// What was made or changed, by its name.
+fn done(done: Done) -> String {
+    done.name + "\n"
 }
 
 fn words(words: &[impl ToString]) -> Vec<String> {

@@ -22,6 +22,6 @@ impl Move {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         let Self { volume: name, role, pool } = self;
         let answer = session.call("/Pgvol.Move", &change::Move { name, role, pool })?;
-        session.show(answer, |done: change::Done| format!("{}\n", done.name))
+        session.show(answer, super::done)
     }
 }

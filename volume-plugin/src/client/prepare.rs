@@ -2,7 +2,8 @@
 
 use plugin_sdk::cli::{Failure, Session};
 
-use super::snapshot::{done, is_one};
+use super::done;
+use super::snapshot::is_one;
 use super::trial::{Task, Trial};
 use crate::api::trials;
 

@@ -16,6 +16,6 @@ impl ReleaseReserve {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         let name = self.volume;
         let answer = session.call("/Pgvol.ReleaseReserve", &change::ReleaseReserve { name })?;
-        session.show(answer, |done: change::Done| format!("{}\n", done.name))
+        session.show(answer, super::done)
     }
 }

@@ -30,6 +30,6 @@ impl Resize {
         let key = if data { Role::Data.size_key() } else { format!("{role}.size") };
         let set = [(key, size)].into();
         let answer = session.call("/Pgvol.Set", &change::Set { name, set, unset: Vec::new() })?;
-        session.show(answer, |done: change::Done| format!("{}\n", done.name))
+        session.show(answer, super::done)
     }
 }

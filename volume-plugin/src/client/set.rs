@@ -23,7 +23,7 @@ impl Set {
         let Self { volume: name, changes, unset } = self;
         let set = changes.into_iter().collect();
         let answer = session.call("/Pgvol.Set", &change::Set { name, set, unset })?;
-        session.show(answer, |done: change::Done| format!("{}\n", done.name))
+        session.show(answer, super::done)
     }
 }
 

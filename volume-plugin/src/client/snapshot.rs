@@ -5,8 +5,7 @@ use jiff::Timestamp;
 use plugin_sdk::cli::{Failure, Session, text};
 use serde_json::Value;
 
-use super::making;
-use crate::api::change::Done;
+use super::{done, making};
 use crate::api::snapshots::{Make, Of, Protect, Snapshot, Snapshots};
 use crate::snapshot::Check;
 
@@ -102,10 +101,6 @@ pub(super) fn is_one(name: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Refused(format!("`{name}` is no name of a snapshot: allowed is VOLUME@SNAPSHOT")))
-}
-
-pub(super) fn done(done: Done) -> String {
-    done.name + "\n"
 }
 
 fn render(list: Snapshots, now: Timestamp) -> String {
