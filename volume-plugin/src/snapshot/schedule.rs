@@ -50,8 +50,15 @@ impl FromStr for Schedule {
             }
             None => (TimeZone::UTC, text),
         };
-        let parser =
-            CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        // A day field that begins with a star restricts nothing by itself: cron wants both then, else one of them.
+        let both = [2, 4].iter().any(|&field| {
+            pattern.split_whitespace().nth(field).is_some_and(|field| field.starts_with('*'))
+        });
+        let parser = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .year(Year::Disallowed)
+            .dom_and_dow(both)
+            .build();
         // The library's words are about more than is allowed here.
         let cron = parser.parse(pattern).map_err(|_| ScheduleError::Pattern)?;
         let schedule = Self { text: text.to_owned(), cron: Box::new(cron), zone };
@@ -117,6 +124,17 @@ mod tests {
         assert_eq!(next("0 3 * * *", "2026-11-27T02:59:59.5Z"), "2026-11-27T03:00:00Z");
         assert_eq!(next("*/15 * * * 1-5", "2026-11-27T23:50:00Z"), "2026-11-30T00:00:00Z");
         assert_eq!(next("@hourly", "2026-11-27T23:50:00Z"), "2026-11-28T00:00:00Z");
+    }
+
+    #[test]
+    fn days_are_those_of_either_field_unless_one_begins_with_a_star() {
+        let after = |schedule| next(schedule, "2026-11-01T12:00:00Z");
+        // A Monday and an odd day, as cron has it.
+        assert_eq!(after("0 0 */2 * 1"), "2026-11-09T00:00:00Z");
+        assert_eq!(after("0 0 9-12 * */2"), "2026-11-10T00:00:00Z");
+        assert_eq!(after("0 0 * * 1"), "2026-11-02T00:00:00Z");
+        assert_eq!(after("0 0 9 * *"), "2026-11-09T00:00:00Z");
+        assert_eq!(after("0 0 9 * 1"), "2026-11-02T00:00:00Z");
     }
 
     #[test]
