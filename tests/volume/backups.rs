@@ -5,7 +5,7 @@ use std::env;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use harness::{Engine, Pg, Scenario, Stage, Volume, npm_package};
+use harness::{Engine, Pg, Scenario, Stage, Volume, Writer, npm_package};
 use serde_json::Value;
 
 use crate::postgres::server;
@@ -285,8 +285,47 @@ fn of_major(engine: &Arc<Engine>, driver: &'static str, major: u32, version: &st
     let clone = at("clone", "copy")?;
     clone.check_numbers(before)?;
     ensure!(clone.psql("SELECT count(*), sum(n) FROM far")? == "1000|500500");
-    drop((clone, writer, pg));
+    drop(clone);
     copy.remove()?;
+    if major < 15 {
+        of_exclusive_backup(engine, &pg, &mut writer, &image)?;
+    }
+    drop((writer, pg));
     original.remove()?;
     engine.docker(&["image", "rm", &image]).map(drop)
+}
+
+/// The label and the map of tablespaces in the server's own directory are not for clones: WAL that the label asks for
+/// is not in them, and the map leads to where the server has its tablespaces.
+fn of_exclusive_backup(
+    engine: &Arc<Engine>,
+    pg: &Pg,
+    writer: &mut Writer,
+    image: &str,
+) -> Result<()> {
+    pg.psql("SELECT pg_start_backup('x', true)")?;
+    for _ in 0..2 {
+        writer.advance(100)?;
+        pg.psql("SELECT pg_switch_wal()")?;
+        pg.psql("CHECKPOINT")?;
+    }
+    let before = pg.psql("SELECT max(n) FROM numbers")?.parse()?;
+    for level in ["ordered", "barrier"] {
+        take(engine, "db@x", &[&format!("consistency={level}")])?;
+        let copy = Volume::create(engine, "pgvol", "copy", &["from=db@x"])?;
+        let there = ["run", "--rm", "-v", "db@x:/s:ro", "-v", "copy:/c", "--entrypoint=sh", image];
+        let look = "ls /s/data/backup_label /s/data/tablespace_map
+            ! ls /c/data/backup_label && ! ls /c/data/tablespace_map";
+        engine.docker(&[&there[..], &["-euc", look]].concat())?;
+        // Elsewhere than the server, whose tablespace it would use by the map.
+        let whole = ["-v", "copy:/elsewhere", "-e", "PGDATA=/elsewhere/data"];
+        let clone = Pg::start_image(engine, "clone", &whole, image)?;
+        clone.check_numbers(before)?;
+        ensure!(clone.psql("SELECT count(*), sum(n) FROM far")? == "1000|500500");
+        drop(clone);
+        copy.remove()?;
+        engine.docker(&["volume", "rm", "db@x"])?;
+    }
+    // The server's own has gone on.
+    pg.psql("SELECT pg_stop_backup()").map(drop)
 }

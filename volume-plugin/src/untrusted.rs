@@ -115,7 +115,7 @@ pub fn records(bytes: &[u8]) {
 pub fn control_file(bytes: &[u8]) {
     drop(control::parse(bytes));
     if let Ok(label) = std::str::from_utf8(bytes) {
-        drop((backup::parse_label(label), backup::parse_streamed_label(label)));
+        drop((backup::parse_label(label), backup::parse_any_label(label)));
     }
     // Likewise, with the checksum that each known version would have.
     for end in [288, 292] {
@@ -136,7 +136,7 @@ pub fn control_file(bytes: &[u8]) {
 /// On what must not be.
 pub fn pid_file(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let pid_file::PidFile { data, socket } = pid_file::parse(text);
+    let pid_file::PidFile { data, socket, .. } = pid_file::parse(text);
     assert!(data.is_none_or(|path| path.is_absolute()));
     assert!(socket.is_none_or(|(directory, name)| directory.is_absolute() && is_socket(&name)));
 }

@@ -134,16 +134,14 @@ pub fn parse_label(label: &str) -> io::Result<Label> {
     parse_any_label(label)
 }
 
-/// Reads the label of a base backup, as `pg_basebackup` brings it along, be it of a standby too. That of an
-/// exclusive backup is an error: the running server that takes it has that file as well, and no use for it.
-pub fn parse_streamed_label(label: &str) -> io::Result<Label> {
-    match word(label, "BACKUP METHOD")? {
-        "streamed" => parse_any_label(label),
-        _ => Err(io::Error::other("the label is none of a streamed backup")),
-    }
+/// Whether it is the label of an exclusive backup, which a server up to 14 has in its own directory while it
+/// takes one, and so has what was copied from there.
+pub fn is_exclusive_label(label: &str) -> bool {
+    word(label, "BACKUP METHOD").is_ok_and(|method| method == "pg_start_backup")
 }
 
-fn parse_any_label(label: &str) -> io::Result<Label> {
+/// Reads the label of any backup, be it of a standby too.
+pub fn parse_any_label(label: &str) -> io::Result<Label> {
     let timeline = word(label, "START TIMELINE")?.parse().map_err(io::Error::other)?;
     let position = |key| lsn(word(label, key)?);
     let (start, checkpoint) = (position("START WAL LOCATION")?, position("CHECKPOINT LOCATION")?);
@@ -254,9 +252,9 @@ mod tests {
             assert!(error.contains(said), "{error}");
         }
         let of_standby = LABEL.replace("primary", "standby");
-        assert_eq!(parse_streamed_label(&of_standby).unwrap(), label);
-        let exclusive = LABEL.replace("streamed", "pg_start_backup");
-        assert!(parse_streamed_label(&exclusive).is_err());
+        assert_eq!(parse_any_label(&of_standby).unwrap(), label);
+        assert!(!is_exclusive_label(LABEL));
+        assert!(is_exclusive_label(&LABEL.replace("streamed", "pg_start_backup")));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct PidFile {
     pub(crate) data: Option<PathBuf>,
     /// Directory and name of its socket.
     pub(crate) socket: Option<(PathBuf, String)>,
+    /// Whether it is a primary that answers.
+    pub(crate) is_ready: bool,
 }
 
 /// That of the cluster in `cluster`.
@@ -37,6 +39,7 @@ pub(crate) fn parse(text: &str) -> PidFile {
     PidFile {
         data: line(2).and_then(absolute),
         socket: directory.zip(port.map(|port| format!(".s.PGSQL.{port}"))),
+        is_ready: line(8).is_some_and(|line| line.trim() == "ready"),
     }
 }
 
@@ -44,13 +47,17 @@ pub(crate) fn parse(text: &str) -> PidFile {
 mod tests {
     use super::*;
 
+    const NOTHING: PidFile = PidFile { data: None, socket: None, is_ready: false };
+
     #[test]
     fn cluster_and_socket_are_told() {
         let file = "1\n/pg/data\n1700000000\n5433\n/var/run/postgresql\n*\n  1 2\nready\n";
         let socket = Some(("/var/run/postgresql".into(), ".s.PGSQL.5433".to_owned()));
-        assert_eq!(parse(file), PidFile { data: Some("/pg/data".into()), socket });
+        let data = Some("/pg/data".into());
+        assert_eq!(parse(file), PidFile { data, socket, is_ready: true });
+        assert!(!parse(&file.replace("ready", "standby ")).is_ready);
         for none in ["", "1\nd\n17\n5432\n", "1\nd\n17\n5432\n\n*\n", "1\n\n17\nx\n/run\n"] {
-            assert_eq!(parse(none), PidFile { data: None, socket: None }, "{none:?}");
+            assert_eq!(parse(none), NOTHING, "{none:?}");
         }
     }
 }

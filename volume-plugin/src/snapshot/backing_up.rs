@@ -7,19 +7,26 @@
 //! into the snapshot, whose files are those that the server had. The map of tablespaces is kept
 //! beside it and written nowhere: the links of a copy are right already, and the server would replace
 //! them by those of the container that it ran in.
+//!
+//! Servers up to 14 know exclusive backups too, whose label and map lie in the live cluster while they go
+//! on. A copy needs neither: it is recovered from its control file's checkpoint, as the server itself would be
+//! after a crash without them. The same files in a cluster that nobody has served yet are those of the backup
+//! that it was copied from, by which alone it can be recovered. Nothing in the files tells them apart; whether a
+//! server was in production does, and is kept in the record.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::capture::{Job, Live};
-use super::checks;
+use super::checks::{self, Known};
 use super::copying::Pass;
 use super::facts::Check;
-use super::{Level, Taken};
+use super::{Level, Taken, sanitise};
 use crate::postgres::backup::{self, Backup, Label};
-use crate::postgres::cluster::Found;
+use crate::postgres::cluster::{self, Found};
 use crate::sys::beneath::Dir;
 use crate::sys::{Doing, step};
 use crate::volume::error::VolumeError;
@@ -27,7 +34,10 @@ use crate::volume::error::VolumeError;
 /// Where a server looks for the label.
 const LABEL: &str = "backup_label";
 
-/// Longest that is read.
+/// Where it looks for the tablespaces to link to, if there is a label.
+const MAP: &str = "tablespace_map";
+
+/// Longest of them that is read.
 const LONGEST_LABEL: u64 = 64 << 10;
 
 impl Job<'_> {
@@ -68,7 +78,8 @@ impl Job<'_> {
         };
         // It has kept the WAL until here.
         drop(session);
-        let checked = Self::judged(checks::verify_with(self.of, self.copy, Some(&backup)));
+        let known = Known { backup: Some(&backup), in_production: live.in_production.clone() };
+        let checked = Self::judged(checks::verify_with(self.of, self.copy, &known));
         let mut taken = Self::taken(Level::Backup, 0, begun, checked)?;
         let found = format!("from {} to {}, the WAL {kept}", start(&backup)?, backup.stop);
         taken.checks.push(Check::passed("backup", found));
@@ -84,20 +95,48 @@ fn start(backup: &Backup) -> Result<String, VolumeError> {
 }
 
 /// By what a server that is started on the cluster recovers, where that is of a base backup on which none has
-/// been started yet: then it begins before the control file's checkpoint.
-pub(super) fn label_in(cluster: &Dir) -> Option<Label> {
+/// been started yet: then it begins before the control file's checkpoint. Of the clusters `in_production` a
+/// label may be of their own backups.
+pub(super) fn label_in(found: &Found, in_production: &BTreeSet<PathBuf>) -> Option<Label> {
+    let text = read(&found.dir, LABEL)?;
+    let is_own = in_production.contains(&found.path) && backup::is_exclusive_label(&text);
+    backup::parse_any_label(&text).ok().filter(|_| !is_own)
+}
+
+/// Whether the server of the cluster, one of those `in_production`, was taking an exclusive backup.
+pub(super) fn is_backed_up(found: &Found, in_production: &BTreeSet<PathBuf>) -> bool {
+    let is_exclusive = || read(&found.dir, LABEL).is_some_and(|it| backup::is_exclusive_label(&it));
+    in_production.contains(&found.path) && is_exclusive()
+}
+
+fn read(cluster: &Dir, name: &str) -> Option<String> {
     let mut text = String::new();
-    let file = cluster.open_file(Path::new(LABEL)).ok()?;
+    let file = cluster.open_file(Path::new(name)).ok()?;
     file.take(LONGEST_LABEL).read_to_string(&mut text).ok()?;
-    backup::parse_streamed_label(&text).ok()
+    Some(text)
+}
+
+/// Takes away what an exclusive backup has left in a copy of a server's cluster; durable with its directory.
+pub(super) fn forget_own(cluster: &Found) -> io::Result<()> {
+    sanitise::remove(&cluster.dir, LABEL)?;
+    sanitise::remove(&cluster.dir, MAP).map(drop)
+}
+
+/// Takes away the map of tablespaces that all have links already: the server would replace those of a clone by
+/// what they were in the container that the backup was taken in. Durable with the cluster's directory.
+pub(super) fn forget_map(cluster: &Found) -> io::Result<()> {
+    let Some(map) = read(&cluster.dir, MAP) else { return Ok(()) };
+    let mut names = map.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name);
+    let link = |name: &str| Path::new(cluster::TABLESPACES).join(name);
+    if names.all(|name| cluster.dir.read_link(&link(name)).is_ok()) {
+        sanitise::remove(&cluster.dir, MAP)?;
+    }
+    Ok(())
 }
 
 /// Has the server that is started on the cluster recover from the backup; durable with its directory.
 pub(super) fn put_label(cluster: &Found, backup: &Backup) -> io::Result<()> {
-    match cluster.dir.remove_file(Path::new(LABEL)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        other => other?,
-    }
+    sanitise::remove(&cluster.dir, LABEL)?;
     let owner = cluster.dir.metadata(Path::new("."))?;
     let mut file = cluster.dir.make_file(Path::new(LABEL), 0o600)?;
     file.write_all(backup.label.as_bytes())?;

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use plugin_sdk::chain::chain;
 use tokio::sync::OwnedMutexGuard;
 
-use super::checks::{self, CheckError, Verified};
+use super::checks::{self, CheckError, Known, Verified};
 use super::facts::{Check, Outcome};
 pub(super) use super::live::Live;
 use super::{Consistency, Level, SnapshotError, Stall, Taken, barrier, inside};
 use crate::pool::{Capture, Captured, Pace};
 use crate::postgres::cluster::{self, Found};
 use crate::postgres::control::{self, Control, Lsn};
+use crate::postgres::pid_file;
 use crate::postgres::server::{self, Server};
 use crate::sys::beneath::Dir;
 use crate::sys::file::FileId;
@@ -70,7 +71,7 @@ impl Job<'_> {
             let why = match live.rest(user) {
                 Ok(level) => {
                     let begun = Instant::now();
-                    let taken = self.once(&live).and_then(|()| self.checked());
+                    let taken = self.once(&live).and_then(|()| self.checked(&live));
                     // What no control file tells of.
                     let disturbed = live.controls.is_empty() && (self.is_disturbed)();
                     if !disturbed && self.is_still_at_rest(&live)? {
@@ -185,7 +186,7 @@ impl Job<'_> {
             (_, None) => begun + PATIENCE_INSISTED,
         };
         loop {
-            let taken = self.once(live).and_then(|()| self.checked());
+            let taken = self.once(live).and_then(|()| self.checked(live));
             match taken {
                 Ok(Err(CheckError::Wal(source))) => {
                     tries += 1;
@@ -256,7 +257,13 @@ impl Job<'_> {
             ([found], [control]) => Some(inside::wal_place(self.of, self.live, found, control)?),
             _ => None,
         };
-        Ok(Live { clusters, controls, servers: servers(&ids)?, wal })
+        let servers = servers(&ids)?;
+        let is_served = |id: &FileId| servers.iter().any(|server| server.data == *id);
+        let in_production = clusters.iter().zip(&ids).filter(|(found, id)| {
+            is_served(id) && pid_file::read(&found.dir).is_ok_and(|file| file.is_ready)
+        });
+        let in_production = in_production.map(|(found, _)| found.path.clone()).collect();
+        Ok(Live { clusters, controls, servers, in_production, wal })
     }
 
     /// Whether nobody has served the volume since it was looked at.
@@ -267,8 +274,9 @@ impl Job<'_> {
     }
 
     /// The copy looked at; what it lacks is no error yet.
-    pub(super) fn checked(&self) -> Result<Result<Verified, CheckError>, VolumeError> {
-        Self::judged(checks::verify(self.of, self.copy))
+    pub(super) fn checked(&self, live: &Live) -> Result<Result<Verified, CheckError>, VolumeError> {
+        let known = Known { backup: None, in_production: live.in_production.clone() };
+        Self::judged(checks::verify_with(self.of, self.copy, &known))
     }
 
     pub(super) fn judged(

@@ -1,5 +1,6 @@
 //! What is looked at in a copy before anybody hears of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,10 @@ use plugin_sdk::chain::chain;
 use super::SnapshotError;
 use super::backing_up;
 use super::capture::{clusters, read_control, shown};
-use super::facts::{Check, ClusterFacts};
+use super::facts::{Check, ClusterFacts, Taken};
 use super::inside::{self, Tablespace};
 use crate::postgres::backup::Backup;
+use crate::postgres::cluster::Found;
 use crate::postgres::control::Control;
 use crate::postgres::wal::{self, WalError};
 use crate::sys::Doing;
@@ -65,16 +67,36 @@ impl CheckError {
     }
 }
 
-/// Looks at the copy in `shares`, a snapshot's with what its own record says.
-pub(super) fn verify(of: &Record, shares: &[Share]) -> Result<Verified, CheckError> {
-    verify_with(of, shares, of.taken.as_ref().and_then(|taken| taken.backup.as_ref()))
+/// What is known of a copy besides its files.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    /// That it was made under: recovery begins where that did.
+    pub(super) backup: Option<&'a Backup>,
+    /// The clusters whose labels may be of exclusive backups that their own servers took.
+    pub(super) in_production: BTreeSet<PathBuf>,
 }
 
-/// As [`verify`], of a copy that was made under this backup: recovery begins where that did.
+impl<'a> Known<'a> {
+    /// What the record of a snapshot says.
+    pub(super) fn of(record: &'a Record) -> Self {
+        let taken = record.taken.as_deref();
+        Self {
+            backup: taken.and_then(|taken| taken.backup.as_ref()),
+            in_production: taken.map(Taken::backed_up).unwrap_or_default(),
+        }
+    }
+}
+
+/// Looks at the copy in `shares`, a snapshot's with what its own record says.
+pub(super) fn verify(of: &Record, shares: &[Share]) -> Result<Verified, CheckError> {
+    verify_with(of, shares, &Known::of(of))
+}
+
+/// As [`verify`], with what is known of a copy that has no such record yet.
 pub(super) fn verify_with(
     of: &Record,
     shares: &[Share],
-    backup: Option<&Backup>,
+    known: &Known<'_>,
 ) -> Result<Verified, CheckError> {
     let mut verified = Verified::default();
     for found in clusters(of, &shares[0])? {
@@ -87,7 +109,7 @@ pub(super) fn verify_with(
         let place = inside::wal_place(of, shares, &found, &control)?;
         let wal = shares[place.share].open()?.open_dir(&place.path);
         let wal = wal.map_err(|error| CheckError::Wal(WalError::Io(error)))?;
-        let control = to_recover(&found.dir, control, backup)?;
+        let control = to_recover(&found, control, known)?;
         let walk = wal::walk(&wal, &control).map_err(CheckError::Wal)?;
         verified.partial_pages |= walk.partial_pages;
         note("wal", format!("{} records up to {}", walk.records, walk.end));
@@ -101,6 +123,7 @@ pub(super) fn verify_with(
             checkpoint: shown(control.checkpoint),
             redo: shown(control.redo),
             wal_end: shown(walk.end),
+            exclusive_backup: backing_up::is_backed_up(&found, &known.in_production),
         });
     }
     Ok(verified)
@@ -109,12 +132,12 @@ pub(super) fn verify_with(
 /// What the cluster is recovered by: its control file, the backup that the copy was made under, or the label that
 /// a base backup has brought along.
 pub(super) fn to_recover(
-    cluster: &Dir,
+    found: &Found,
     control: Control,
-    backup: Option<&Backup>,
+    known: &Known<'_>,
 ) -> Result<Control, CheckError> {
-    let Some(backup) = backup else {
-        let label = backing_up::label_in(cluster);
+    let Some(backup) = known.backup else {
+        let label = backing_up::label_in(found, &known.in_production);
         return Ok(label.map(|label| label.control(&control)).unwrap_or(control));
     };
     backup.control(&control).map_err(|error| {

@@ -109,6 +109,7 @@ fn settle(
     wanted: Sanitise,
 ) -> Result<Origin, VolumeError> {
     let mut disarmed = Vec::new();
+    let backed_up = taken.backed_up();
     let Copies { of, copy, .. } = copies;
     for cluster in clusters(of, &copy[0])? {
         let doing = || format!("prepare the cluster in {}", record.name);
@@ -122,6 +123,10 @@ fn settle(
         }
         links::make_relative(&of.data(), &cluster, links, home.as_deref()).doing(doing)?;
         sanitise::forget_server(&cluster).doing(doing)?;
+        if backed_up.contains(&cluster.path) {
+            backing_up::forget_own(&cluster).doing(doing)?;
+        }
+        backing_up::forget_map(&cluster).doing(doing)?;
         if let Some(backup) = &taken.backup {
             backing_up::put_label(&cluster, backup).doing(doing)?;
         }

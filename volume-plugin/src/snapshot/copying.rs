@@ -159,7 +159,8 @@ impl Job<'_> {
         place: &Place,
         mut control: Control,
     ) -> Result<WalCopy, VolumeError> {
-        let label = seen.clusters.first().and_then(|found| backing_up::label_in(&found.dir));
+        let of = |found| backing_up::label_in(found, &seen.in_production);
+        let label = seen.clusters.first().and_then(of);
         control.redo = label.map_or(control.redo, |label| label.start.min(control.redo));
         let (live, copy) = (self.live[place.share].open()?, self.copy[place.share].open()?);
         let (live, beside) = match self.live[place.share].aside()? {

@@ -1,6 +1,8 @@
 //! What is kept of a snapshot and of a clone, in their records, and shown in Status.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,14 @@ pub struct Taken {
     /// Of one that is another as its server left it after recovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<Prepared>,
+}
+
+impl Taken {
+    /// The clusters whose servers were taking an exclusive backup, by their directories.
+    pub(super) fn backed_up(&self) -> BTreeSet<PathBuf> {
+        let clusters = self.clusters.iter().filter(|cluster| cluster.exclusive_backup);
+        clusters.map(|cluster| PathBuf::from(&cluster.directory)).collect()
+    }
 }
 
 /// What those who have the volume waited for while they were stopped, in microseconds; the data is captured at
@@ -100,6 +110,10 @@ pub struct ClusterFacts {
     pub redo: String,
     /// Where the WAL of the copy ends.
     pub wal_end: String,
+    /// Whether its server was taking an exclusive backup, of which a label is in the copy that is not
+    /// for whoever recovers from this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclusive_backup: bool,
 }
 
 /// A check of a copy.

@@ -1,6 +1,7 @@
 //! What is seen of a volume before it is copied: its clusters, and who serves them.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::capture::{Place, millis};
@@ -17,6 +18,8 @@ pub(super) struct Live {
     pub(super) controls: Vec<Control>,
     /// Of the clusters.
     pub(super) servers: Vec<Server>,
+    /// The clusters whose servers answer as primaries, by their directories.
+    pub(super) in_production: BTreeSet<PathBuf>,
     /// Where the WAL of the one cluster is; none where there is not one cluster.
     pub(super) wal: Option<Place>,
 }

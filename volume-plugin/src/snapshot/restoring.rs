@@ -8,7 +8,8 @@
 //! finishes it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,10 +87,12 @@ impl Service {
         self.refuse_when_short(&restored).await?;
         record.restoring = Some(Box::new(Restoring::Copying(Box::new(restored.clone()))));
         let live = self.shares(&record).await?;
-        let backup = snapshot.taken.as_ref().and_then(|taken| taken.backup.clone());
+        let taken = snapshot.taken.as_deref();
+        let backup = taken.and_then(|taken| taken.backup.clone());
+        let backed_up = taken.map(Taken::backed_up).unwrap_or_default();
         let (source, new) = (self.shares(&snapshot).await?, self.shares(&restored).await?);
         self.blocking(move |service| {
-            let copying = Copy { record, restored, kept, backup, live, source, new };
+            let copying = Copy { record, restored, kept, backup, backed_up, live, source, new };
             service.restore_from(copying)
         })
         .await?;
@@ -97,7 +100,7 @@ impl Service {
     }
 
     fn restore_from(&self, copy: Copy) -> Result<(), VolumeError> {
-        let Copy { record, mut restored, mut kept, backup, live, source, new } = copy;
+        let Copy { record, mut restored, mut kept, backup, backed_up, live, source, new } = copy;
         let name = record.name.clone();
         self.refuse_if_used(&name, &live)?;
         kept.taken = Some(Box::new(self.as_it_is(&record, &live)?));
@@ -114,6 +117,9 @@ impl Service {
             for cluster in clusters(&restored, &new[0])? {
                 let doing = || format!("prepare the cluster in {name}");
                 sanitise::forget_server(&cluster).doing(doing)?;
+                if backed_up.contains(&cluster.path) {
+                    backing_up::forget_own(&cluster).doing(doing)?;
+                }
                 if let Some(backup) = &backup {
                     backing_up::put_label(&cluster, backup).doing(doing)?;
                 }
@@ -208,6 +214,8 @@ struct Copy {
     kept: Record,
     /// That the snapshot was taken under.
     backup: Option<Backup>,
+    /// The clusters that have what exclusive backups of their servers left.
+    backed_up: BTreeSet<PathBuf>,
     live: Vec<Share>,
     source: Vec<Share>,
     new: Vec<Share>,

@@ -162,7 +162,7 @@ fn append(cluster: &Dir, settings: &str, lines: &str) -> io::Result<()> {
 }
 
 /// Removes a file; tells whether there was one.
-fn remove(cluster: &Dir, name: &str) -> io::Result<bool> {
+pub(super) fn remove(cluster: &Dir, name: &str) -> io::Result<bool> {
     match cluster.remove_file(Path::new(name)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         other => other.map(|()| true),

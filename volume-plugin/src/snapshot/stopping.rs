@@ -55,7 +55,7 @@ impl Job<'_> {
             };
             match outcome {
                 Ok(stall) => {
-                    let taken = Self::taken(Level::Barrier, tries, begun, self.checked())?;
+                    let taken = Self::taken(Level::Barrier, tries, begun, self.checked(live))?;
                     let (stall_ms, stall) = (Some(millis(stall)), Some(self.parts.get()));
                     return Ok(Ok(Taken { stall_ms, stall, ..taken }));
                 }

@@ -10,7 +10,7 @@ use plugin_sdk::chain::chain;
 
 use super::SnapshotError;
 use super::capture::{clusters, read_control};
-use super::checks::{self, Verified};
+use super::checks::{self, Known, Verified};
 use super::facts::{Check, Outcome, Taken};
 use super::inside::{self, Tablespace};
 use super::pages::{self, Measure, Place, databases};
@@ -150,8 +150,7 @@ fn wal_of(
     let place = inside::wal_place(record, shares, found, control)?;
     let directory = shares[place.share].open()?.open_dir(&place.path);
     let directory = directory.doing(|| format!("open {}", place.path.display()))?;
-    let backup = record.taken.as_ref().and_then(|taken| taken.backup.as_ref());
-    let control = checks::to_recover(&found.dir, control.clone(), backup);
+    let control = checks::to_recover(found, control.clone(), &Known::of(record));
     let control = control.map_err(|error| error.told(1))?;
     let mut images = HashSet::new();
     let walked = wal::walk_with(&directory, &control, &mut |record, magic| {
