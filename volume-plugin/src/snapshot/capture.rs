@@ -188,16 +188,16 @@ impl Job<'_> {
         loop {
             let taken = self.once(live).and_then(|()| self.checked(live));
             match taken {
-                Ok(Err(CheckError::Wal(source))) => {
+                Ok(Err(error)) if self.was_quicker(live, &error)? => {
                     tries += 1;
-                    tracing::debug!(error = %source, tries, "the server was quicker");
+                    tracing::debug!(?error, tries, "the server was quicker");
                     let took = match wanted {
                         // The next would take as long, of the time of those behind it.
                         Consistency::Auto => self.capture_took.get(),
                         _ => Duration::ZERO,
                     };
                     if tries >= MOST_TRIES || Instant::now() + took >= enough {
-                        return Err(SnapshotError::Wal { tries, source }.into());
+                        return Err(error.given_up(wanted, tries));
                     }
                     self.discard()?;
                 }
@@ -219,6 +219,17 @@ impl Job<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the copy did not pass since the server was quicker: another may.
+    fn was_quicker(&self, live: &Live, error: &CheckError) -> Result<bool, VolumeError> {
+        Ok(match error {
+            CheckError::Wal(_) => true,
+            CheckError::Failed { check: checks::TABLESPACES, .. } => {
+                live.has_other_tablespaces(&clusters(self.of, &self.copy[0])?)
+            }
+            _ => false,
+        })
     }
 
     /// Why there is no copy of a volume that is in use.

@@ -1,5 +1,6 @@
 //! Levels that what is in the WAL leaves.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use plugin_sdk::durable;
@@ -125,6 +126,40 @@ fn a_label_is_for_what_was_copied_and_not_for_whom_it_is_copied_from() {
         world.unmount("v", "1").await.unwrap();
         world.service.clone().restore(snapshot, "v@before".parse().unwrap()).await.unwrap();
         assert_eq!(has("v~1"), [false; 2]);
+    });
+}
+
+/// Its link is in the data, which was captured before, and its directory in the other pool is gone.
+#[test]
+fn a_tablespace_that_is_dropped_meanwhile_is_not_missed() {
+    apart(|| async {
+        let world = World::new();
+        let options = [("tablespaces", "fast"), ("tablespace.fast.pool", "wal")];
+        world.create("v", &options).await.unwrap();
+        let (data, wal) = (world.file("default/v/data"), world.file("wal/v/wal"));
+        fill(&data, &wal, &ended(6));
+        let (link, directory) =
+            (data.join("pg_tblspc/16384"), world.file("wal/v/tablespaces/fast/PG_17_202406281"));
+        std::os::unix::fs::symlink("/pg/wal", data.join("pg_wal")).unwrap();
+        let _user = user_of_v(&world).await;
+        let take = [("snapshot", "now"), ("consistency", "ordered")];
+        std::os::unix::fs::symlink("/pg/tablespaces/fast", &link).unwrap();
+        // One that was not there before either is a fault of the cluster.
+        let said = world.refused("v@missing", &take).await;
+        assert!(said.contains("the check `tablespaces`"), "{said}");
+        durable::create_dir(&directory, 0o700).unwrap();
+        world.wal.slow.store(50, Ordering::SeqCst);
+        let copied = world.file("default/v@s/data/pg_tblspc/16384");
+        let server = std::thread::spawn(move || {
+            while copied.symlink_metadata().is_err() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::fs::remove_dir(directory).unwrap();
+            std::fs::remove_file(link).unwrap();
+        });
+        world.create("v@s", &take).await.unwrap();
+        server.join().unwrap();
+        assert_eq!(world.status("v@s").await.unwrap()["snapshot"]["retries"], 1);
     });
 }
 

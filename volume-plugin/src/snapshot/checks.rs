@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use plugin_sdk::chain::chain;
 
-use super::SnapshotError;
 use super::backing_up;
 use super::capture::{clusters, read_control, shown};
 use super::facts::{Check, ClusterFacts, Taken};
 use super::inside::{self, Tablespace};
+use super::{Consistency, SnapshotError};
 use crate::postgres::backup::Backup;
 use crate::postgres::cluster::Found;
 use crate::postgres::control::Control;
@@ -20,7 +20,10 @@ use crate::sys::beneath::Dir;
 use crate::volume::catalog::Record;
 use crate::volume::error::VolumeError;
 use crate::volume::share::{self, Share};
-use crate::volume::spec::{Role, TABLESPACES};
+use crate::volume::spec::{self, Role};
+
+/// The check of tablespaces, one of which may go while a copy is taken.
+pub(super) const TABLESPACES: &str = "tablespaces";
 
 /// Longest `PG_VERSION` that is read.
 const LONGEST_VERSION: usize = 16;
@@ -39,7 +42,7 @@ pub(super) struct Verified {
 pub(super) enum CheckError {
     /// The server was quicker; another copy may pass.
     Wal(WalError),
-    /// No copy of this volume would.
+    /// No copy of the volume as it is would.
     Failed { check: &'static str, reason: String },
     /// It could not be looked at.
     Volume(Box<VolumeError>),
@@ -63,6 +66,17 @@ impl CheckError {
             Self::Wal(source) => SnapshotError::Wal { tries, source }.into(),
             Self::Failed { check, reason } => SnapshotError::Check { check, reason }.into(),
             Self::Volume(error) => *error,
+        }
+    }
+
+    /// Likewise, where the server was quicker each time: copies of another level may pass.
+    pub(super) fn given_up(self, wanted: Consistency, tries: u32) -> VolumeError {
+        match self.told(tries) {
+            VolumeError::Snapshot(failed @ SnapshotError::Check { .. }) => {
+                let why = format!("tried {tries} times: {failed}");
+                SnapshotError::Level { wanted, why }.into()
+            }
+            error => error,
         }
     }
 }
@@ -114,7 +128,7 @@ pub(super) fn verify_with(
         verified.partial_pages |= walk.partial_pages;
         note("wal", format!("{} records up to {}", walk.records, walk.end));
         let links = tablespaces(of, shares, &found.dir, &control)?;
-        note("tablespaces", format!("{links} links, each with its directory"));
+        note(TABLESPACES, format!("{links} links, each with its directory"));
         verified.clusters.push(ClusterFacts {
             directory: found.path.display().to_string(),
             version: control.version.to_owned(),
@@ -172,7 +186,7 @@ fn tablespaces(
     cluster: &Dir,
     control: &Control,
 ) -> Result<usize, CheckError> {
-    let failed = |reason: String| CheckError::Failed { check: "tablespaces", reason };
+    let failed = |reason: String| CheckError::Failed { check: TABLESPACES, reason };
     let directory = inside::version_directory(control);
     let found = inside::tablespaces(shares, cluster, control);
     let found = found.map_err(|error| failed(chain(&error)))?;
@@ -202,10 +216,10 @@ fn homes(of: &Record, shares: &[Share], directory: &str) -> Result<Vec<PathBuf>,
     }
     // Those that the user made beside.
     let root = shares[0].open()?;
-    let Ok(tablespaces) = root.open_dir(Path::new(TABLESPACES)) else { return Ok(homes) };
+    let Ok(tablespaces) = root.open_dir(Path::new(spec::TABLESPACES)) else { return Ok(homes) };
     let entries = fs::read_dir(tablespaces.path()).doing(|| "look for tablespaces".to_owned())?;
     for entry in entries.flatten() {
-        let path = Path::new(TABLESPACES).join(entry.file_name());
+        let path = Path::new(spec::TABLESPACES).join(entry.file_name());
         if !homes.contains(&path) && has(&root, &path.join(directory)) {
             homes.push(path);
         }

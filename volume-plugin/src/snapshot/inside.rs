@@ -113,7 +113,7 @@ pub(super) fn tablespaces(
 }
 
 /// The links in `pg_tblspc` and where they lead.
-fn links(cluster: &Dir) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+pub(super) fn links(cluster: &Dir) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let directory = cluster.open_dir(Path::new(cluster::TABLESPACES))?;
     let mut links = Vec::new();
     for entry in fs::read_dir(directory.path())? {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::capture::{Place, millis};
-use super::{Checkpoint, Level};
+use super::{Checkpoint, Level, inside};
 use crate::postgres::checkpoint;
 use crate::postgres::cluster::Found;
 use crate::postgres::control::{self, Control};
@@ -63,6 +63,15 @@ impl Live {
             return Err("the server's version is not known".to_owned());
         }
         Ok((found, first, control.version))
+    }
+
+    /// Whether a cluster has other tablespaces by now than its copy among these.
+    pub(super) fn has_other_tablespaces(&self, copies: &[Found]) -> bool {
+        let links = |found: &Found| inside::links(&found.dir).ok();
+        self.clusters.iter().any(|live| {
+            let copy = copies.iter().find(|copy| copy.path == live.path);
+            copy.is_some_and(|copy| links(copy) != links(live))
+        })
     }
 
     /// The level at which nobody serves the volume, or who does.
