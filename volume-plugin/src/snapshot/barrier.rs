@@ -30,11 +30,13 @@ pub(super) struct Barrier {
     pub(super) stopping: Duration,
 }
 
-/// Whether they were stopped until they were let go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether all that may write were stopped until they were let go.
+#[derive(Debug)]
 enum Held {
     ToTheEnd,
     TooShort,
+    /// Not one that came meanwhile; or it is not known.
+    NotAll(BarrierError),
 }
 
 /// Why not all could be stopped.
@@ -46,6 +48,9 @@ pub(super) enum BarrierError {
     /// It waits for something.
     #[error("process {pid} did not stop within {} ms", STOPPING.as_millis())]
     Runs { pid: u32 },
+    /// It was sent in from outside, as by `docker exec`.
+    #[error("process {pid} came to those that were stopped")]
+    Came { pid: u32 },
     /// They were let go too early.
     #[error("capturing took longer than the {} s for which processes are stopped", LIMIT.as_secs())]
     TooLong,
@@ -87,8 +92,11 @@ impl Barrier {
     /// Lets them go and tells how long they were stopped.
     pub(super) fn release(self) -> Result<Duration, BarrierError> {
         self.release.send(()).ok();
-        let held = self.tracer.join().map_err(|_| BarrierError::Ended)?;
-        if held == Held::ToTheEnd { Ok(self.begun.elapsed()) } else { Err(BarrierError::TooLong) }
+        match self.tracer.join().map_err(|_| BarrierError::Ended)? {
+            Held::ToTheEnd => Ok(self.begun.elapsed()),
+            Held::TooShort => Err(BarrierError::TooLong),
+            Held::NotAll(error) => Err(error),
+        }
     }
 }
 
@@ -101,25 +109,41 @@ fn hold(
     // Looked for before the first is stopped, which need not wait for it.
     let first = process::threads_in(namespaces).map_err(BarrierError::Processes);
     let begun = Instant::now();
-    let stopped = first.and_then(|first| stop_all(namespaces, first, begun + STOPPING));
-    let failed = stopped.is_err();
-    if tell.send(stopped.map(|()| begun)).is_err() || failed {
+    let stopped = match first.and_then(|first| stop_all(namespaces, first, begun + STOPPING)) {
+        Ok(stopped) => stopped,
+        Err(error) => {
+            tell.send(Err(error)).ok();
+            return Held::TooShort;
+        }
+    };
+    if tell.send(Ok(begun)).is_err() {
         return Held::TooShort;
     }
     match released.recv_timeout((begun + LIMIT).saturating_duration_since(Instant::now())) {
-        Ok(()) => Held::ToTheEnd,
+        Ok(()) => nobody_came(namespaces, &stopped),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Held::TooShort,
+    }
+}
+
+/// Looks once more, before those that are stopped can start others.
+fn nobody_came(namespaces: &BTreeSet<u64>, stopped: &BTreeSet<u32>) -> Held {
+    match process::threads_in(namespaces) {
+        Err(error) => Held::NotAll(BarrierError::Processes(error)),
+        Ok(now) => match now.into_iter().find(|(_, thread)| !stopped.contains(thread)) {
+            Some((pid, _)) => Held::NotAll(BarrierError::Came { pid }),
+            None => Held::ToTheEnd,
+        },
     }
 }
 
 /// Stops the threads `new`, each behind its process, and whoever else is there, again and again until nobody
 /// new is: each look begins when all that are known have stopped, so that what they had just started is
-/// seen.
+/// seen. Gives all their threads.
 fn stop_all(
     namespaces: &BTreeSet<u64>,
     mut new: Vec<(u32, u32)>,
     deadline: Instant,
-) -> Result<(), BarrierError> {
+) -> Result<BTreeSet<u32>, BarrierError> {
     let mut known: BTreeSet<u32> = new.iter().map(|(_, thread)| *thread).collect();
     loop {
         for &(pid, thread) in &new {
@@ -140,7 +164,7 @@ fn stop_all(
         new = process::threads_in(namespaces).map_err(BarrierError::Processes)?;
         new.retain(|(_, thread)| known.insert(*thread));
         if new.is_empty() {
-            return Ok(());
+            return Ok(known);
         }
     }
 }

@@ -131,3 +131,24 @@ fn nobody_is_stopped_at_once() {
     let barrier = Barrier::stop(BTreeSet::new()).unwrap();
     assert!(barrier.release().unwrap() < LIMIT);
 }
+
+#[test]
+fn who_is_sent_in_meanwhile_is_noticed() {
+    let busy = Busy::new();
+    let barrier = Barrier::stop(busy.namespaces()).unwrap();
+    let target = busy.pid().to_string();
+    #[expect(clippy::disallowed_methods, reason = "it runs beside the test")]
+    let mut sent = std::process::Command::new("nsenter")
+        .args(["--target", &target, "--mount", "sleep", "60"])
+        .spawn()
+        .unwrap();
+    while !busy.all().contains(&sent.id()) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let error = barrier.release().unwrap_err();
+    assert!(matches!(error, BarrierError::Came { pid } if pid == sent.id()), "{error}");
+    sent.kill().unwrap();
+    sent.wait().unwrap();
+    assert!(changes(&busy.file()));
+    Barrier::stop(busy.namespaces()).unwrap().release().unwrap();
+}

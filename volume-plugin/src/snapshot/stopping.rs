@@ -29,7 +29,7 @@ enum Unstopped {
 impl From<BarrierError> for Unstopped {
     fn from(error: BarrierError) -> Self {
         match error {
-            BarrierError::Runs { .. } => Self::Again(error.to_string()),
+            BarrierError::Runs { .. } | BarrierError::Came { .. } => Self::Again(error.to_string()),
             _ => Self::Never(error.to_string()),
         }
     }
