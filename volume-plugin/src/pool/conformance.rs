@@ -148,6 +148,9 @@ fn hostile_content_is_deleted_and_not_followed(bench: &Bench) {
         durable::write(&data.join("nested/deeper/file"), b"x").unwrap();
         btrfs::set_read_only(&data.join("nested/deeper")).unwrap();
         btrfs::set_read_only(&data.join("nested")).unwrap();
+        let copied = bench.pool.snapshot(&name("v"), &name("w"), Captured::ReadOnly, &later());
+        assert!(copied.unwrap_err().to_string().contains("a btrfs subvolume `nested` in v"));
+        assert!(bench.pool.locate(&name("w")).is_err());
     }
     bench.pool.delete(&name("v")).unwrap();
     assert!(bench.pool.locate(&name("v")).is_err());

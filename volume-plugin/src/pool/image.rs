@@ -107,6 +107,10 @@ impl Pool for ImagePool {
         _: &Pace,
     ) -> Result<(), PoolError> {
         let source = self.locate(of)?;
+        let inside = btrfs::inside(&source).doing(|| format!("look into {}", source.display()))?;
+        if let Some(name) = inside {
+            return Err(PoolError::Inside { share: of.clone(), name: name.display().to_string() });
+        }
         let kind = match kind {
             Captured::ReadOnly => btrfs::Snapshot::ReadOnly,
             Captured::Writable => btrfs::Snapshot::Writable,

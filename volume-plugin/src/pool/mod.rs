@@ -193,6 +193,14 @@ pub enum PoolError {
     /// Copying takes too long.
     #[error("copying the files of {0} takes too long")]
     TimeOut(ShareName),
+    /// What a container has made in a share would be missing in a copy without a word.
+    #[error("there is a btrfs subvolume `{name}` in {share}, which no snapshot holds")]
+    Inside {
+        /// The share.
+        share: ShareName,
+        /// The subvolume, as it is called in its directory.
+        name: String,
+    },
     /// What would be reserved in full cannot be: whoever asks for it may ask for less.
     #[error(
         "{} MiB of the host's disk are wanted, and {} MiB can be had; `docker pgvol purge` gives back what \
@@ -241,8 +249,8 @@ pub trait Pool: Send + Sync + fmt::Debug {
 
     /// Makes the share `new` with the content of the share `of`, which is left as it is. It is
     /// durable on return and lives on its own: either can be deleted. Errors are those of `create`;
-    /// where files are copied also [`PoolError::TimeOut`], when that is not done in time, and whatever
-    /// `pace` says to a copy that nobody wants any more.
+    /// [`PoolError::Inside`]; where files are copied also [`PoolError::TimeOut`], when that is not done in
+    /// time, and whatever `pace` says to a copy that nobody wants any more.
     fn snapshot(
         &self,
         of: &ShareName,

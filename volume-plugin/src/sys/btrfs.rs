@@ -1,5 +1,6 @@
 //! btrfs: subvolumes, files that are overwritten in place, and how large a file system is.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -32,6 +33,17 @@ pub fn snapshot(source: &Path, parent: &Path, name: &str, kind: Snapshot) -> io:
         Snapshot::Writable => 0,
     };
     ioctl::subvolume::snapshot(File::open(source)?, File::open(parent)?, name, flags)
+}
+
+/// The name of a subvolume that lies in the one with its root at `path`, at any depth but in no other one;
+/// none where there is none.
+pub fn inside(path: &Path) -> io::Result<Option<OsString>> {
+    let directory = File::open(path)?;
+    let number = ioctl::subvolume::info(&directory)?.number;
+    match ioctl::search::inside(&directory, number) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Deletes the subvolume `name` in the directory at `parent`. `ENOTEMPTY` when it holds another

@@ -1,7 +1,9 @@
 //! Items in the trees of a btrfs.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStringExt;
 
 /// `struct btrfs_ioctl_search_args`.
 #[repr(C)]
@@ -67,6 +69,22 @@ const LAST_SNAPSHOT: usize = 200;
 /// `directory` is on was made; 0 for none.
 pub(in crate::sys) fn last_snapshot(directory: impl AsFd, number: u64) -> io::Result<u64> {
     Ok(item(directory, TREES.0, number, TREES.1, ANY)?.number(LAST_SNAPSHOT))
+}
+
+/// `BTRFS_ROOT_REF_KEY`, a subvolume in another, and where the length of its name and the name are in a `struct
+/// btrfs_root_ref`.
+const INSIDE: u32 = 156;
+const NAME_LENGTH: usize = 16;
+const NAME: usize = 18;
+
+/// The name of a subvolume that lies in the subvolume `number` of the btrfs that `directory` is on; `ENOENT`
+/// where there is none.
+pub(in crate::sys) fn inside(directory: impl AsFd, number: u64) -> io::Result<OsString> {
+    let search = item(directory, TREES.0, number, INSIDE, ANY)?;
+    let bytes: Vec<u8> = search.found[HEADER..].iter().flat_map(|it| it.to_ne_bytes()).collect();
+    let length = u16::from_le_bytes([bytes[NAME_LENGTH], bytes[NAME_LENGTH + 1]]);
+    let name = bytes.get(NAME..NAME + usize::from(length)).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(OsString::from_vec(name.to_vec()))
 }
 
 /// `BTRFS_QUOTA_TREE_OBJECTID`, and `BTRFS_QGROUP_STATUS_KEY` in it.
