@@ -14,6 +14,8 @@ pub struct Progress {
     room: AtomicU64,
     total: AtomicU64,
     cancelled: AtomicBool,
+    /// What it has a server keep meanwhile takes the room that this needs.
+    crowds: AtomicBool,
 }
 
 /// See the module. Clones go by the same.
@@ -28,6 +30,11 @@ pub struct Pace {
 #[error("it was cancelled")]
 struct Cancelled;
 
+/// A server needs the place of what is kept for it.
+#[derive(Debug, thiserror::Error)]
+#[error("the WAL that the server keeps for it leaves too little room for more")]
+struct Crowds;
+
 /// It would take more than there is for it.
 #[derive(Debug, thiserror::Error)]
 #[error("copying would leave less than a twentieth of the pool free")]
@@ -41,6 +48,7 @@ impl Default for Progress {
             room: AtomicU64::new(u64::MAX),
             total: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
+            crowds: AtomicBool::new(false),
         }
     }
 }
@@ -78,7 +86,12 @@ impl Progress {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Whether that was said.
+    /// It has a server keep what there is no more room for: it ends at its next step.
+    pub fn crowd(&self) {
+        self.crowds.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
@@ -117,6 +130,9 @@ impl Pace {
         if self.progress.is_cancelled() {
             return Err(io::Error::other(Cancelled));
         }
+        if self.progress.crowds.load(Ordering::Relaxed) {
+            return Err(io::Error::new(ErrorKind::StorageFull, Crowds));
+        }
         match self.deadline {
             Some(deadline) if Instant::now() >= deadline => Err(ErrorKind::TimedOut.into()),
             _ => Ok(()),
@@ -153,6 +169,9 @@ mod tests {
         let late = pace.by(Instant::now());
         assert_eq!(late.go_on().unwrap_err().kind(), ErrorKind::TimedOut);
         assert_eq!(late.by(Instant::now() + Duration::from_mins(1)).deadline(), late.deadline());
+        let crowded = Pace::shown(Arc::default(), None);
+        crowded.progress().crowd();
+        assert_eq!(crowded.go_on().unwrap_err().kind(), ErrorKind::StorageFull);
         progress.cancel();
         for pace in [&pace, &late] {
             let error = pace.go_on().unwrap_err();

@@ -58,6 +58,8 @@ pub struct Label {
     pub checkpoint: Lsn,
     /// Of that.
     pub timeline: u32,
+    /// Whether it is of a primary, which notes the backup's end in the WAL.
+    pub of_primary: bool,
 }
 
 /// What the child says, a line each.
@@ -120,18 +122,23 @@ impl Backup {
 impl Label {
     /// What recovery by it takes, where `control` is the control file beside it.
     pub fn control(self, control: &Control) -> Control {
-        let Self { start, checkpoint, timeline } = self;
-        Control { redo: start, checkpoint, timeline, ..control.clone() }
+        let Self { start, checkpoint, timeline, of_primary } = self;
+        let mut details = control.details;
+        if of_primary {
+            details.backup_start = start;
+        }
+        Control { redo: start, checkpoint, timeline, details, ..control.clone() }
     }
 }
 
 /// Reads a label that a primary has written.
 pub fn parse_label(label: &str) -> io::Result<Label> {
-    // Up to 13 by its older name.
-    if !matches!(word(label, "BACKUP FROM")?, "primary" | "master") {
-        return Err(io::Error::other("the backup is none of a primary"));
+    let parsed = parse_any_label(label)?;
+    if parsed.of_primary {
+        Ok(parsed)
+    } else {
+        Err(io::Error::other("the backup is none of a primary"))
     }
-    parse_any_label(label)
 }
 
 /// Whether it is the label of an exclusive backup, which a server up to 14 has in its own directory while it
@@ -145,7 +152,9 @@ pub fn parse_any_label(label: &str) -> io::Result<Label> {
     let timeline = word(label, "START TIMELINE")?.parse().map_err(io::Error::other)?;
     let position = |key| lsn(word(label, key)?);
     let (start, checkpoint) = (position("START WAL LOCATION")?, position("CHECKPOINT LOCATION")?);
-    Ok(Label { start, checkpoint, timeline })
+    // Up to 13 by its older name.
+    let of_primary = matches!(word(label, "BACKUP FROM")?, "primary" | "master");
+    Ok(Label { start, checkpoint, timeline, of_primary })
 }
 
 /// The first word of what the label says under `key`.
@@ -239,7 +248,7 @@ mod tests {
     fn a_label_says_what_recovery_needs() {
         let label = parse_label(LABEL).unwrap();
         let (start, checkpoint) = (Lsn(0x1_A200_0028), Lsn(0x1_A200_0060));
-        assert_eq!(label, Label { start, checkpoint, timeline: 3 });
+        assert_eq!(label, Label { start, checkpoint, timeline: 3, of_primary: true });
         // As versions up to 13 write it.
         assert_eq!(parse_label(&LABEL.replace("primary", "master")).unwrap(), label);
         for (from, to, said) in [
@@ -252,6 +261,7 @@ mod tests {
             assert!(error.contains(said), "{error}");
         }
         let of_standby = LABEL.replace("primary", "standby");
+        let label = Label { of_primary: false, ..label };
         assert_eq!(parse_any_label(&of_standby).unwrap(), label);
         assert!(!is_exclusive_label(LABEL));
         assert!(is_exclusive_label(&LABEL.replace("streamed", "pg_start_backup")));

@@ -74,6 +74,12 @@ pub struct Details {
     pub catalog_version: u32,
     /// How far the WAL has to reach at least, for a cluster that was recovering.
     pub min_recovery_point: Lsn,
+    /// Of that.
+    pub min_recovery_timeline: u32,
+    /// Where the base backup began whose end recovery has yet to reach; 0 for none.
+    pub backup_start: Lsn,
+    /// Where it ends, if it is one of a standby.
+    pub backup_end: Lsn,
     /// The setting, at the last checkpoint.
     pub full_page_writes: bool,
     /// Bytes in a segment of the WAL.
@@ -87,6 +93,11 @@ pub struct Details {
 }
 
 impl Control {
+    /// The timeline that recovery follows to its end, as a server that is started on it does.
+    pub fn last_timeline(&self) -> u32 {
+        self.timeline.max(self.details.min_recovery_timeline)
+    }
+
     /// Whether nothing is left to recover.
     pub fn is_shut_down(&self) -> bool {
         ["shut down", "shut down in recovery"].contains(&self.state)
@@ -203,6 +214,9 @@ pub fn parse(bytes: &[u8]) -> Result<Control, ControlError> {
             system_identifier: u64_at(bytes, 0)?,
             catalog_version: u32_at(bytes, 12)?,
             min_recovery_point: Lsn(u64_at(bytes, 136)?),
+            min_recovery_timeline: u32_at(bytes, 144)?,
+            backup_start: Lsn(u64_at(bytes, 152)?),
+            backup_end: Lsn(u64_at(bytes, 160)?),
             full_page_writes: array_at::<1>(bytes, 56)? != [0],
             block_size: u32_at(bytes, 216)?,
             blocks_in_file: u32_at(bytes, 220)?,

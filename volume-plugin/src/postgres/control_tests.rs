@@ -18,6 +18,9 @@ fn file(version: u32, catalog: u32) -> Vec<u8> {
     put(48, &3_u32.to_le_bytes());
     put(56, &[1]);
     put(136, &0x77_u64.to_le_bytes());
+    put(144, &4_u32.to_le_bytes());
+    put(152, &0x55_u64.to_le_bytes());
+    put(160, &0x66_u64.to_le_bytes());
     put(172, &1_u32.to_le_bytes());
     for (at, size) in [(216, 8192_u32), (220, 131_072), (224, 8192), (228, 1 << 24)] {
         put(at, &size.to_le_bytes());
@@ -52,6 +55,7 @@ fn files_of_real_clusters_are_read() {
         assert_eq!(control.redo.0 >> 24, 1, "{}", control.redo);
         let details = control.details;
         assert!(control.is_shut_down() && details.full_page_writes);
+        assert_eq!((control.last_timeline(), details.backup_start), (1, Lsn(0)));
         assert_eq!((details.block_size, details.wal_block_size), (8192, 8192));
         assert_eq!((details.wal_segment_size, details.blocks_in_file), (1 << 24, 131_072));
         // The upper half is the time of initdb.
@@ -88,6 +92,9 @@ fn every_version_is_told_by_its_catalog() {
                     system_identifier: 7_412_345_678_901_234_567,
                     catalog_version: catalog,
                     min_recovery_point: Lsn(0x77),
+                    min_recovery_timeline: 4,
+                    backup_start: Lsn(0x55),
+                    backup_end: Lsn(0x66),
                     full_page_writes: true,
                     wal_segment_size: 1 << 24,
                     wal_block_size: 8192,

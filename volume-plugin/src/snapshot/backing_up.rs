@@ -18,16 +18,20 @@ use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use super::capture::{Job, Live};
+use super::capture::{Job, Live, Place};
 use super::checks::{self, Known};
 use super::copying::Pass;
 use super::facts::Check;
 use super::{Level, Taken, sanitise};
+use crate::pool::Pace;
 use crate::postgres::backup::{self, Backup, Label};
 use crate::postgres::cluster::{self, Found};
 use crate::sys::beneath::Dir;
+use crate::sys::file::{self, Space};
 use crate::sys::{Doing, step};
 use crate::volume::error::VolumeError;
 
@@ -39,6 +43,9 @@ const MAP: &str = "tablespace_map";
 
 /// Longest of them that is read.
 const LONGEST_LABEL: u64 = 64 << 10;
+
+/// How often the room for WAL is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 impl Job<'_> {
     /// A copy under a backup; or why there is none.
@@ -62,6 +69,7 @@ impl Job<'_> {
             }
         };
         step("snapshot.backup-begun")?;
+        let watch = live.wal.as_ref().map(|wal| self.watch(wal)).transpose()?;
         self.prepare()?;
         let held = self.capture(live, self.pace, Some(session.start), Pass::Only)?;
         let backup = match session.stop(&go_on) {
@@ -77,14 +85,59 @@ impl Job<'_> {
             Some(why) => format!("not kept for it: {why}"),
         };
         // It has kept the WAL until here.
-        drop(session);
+        drop((session, watch));
         let known = Known { backup: Some(&backup), in_production: live.in_production.clone() };
-        let checked = Self::judged(checks::verify_with(self.of, self.copy, &known));
+        let checked = Self::judged(checks::verify_with(self.of, self.copy, &known, self.pace));
         let mut taken = Self::taken(Level::Backup, 0, begun, checked)?;
         let found = format!("from {} to {}, the WAL {kept}", start(&backup)?, backup.stop);
         taken.checks.push(Check::passed("backup", found));
         taken.backup = Some(backup);
         Ok(Ok(taken))
+    }
+
+    fn watch(&self, wal: &Place) -> Result<Watch, VolumeError> {
+        let directory = self.live[wal.share].open()?.open_dir(&wal.path);
+        let watch = directory.and_then(|directory| {
+            Watch::begin(move || file::space(&directory.path()), self.pace, LOOK)
+        });
+        Ok(watch.doing(|| "measure the room for WAL".to_owned())?)
+    }
+}
+
+/// Ends the copy where the WAL that the server keeps for it takes the room that the server needs.
+struct Watch {
+    over: Option<Sender<()>>,
+    watching: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Looks at what `space` says, so often; `pace` is that of the copy.
+    fn begin(
+        mut space: impl FnMut() -> io::Result<Space> + Send + 'static,
+        pace: &Pace,
+        often: Duration,
+    ) -> io::Result<Self> {
+        let before = space()?;
+        // A tenth is left to the server, or half of what there was where that was less already.
+        let least = (before.total / 10).min(before.free / 2);
+        let (pace, (over, told)) = (pace.clone(), mpsc::channel());
+        let watch = move || {
+            while told.recv_timeout(often) == Err(RecvTimeoutError::Timeout) {
+                // What cannot be measured any more may be full.
+                if space().map_or(0, |now| now.free) < least {
+                    return pace.progress().crowd();
+                }
+            }
+        };
+        let watching = thread::Builder::new().name("watch".to_owned()).spawn(watch)?;
+        Ok(Self { over: Some(over), watching: Some(watching) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.over.take());
+        drop(self.watching.take().map(JoinHandle::join));
     }
 }
 
@@ -148,8 +201,33 @@ pub(super) fn put_label(cluster: &Found, backup: &Backup) -> io::Result<()> {
 mod tests {
     use std::fs;
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn a_copy_ends_where_the_server_needs_the_room() {
+        let free = |free: u64| Space { total: 100, free };
+        for (before, later, goes_on) in
+            [(50, 10, true), (50, 9, false), (6, 3, true), (6, 2, false)]
+        {
+            let pace = Pace::shown(Arc::default(), None);
+            let mut looks = 0;
+            let space = move || {
+                looks += 1;
+                Ok(free(if looks == 1 { before } else { later }))
+            };
+            let watch = Watch::begin(space, &pace, Duration::from_millis(1)).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(if goes_on { 0 } else { 30 });
+            while pace.go_on().is_ok() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(5));
+            drop(watch);
+            let said = pace.go_on().map_err(|error| error.to_string());
+            assert_eq!(said.is_ok(), goes_on, "{before} {later}: {said:?}");
+        }
+    }
 
     #[test]
     fn a_label_is_the_server_s_and_leads_nowhere() {

@@ -181,3 +181,38 @@ fn one_of_several_servers_may_write_no_whole_pages() {
         assert_eq!(world.status("v@s").await.unwrap()["snapshot"]["consistency"], "barrier");
     });
 }
+
+/// The server that replays becomes a primary while files are copied one by one.
+#[test]
+fn a_standby_that_is_promoted_meanwhile_is_copied_again() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        let (data, wal) = (world.file("default/v/data"), world.file("wal/v/wal"));
+        let before = ended(5);
+        fill(&data, &wal, &before);
+        std::os::unix::fs::symlink("/pg/wal", data.join("pg_wal")).unwrap();
+        for found in std::fs::read_dir(&wal).unwrap() {
+            let name = found.unwrap().file_name().into_string().unwrap();
+            let later = name.replacen("00000001", "00000002", 1);
+            std::fs::copy(wal.join(&name), wal.join(later)).unwrap();
+        }
+        let _user = user_of_v(&world).await;
+        world.wal.slow.store(50, Ordering::SeqCst);
+        let copied = world.file("default/v@s/data/base/5/1259");
+        let server = std::thread::spawn(move || {
+            while copied.symlink_metadata().is_err() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let mut control = before.1;
+            control[16..20].copy_from_slice(&6_u32.to_le_bytes());
+            control[144..148].copy_from_slice(&2_u32.to_le_bytes());
+            let checksum = crc32c::crc32c(&control[..288]);
+            control[288..292].copy_from_slice(&checksum.to_le_bytes());
+            durable::write(&data.join("global/pg_control"), &control).unwrap();
+        });
+        world.create("v@s", &[("snapshot", "now"), ("consistency", "ordered")]).await.unwrap();
+        server.join().unwrap();
+        assert_eq!(world.status("v@s").await.unwrap()["snapshot"]["retries"], 1);
+    });
+}

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use plugin_sdk::chain::chain;
 
@@ -11,6 +13,7 @@ use super::capture::{clusters, read_control, shown};
 use super::facts::{Check, ClusterFacts, Taken};
 use super::inside::{self, Tablespace};
 use super::{Consistency, SnapshotError};
+use crate::pool::Pace;
 use crate::postgres::backup::Backup;
 use crate::postgres::cluster::Found;
 use crate::postgres::control::Control;
@@ -103,7 +106,7 @@ impl<'a> Known<'a> {
 
 /// Looks at the copy in `shares`, a snapshot's with what its own record says.
 pub(super) fn verify(of: &Record, shares: &[Share]) -> Result<Verified, CheckError> {
-    verify_with(of, shares, &Known::of(of))
+    verify_with(of, shares, &Known::of(of), &Pace::shown(Arc::default(), None))
 }
 
 /// As [`verify`], with what is known of a copy that has no such record yet.
@@ -111,6 +114,7 @@ pub(super) fn verify_with(
     of: &Record,
     shares: &[Share],
     known: &Known<'_>,
+    pace: &Pace,
 ) -> Result<Verified, CheckError> {
     let mut verified = Verified::default();
     for found in clusters(of, &shares[0])? {
@@ -120,11 +124,11 @@ pub(super) fn verify_with(
         };
         note("control", format!("version {}, {}", control.version, control.state));
         version(&found.dir, &control)?;
-        let place = inside::wal_place(of, shares, &found, &control)?;
-        let wal = shares[place.share].open()?.open_dir(&place.path);
+        let home = inside::wal_place(of, shares, &found, &control)?;
+        let wal = shares[home.share].open()?.open_dir(&home.path);
         let wal = wal.map_err(|error| CheckError::Wal(WalError::Io(error)))?;
         let control = to_recover(&found, control, known)?;
-        let walk = wal::walk(&wal, &control).map_err(CheckError::Wal)?;
+        let walk = wal::walk_with(&wal, &control, &mut |_, _| pace.go_on()).map_err(unwalked)?;
         verified.partial_pages |= walk.partial_pages;
         note("wal", format!("{} records up to {}", walk.records, walk.end));
         let links = tablespaces(of, shares, &found.dir, &control)?;
@@ -141,6 +145,13 @@ pub(super) fn verify_with(
         });
     }
     Ok(verified)
+}
+
+fn unwalked(error: WalError) -> CheckError {
+    match error {
+        WalError::Io(error) if error.kind() == ErrorKind::TimedOut => SnapshotError::TimeOut.into(),
+        error => CheckError::Wal(error),
+    }
 }
 
 /// What the cluster is recovered by: its control file, the backup that the copy was made under, or the label that

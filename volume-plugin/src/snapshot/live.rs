@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::capture::{Place, millis};
-use super::{Checkpoint, Level, inside};
+use super::capture::{Place, millis, read_control, shown};
+use super::checks::{CheckError, Verified};
+use super::facts::ClusterFacts;
+use super::{Checkpoint, Level, SnapshotError, inside};
 use crate::postgres::checkpoint;
 use crate::postgres::cluster::Found;
 use crate::postgres::control::{self, Control};
 use crate::postgres::server::{self, Server};
+use crate::postgres::wal::WalError;
 use crate::sys::file::FileId;
 
 /// What was seen of the volume before.
@@ -44,6 +47,53 @@ impl Live {
             }
         }
         Some(Checkpoint::TookMs(millis(begun.elapsed())))
+    }
+
+    /// The control files as they are by now.
+    pub(super) fn controls_now(&self) -> Result<Vec<Control>, SnapshotError> {
+        self.clusters.iter().map(|found| Ok(read_control(&found.dir)?.1)).collect()
+    }
+
+    /// The copy that was looked at, if all clusters are in it.
+    pub(super) fn all_in(&self, copy: Verified) -> Result<Verified, CheckError> {
+        for (found, control) in self.clusters.iter().zip(&self.controls) {
+            let directory = found.path.display().to_string();
+            let is_it = |it: &ClusterFacts| {
+                it.directory == directory && it.system_identifier == control.system_identifier
+            };
+            if !copy.clusters.iter().any(is_it) {
+                let reason = format!("the cluster in `{directory}` is not in the copy");
+                return Err(CheckError::Failed { check: "clusters", reason });
+            }
+        }
+        Ok(copy)
+    }
+
+    /// What its servers did from when their control files were as `before` until they were as `after`, so that
+    /// what was copied meanwhile may not be whole; `copied` is what a file system captured at once.
+    pub(super) fn moved_on(
+        &self,
+        before: &[Control],
+        after: &[Control],
+        copied: Option<&Verified>,
+    ) -> Option<WalError> {
+        for (found, (before, after)) in self.clusters.iter().zip(before.iter().zip(after)) {
+            // Pages may be of a timeline that recovery by the copy's control file does not reach.
+            let (was, is) = (before.last_timeline(), after.last_timeline());
+            if was != is {
+                return Some(WalError::Timeline { was, is });
+            }
+            // A file system brings one file after the other to its disk before it captures all, so what was
+            // written before a checkpoint can be missing beside a control file from after it. Only a server that
+            // waits for no disk (`fsync=off`) gets there, but none tells.
+            let directory = found.path.display().to_string();
+            let is_it = |it: &&ClusterFacts| it.directory == directory;
+            let copied = copied.and_then(|copied| copied.clusters.iter().find(is_it));
+            if copied.is_some_and(|copied| copied.checkpoint != shown(before.checkpoint)) {
+                return Some(WalError::Checkpointed(after.checkpoint));
+            }
+        }
+        None
     }
 
     /// The one cluster with the first process of its server and its version; or why there is no backup.
@@ -100,5 +150,74 @@ impl Live {
         let of = |found: &Found| found.path.join(control::PATH) == path;
         // Only the control file of a single cluster was copied first.
         self.clusters.len() == 1 && self.clusters.iter().any(of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::control::Lsn;
+    use crate::postgres::wal::sample::Sample;
+    use crate::sys::beneath::Dir;
+
+    /// One that has a cluster with this control file, and what a copy of that has.
+    fn one(control: &Control, directory: &tempfile::TempDir) -> (Live, Verified) {
+        let dir = Dir::open(directory.path()).unwrap();
+        let live = Live {
+            clusters: vec![Found { path: "18/main".into(), dir }],
+            controls: vec![control.clone()],
+            servers: Vec::new(),
+            in_production: BTreeSet::new(),
+            wal: None,
+        };
+        let facts = ClusterFacts {
+            directory: "18/main".to_owned(),
+            version: "17".to_owned(),
+            system_identifier: control.system_identifier.clone(),
+            timeline: control.timeline,
+            checkpoint: shown(control.checkpoint),
+            redo: shown(control.redo),
+            wal_end: String::new(),
+            exclusive_backup: false,
+        };
+        (live, Verified { clusters: vec![facts], ..Verified::default() })
+    }
+
+    #[test]
+    fn what_a_server_did_meanwhile_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let before = Sample::control(Lsn(16), Lsn(32));
+        let later = Control { redo: Lsn(48), checkpoint: Lsn(64), ..before.clone() };
+        let (live, copy) = one(&before, &directory);
+        let (_, later_copy) = one(&later, &directory);
+        let moved_on = |after: &Control, copied: Option<&Verified>| {
+            let error =
+                live.moved_on(std::slice::from_ref(&before), std::slice::from_ref(after), copied);
+            error.map(|error| error.to_string())
+        };
+        assert_eq!(moved_on(&before, Some(&copy)), None);
+        // A checkpoint after the copy, and one that files were copied one by one beside.
+        assert_eq!((moved_on(&later, Some(&copy)), moved_on(&later, None)), (None, None));
+        let said = moved_on(&later, Some(&later_copy)).unwrap();
+        assert_eq!(said, "the server ended a checkpoint at 0/40");
+        let mut promoted = before.clone();
+        promoted.details.min_recovery_timeline = 2;
+        for copied in [None, Some(&copy)] {
+            let said = moved_on(&promoted, copied).unwrap();
+            assert_eq!(said, "the server went from timeline 1 to 2");
+        }
+    }
+
+    #[test]
+    fn a_copy_has_all_clusters() {
+        let directory = tempfile::tempdir().unwrap();
+        let (live, copy) = one(&Sample::control(Lsn(16), Lsn(32)), &directory);
+        let mut other = Verified { clusters: copy.clusters.clone(), ..Verified::default() };
+        other.clusters[0].system_identifier = "1".to_owned();
+        live.all_in(copy).unwrap();
+        for copy in [Verified::default(), other] {
+            let error = live.all_in(copy).unwrap_err().told(1);
+            assert!(plugin_sdk::chain::chain(&error).contains("`18/main` is not in the copy"));
+        }
     }
 }

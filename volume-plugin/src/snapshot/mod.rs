@@ -18,6 +18,7 @@ mod checksum;
 mod cloning;
 mod copying;
 mod facts;
+mod hot;
 mod inside;
 mod keeping;
 mod links;

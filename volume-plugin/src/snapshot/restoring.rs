@@ -17,6 +17,7 @@ use plugin_sdk::chain::chain;
 use serde::{Deserialize, Serialize};
 
 use super::capture::{Job, clusters};
+use super::taking::room;
 use super::{Taken, Work, backing_up, sanitise};
 use crate::name::VolumeName;
 use crate::pool::{Captured, Pace};
@@ -110,6 +111,7 @@ impl Service {
         self.catalog.put(record.clone())?;
         let made = step("restore.recorded").map_err(VolumeError::from).and_then(|()| {
             let pace = Pace::until(Instant::now() + LIMIT);
+            pace.progress().allow(room(&source, &new)?);
             for (from, to) in source.iter().zip(&new) {
                 from.snapshot(to, Captured::Writable, &pace)?;
                 step("restore.share-made")?;

@@ -105,6 +105,18 @@ fn what_cannot_be_restored_stays_as_it_is() {
 }
 
 #[test]
+fn a_restore_leaves_room_for_servers() {
+    apart(|| async {
+        let world = with_snapshot_and_later().await;
+        world.wal.roomy.store(1, std::sync::atomic::Ordering::SeqCst);
+        let error = world.restore("v@s", "v@before").await.unwrap_err();
+        assert!(plugin_sdk::chain::chain(&error).contains("a twentieth of the pool"), "{error}");
+        assert_eq!(names(&world), ["v", "v@s"]);
+        assert_eq!(world.rows("v").await, "later");
+    });
+}
+
+#[test]
 fn a_restore_killed_after_its_commit_is_finished() {
     apart(|| async {
         for way in ["start", "snapshot", "remove"] {

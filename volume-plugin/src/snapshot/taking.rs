@@ -226,8 +226,8 @@ impl Service {
         // Somebody who waits for the answer sees no progress, and is not kept waiting for a count.
         if pace.deadline().is_none() {
             pace.progress().expect(to_copy(live)?);
-            pace.progress().allow(room(live, copy)?);
         }
+        pace.progress().allow(room(live, copy)?);
         if let Some(taken) = &of.taken {
             // Nothing changes in it any more, so in any order.
             let capture = |(from, to): (&Share, &Share)| {
@@ -279,8 +279,8 @@ fn to_copy(live: &[Share]) -> Result<u64, VolumeError> {
     Ok(total)
 }
 
-/// Bytes that copying may write where its time does not bound it: servers need the rest of the pool.
-fn room(live: &[Share], copy: &[Share]) -> Result<u64, VolumeError> {
+/// Bytes that copying may write: servers need the rest of the pool.
+pub(super) fn room(live: &[Share], copy: &[Share]) -> Result<u64, VolumeError> {
     let mut room = u64::MAX;
     for (live, copy) in live.iter().zip(copy) {
         if live.capture() == Capture::FileByFile {

@@ -111,8 +111,13 @@ fn failed(error: &VolumeError) -> Option<Check> {
 }
 
 fn look(record: &Record, shares: &[Share], depth: Depth) -> Result<Vec<Check>, VolumeError> {
-    let Verified { mut checks, .. } =
+    let Verified { clusters: found, mut checks, .. } =
         checks::verify(record, shares).map_err(|error| error.told(1))?;
+    // Nothing was looked at then, which is not good.
+    if found.is_empty() {
+        let reason = "there is no cluster in it".to_owned();
+        return Err(SnapshotError::Check { check: "clusters", reason }.into());
+    }
     if depth == Depth::Pages {
         for found in clusters(record, &shares[0])? {
             checks.push(look_at_pages(record, shares, &found)?);
@@ -155,6 +160,7 @@ fn wal_of(
     let mut images = HashSet::new();
     let walked = wal::walk_with(&directory, &control, &mut |record, magic| {
         images.extend(wal::whole_blocks(record, magic));
+        Ok(())
     });
     let walked = walked.map_err(|source| SnapshotError::Wal { tries: 1, source })?;
     Ok((walked.end, images))

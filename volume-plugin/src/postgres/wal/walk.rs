@@ -30,6 +30,10 @@ const RECORD_HEADER: usize = 24;
 /// What records begin at a multiple of.
 const ALIGNMENT: u64 = 8;
 
+/// Largest segment and page of the WAL that PostgreSQL can be built and initialised with.
+const LARGEST_SEGMENT: u32 = 1 << 30;
+const LARGEST_BLOCK: u64 = 64 << 10;
+
 /// Longest record that PostgreSQL writes, and some more.
 const LONGEST_RECORD: usize = 1 << 30;
 
@@ -41,6 +45,7 @@ const XLOG: u8 = 0;
 const CHECKPOINT_SHUTDOWN: u8 = 0x00;
 const CHECKPOINT_ONLINE: u8 = 0x10;
 const SWITCH: u8 = 0x40;
+const BACKUP_END: u8 = 0x50;
 const WHOLE_PAGES: u8 = 0x80;
 
 /// Where a record that has nothing but a few bytes of data has these.
@@ -61,9 +66,28 @@ pub struct Walk {
 /// Why a copy of WAL cannot be recovered from.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
-    /// The cluster has a segment size that no PostgreSQL has.
+    /// The cluster has a segment or page size that no PostgreSQL has.
     #[error("the control file names no possible size of segments")]
     Size,
+    /// The copy has its control file from one and other files from another.
+    #[error("the server went from timeline {was} to {is}")]
+    Timeline {
+        /// Of the copy's control file.
+        was: u32,
+        /// That of the server's, when all was copied.
+        is: u32,
+    },
+    /// What was written before it, and is part of it, may be missing.
+    #[error("the server ended a checkpoint at {0}")]
+    Checkpointed(Lsn),
+    /// Records end before what makes a base backup whole.
+    #[error("the WAL ends at {end}, before the end of the base backup that began at {start}")]
+    Backup {
+        /// Where they end.
+        end: Lsn,
+        /// Where the backup began.
+        start: Lsn,
+    },
     /// The segment with the redo point is not there, or is another one by now.
     #[error("the WAL has no segment with the redo point {0}")]
     Redo(Lsn),
@@ -98,26 +122,32 @@ pub enum WalError {
 
 /// Reads all records in `directory` from the redo point of `control` on.
 pub fn walk(directory: &Dir, control: &Control) -> Result<Walk, WalError> {
-    walk_with(directory, control, &mut |_, _| {})
+    walk_with(directory, control, &mut |_, _| Ok(()))
 }
 
-/// As [`walk`]; `visit` gets each record with the version of its pages.
+/// As [`walk`]; `visit` gets each record with the version of its pages, and ends it by an error.
 pub fn walk_with(
     directory: &Dir,
     control: &Control,
-    visit: &mut dyn FnMut(&[u8], u16),
+    visit: &mut dyn FnMut(&[u8], u16) -> io::Result<()>,
 ) -> Result<Walk, WalError> {
     let details = control.details;
     let size = details.wal_segment_size;
     let block = u64::from(details.wal_block_size);
-    if !size.is_power_of_two() || size < 1 << 20 || !block.is_power_of_two() || block < 1 << 10 {
+    let segments = 1 << 20..=LARGEST_SEGMENT;
+    if !size.is_power_of_two()
+        || !segments.contains(&size)
+        || !block.is_power_of_two()
+        || !(1 << 10..=LARGEST_BLOCK).contains(&block)
+    {
         return Err(WalError::Size);
     }
     let first = Segment::holding(control.redo, control.timeline, size);
     let mut files = BTreeMap::new();
     for found in segment::list(directory, size, first.number)?.0 {
-        // In order, so that the newest timeline of several is the one that stays.
-        if found.timeline >= control.timeline {
+        // In order, so that the newest timeline of several is the one that stays; a server does not go on
+        // to one that began later.
+        if (control.timeline..=control.last_timeline()).contains(&found.timeline) {
             files.insert(found.number, found);
         }
     }
@@ -128,12 +158,18 @@ pub fn walk_with(
     }
     let mut walk = Walk { end: control.redo, records: 0, partial_pages: false };
     let (mut at, mut before, mut seen) = (control.redo.0, None, false);
+    let backup = details.backup_start;
+    let mut backed_up = backup == Lsn(0);
     while let Some(record) = pages.record(at, before)? {
-        visit(&record.bytes, pages.magic.unwrap_or_default());
+        visit(&record.bytes, pages.magic.unwrap_or_default())?;
         let kind = (record.manager, record.info & 0xf0);
         let is_checkpoint = matches!(kind, (XLOG, CHECKPOINT_SHUTDOWN | CHECKPOINT_ONLINE));
         seen |= record.start == control.checkpoint.0 && is_checkpoint;
         walk.partial_pages |= kind == (XLOG, WHOLE_PAGES) && record.bytes.get(DATA) == Some(&0);
+        // Which one it ends is all that it has to say.
+        let ends =
+            |bytes: &[u8]| bytes.get(DATA..DATA + 8).is_some_and(|at| u64_at(at, 0) == backup.0);
+        backed_up |= kind == (XLOG, BACKUP_END) && ends(&record.bytes);
         before = Some(record.start);
         walk.records += 1;
         // Nothing more is in the segment that is left.
@@ -146,6 +182,11 @@ pub fn walk_with(
     }
     if walk.end < details.min_recovery_point {
         return Err(WalError::Recovery { end: walk.end, needed: details.min_recovery_point });
+    }
+    // One of a standby ends where that had come to.
+    backed_up |= details.backup_end > Lsn(0) && walk.end >= details.backup_end;
+    if !backed_up {
+        return Err(WalError::Backup { end: walk.end, start: backup });
     }
     let last = walk.end.0.saturating_sub(1) / u64::from(size);
     for later in reader.files.values().filter(|file| file.number > last) {

@@ -99,8 +99,68 @@ fn another_cluster_s_log_is_refused() {
     let mut log = log();
     log.control.details.system_identifier += 1;
     assert!(matches!(log.walk(), Err(WalError::Redo(_))));
-    log.control.details.wal_segment_size = 77;
-    assert!(matches!(log.walk(), Err(WalError::Size)));
+    for (segment, block) in [(77, 8192), (1 << 31, 8192), (SIZE, 1 << 31), (SIZE, 512)] {
+        log.control.details.wal_segment_size = segment;
+        log.control.details.wal_block_size = block;
+        assert!(matches!(log.walk(), Err(WalError::Size)), "{segment} {block}");
+    }
+}
+
+/// What another timeline has written is for a server that goes on to it, which one that recovers from a crash does
+/// not do by itself.
+#[test]
+fn only_timelines_that_recovery_follows_are_read() {
+    let mut log = log();
+    for number in [6, 7] {
+        let later = Segment { number, timeline: 2 }.file_name(SIZE);
+        durable::rename(&log.file(number), &log.temporary.path().join(later)).unwrap();
+    }
+    assert!(matches!(log.walk(), Err(WalError::Checkpoint { .. })));
+    log.control.details.min_recovery_timeline = 2;
+    assert_eq!(log.walk().unwrap().end, log.end);
+}
+
+#[test]
+fn a_base_backup_needs_its_end() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut sample = Sample::new(1);
+    let redo = sample.record(10, 0, b"first");
+    let checkpoint = sample.record(XLOG, CHECKPOINT_ONLINE, &[3; 90]);
+    let end = |sample: &mut Sample, start: u64| {
+        let data = [&[255, 8][..], &start.to_le_bytes()].concat();
+        sample.record(XLOG, BACKUP_END, &data)
+    };
+    // Another one's.
+    end(&mut sample, redo.0 + 8);
+    sample.write(temporary.path());
+    let mut control = Sample::control(redo, checkpoint);
+    let walk = |control: &Control| walk(&Dir::open(temporary.path()).unwrap(), control);
+    let whole = walk(&control).unwrap().end;
+    control.details.backup_start = redo;
+    assert!(matches!(walk(&control), Err(WalError::Backup { .. })));
+    // One of a standby ends at a position.
+    control.details.backup_end = whole;
+    walk(&control).unwrap();
+    control.details.backup_end = Lsn(whole.0 + 8);
+    assert!(matches!(walk(&control), Err(WalError::Backup { .. })));
+    control.details.backup_end = Lsn(0);
+    end(&mut sample, redo.0);
+    sample.write(temporary.path());
+    walk(&control).unwrap();
+}
+
+#[test]
+fn whoever_sees_the_records_may_end_it() {
+    let log = log();
+    let directory = Dir::open(log.temporary.path()).unwrap();
+    let mut left = 3;
+    let mut visit = |_: &[u8], _| {
+        left -= 1;
+        if left == 0 { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    };
+    let error = walk_with(&directory, &log.control, &mut visit).unwrap_err();
+    assert!(matches!(error, WalError::Io(error) if error.kind() == io::ErrorKind::TimedOut));
+    assert_eq!(left, 0);
 }
 
 #[test]
