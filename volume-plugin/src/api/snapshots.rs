@@ -240,14 +240,23 @@ async fn protect(app: Arc<App>, request: Protect) -> Result<Done, Refusal> {
 async fn restore(app: Arc<App>, request: Restore) -> Result<Restored, Refusal> {
     let name: VolumeName = request.name.parse()?;
     let volume = name.volume();
+    let service = app.service().await?;
     let keep = match request.keep {
         empty if empty.is_empty() => {
-            Timestamp::now().strftime("before-restore-%Y%m%dT%H%M%SZ").to_string()
+            let at = Timestamp::now().strftime("before-restore-%Y%m%dT%H%M%SZ").to_string();
+            let mut keep = volume.at(&at.parse()?);
+            // Another within the same second.
+            for number in 2.. {
+                if service.get(&keep).await.is_none() {
+                    break;
+                }
+                keep = volume.at(&format!("{at}-{number}").parse()?);
+            }
+            keep
         }
-        keep => keep,
+        keep => format!("{volume}@{keep}").parse()?,
     };
-    let keep: VolumeName = format!("{volume}@{keep}").parse()?;
-    app.service().await?.restore(name, keep.clone()).await?;
+    service.restore(name, keep.clone()).await?;
     Ok(Restored { name: volume.to_string(), kept: keep.to_string() })
 }
 

@@ -10,7 +10,8 @@ pub struct Set {
     /// Name of a volume
     #[arg(value_name = "VOLUME")]
     volume: String,
-    /// New values of `access`, `size`, `snapshot.schedule`, `snapshot.keep` and `label.KEY`
+    /// New values of `access`, `size`, `wal.size`, `tablespace.NAME.size`, `snapshot.schedule`,
+    /// `snapshot.keep` and `label.KEY`
     #[arg(value_name = "KEY=VALUE", value_parser = pair, required_unless_present = "unset")]
     changes: Vec<(String, String)>,
     /// A label, `snapshot.schedule` or `snapshot.keep`, to be taken away

@@ -21,7 +21,21 @@ pub const LIMIT: Duration = Duration::from_secs(4);
 pub fn make(server: &Process, cluster: &Dir) -> io::Result<()> {
     let door = Door::of(server, cluster)?;
     let [uid, gid, role, socket] = &door.words();
-    tool::run_in(&door.directory, "/proc/self/exe", &[WORD, uid, gid, role, socket], LIMIT)
+    let made =
+        tool::run_in(&door.directory, "/proc/self/exe", &[WORD, uid, gid, role, socket], LIMIT);
+    made.map_err(told)
+}
+
+/// Without the name of the child, which is nothing to a user.
+fn told(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::TimedOut {
+        let words = format!("the server has not made it within {} s", LIMIT.as_secs());
+        return io::Error::new(io::ErrorKind::TimedOut, words);
+    }
+    match error.to_string().split_once(": exit status: 1: ") {
+        Some((_, said)) => io::Error::other(said.to_owned()),
+        None => error,
+    }
 }
 
 /// What the child does: `UID GID ROLE SOCKET`, with the directory of the socket as its own.
@@ -35,4 +49,19 @@ fn act(arguments: &[OsString]) -> io::Result<()> {
     let (mut talk, _) = door::enter(arguments, deadline)?;
     talk.ask("CHECKPOINT", deadline)?;
     talk.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_says_is_told_alone() {
+        let failed = io::Error::other("/proc/self/exe: exit status: 1: it asks for a password");
+        assert_eq!(told(failed).to_string(), "it asks for a password");
+        let late = io::Error::new(io::ErrorKind::TimedOut, "/proc/self/exe was not done after 4 s");
+        assert_eq!(told(late).to_string(), "the server has not made it within 4 s");
+        let other = io::Error::other("/proc/self/exe: signal: 9: ");
+        assert_eq!(told(other).to_string(), "/proc/self/exe: signal: 9: ");
+    }
 }

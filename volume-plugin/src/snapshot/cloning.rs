@@ -17,7 +17,7 @@ use crate::sys::Doing;
 use crate::volume::catalog::Record;
 use crate::volume::copies::{self, CloneSize, CloneSpec, Sanitise};
 use crate::volume::error::VolumeError;
-use crate::volume::options::RawOptions;
+use crate::volume::options::{self, RawOptions};
 use crate::volume::service::Service;
 use crate::volume::share::Share;
 
@@ -49,6 +49,7 @@ impl Service {
         let unattended = Unattended::of(waiting, raw, left.as_ref());
         self.refuse_bad_settings()?;
         let of = self.settled(&asked.from).await?;
+        refuse_disarmed(&of, &asked)?;
         let prepared = if asked.prepared { self.prepared(&of) } else { None };
         let source = prepared.unwrap_or_else(|| of.clone());
         let mut spec = of.spec.clone();
@@ -88,6 +89,20 @@ impl Service {
             record.origin = Some(Box::new(origin));
             copies.copy.iter().try_for_each(Share::begin_limit)
         })))
+    }
+}
+
+/// What was prepared is disarmed, and nothing brings back what it was.
+fn refuse_disarmed(of: &Record, asked: &CloneSpec) -> Result<(), VolumeError> {
+    let Some(prepared) = of.taken.as_ref().and_then(|taken| taken.prepared.as_ref()) else {
+        return Ok(());
+    };
+    let original = of.name.at(&prepared.of);
+    let allowed = format!("{} was disarmed for clones: name {original}", of.name);
+    match (asked.sanitise, asked.prepared) {
+        (Sanitise::Off, _) => Err(options::bad("sanitize", "off", &allowed).into()),
+        (_, false) => Err(options::bad("prepared", "off", &allowed).into()),
+        _ => Ok(()),
     }
 }
 

@@ -90,6 +90,11 @@ fn what_was_prepared_is_no_other_snapshot_s() {
         assert!(said.contains("name v@s") && !names(&world).contains(&"v@kept".into()), "{said}");
         let said = world.prepare("v@s-prepared", "c").await.unwrap_err().to_string();
         assert!(said.contains("it is prepared"), "{said}");
+        // Nothing brings back what clones must not do.
+        for key in ["sanitize", "prepared"] {
+            let said = world.refused("e", &[("from", "v@s-prepared"), (key, "off")]).await;
+            assert!(said.contains(key) && said.contains("disarmed for clones: name v@s"), "{said}");
+        }
         world.remove("v@s").await.unwrap();
         world.create("v@s", TAKE).await.unwrap();
         world.create("d", &[("from", "v@s")]).await.unwrap();
@@ -182,6 +187,13 @@ fn a_check_that_is_not_passed_any_more_is_kept_too() {
         world.create("v@s", TAKE).await.unwrap();
         let verify =
             async || world.service.clone().verify("v@s".parse().unwrap(), Depth::Checks).await;
+        world.create("empty", &[]).await.unwrap();
+        world.create("empty@s", TAKE).await.unwrap();
+        for depth in [Depth::Checks, Depth::Pages] {
+            let empty = "empty@s".parse().unwrap();
+            let error = world.service.clone().verify(empty, depth).await.unwrap_err();
+            assert!(plugin_sdk::chain::chain(&error).contains("there is no cluster in it"));
+        }
         let version = world.file("default/v@s/data/PG_VERSION");
         durable::write(&version, b"16\n").unwrap();
         assert!(verify().await.is_err());
