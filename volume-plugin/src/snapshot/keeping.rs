@@ -276,8 +276,8 @@ impl Service {
     }
 
     /// Removes the oldest scheduled snapshot that takes space in `pool` and may go, since the pool fills
-    /// and nothing is left in the trash.
-    pub(crate) async fn drop_oldest_scheduled(self: &Arc<Self>, pool: &PoolName) {
+    /// and nothing is left in the trash; tells whether one went.
+    pub(crate) async fn drop_oldest_scheduled(self: &Arc<Self>, pool: &PoolName) -> bool {
         let meant = |record: &Record| record.is_scheduled() && lives_in(record, pool);
         let mut scheduled = self.catalog.records(meant);
         scheduled.sort_by_key(|record| record.created);
@@ -285,7 +285,7 @@ impl Service {
             match self.drop_scheduled(&record).await {
                 Ok(true) => {
                     tracing::warn!(%pool, volume = %record.name, "the pool fills: removed the oldest scheduled snapshot");
-                    return;
+                    return true;
                 }
                 Ok(false) => {}
                 Err(error) => {
@@ -293,6 +293,7 @@ impl Service {
                 }
             }
         }
+        false
     }
 
     /// Removes a snapshot for good, unless it is protected, mounted, or has clones; tells whether.

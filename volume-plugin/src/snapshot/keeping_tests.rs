@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::volume::listing::ListedSnapshots;
+use crate::volume::purge::Rounds;
 use crate::volume::testing::{World, apart, name};
 
 const HOURLY: &[(&str, &str)] = &[("snapshot.schedule", "@hourly"), ("snapshot.keep", "hourly=2")];
@@ -283,5 +284,37 @@ fn a_failure_is_of_one_schedule_of_one_volume() {
         let unset = vec!["snapshot.schedule".to_owned(), "snapshot.keep".to_owned()];
         Arc::clone(&world.service).change(name("v"), [].into(), unset).await.unwrap();
         assert_eq!(world.status("v").await.unwrap()["state"], "ok");
+    });
+}
+
+impl World {
+    fn there(&self) -> Vec<String> {
+        let all = self.service.catalog.all().into_iter();
+        all.map(|(name, _)| name.to_string()).filter(|name| name.contains('@')).collect()
+    }
+}
+
+#[test]
+fn of_what_gives_no_space_back_one_goes_and_not_all() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[("snapshot.schedule", "@hourly")]).await.unwrap();
+        for hours in 1..=4 {
+            world.pass(hours).await;
+        }
+        world.default.roomy.store(1, Ordering::SeqCst);
+        world.default.stuck.store(1, Ordering::SeqCst);
+        let mut rounds = Rounds::default();
+        for _ in 0..4 {
+            world.service.purge_round(&mut rounds).await;
+        }
+        assert_eq!(world.there(), [2, 3, 4].map(|hours| world.called("v", hours)));
+        // A while later it may be otherwise, and what one gives back may be enough for now.
+        world.default.stuck.store(0, Ordering::SeqCst);
+        let mut rounds = Rounds::default();
+        for _ in 0..4 {
+            world.service.purge_round(&mut rounds).await;
+        }
+        assert_eq!(world.there(), [3, 4].map(|hours| world.called("v", hours)));
     });
 }

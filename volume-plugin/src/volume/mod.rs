@@ -24,6 +24,7 @@ pub mod record;
 mod recovery;
 mod relocation;
 pub(crate) mod removal;
+mod room;
 pub mod service;
 pub(crate) mod share;
 pub mod size;

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 use super::catalog::{Entry, Record};
 use super::error::VolumeError;
 use super::removal::{self, Kept};
+use super::room::GIVEN_BACK;
 use super::service::Service;
 use super::trash::{self, Stage, Target, Trashed};
 use crate::name::ShareName;
@@ -24,16 +25,10 @@ use plugin_sdk::chain::chain;
 
 /// How often pools are looked at while there is trash that could make room: one write of a whole
 /// tenth of a pool takes longer.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// How long after a failure a volume is tried again.
-const AGAIN: Duration = Duration::from_mins(1);
-
-/// How long whoever needs room waits for the file system to give back what was deleted.
-const GIVEN_BACK: Duration = Duration::from_secs(3);
-
-/// How long whoever needs room waits for a pool that can grow.
-const GROWN: Duration = Duration::from_secs(20);
+pub(super) const AGAIN: Duration = Duration::from_mins(1);
 
 /// A pool with a file system of its own is short of space with less than a tenth of it free, and less than this.
 const ENOUGH: u64 = 4 << 30;
@@ -69,12 +64,23 @@ pub enum Which {
 
 /// What a round of purging leaves for the next.
 #[derive(Debug, Default)]
-pub(super) struct Rounds {
-    failed: HashMap<ShareName, Instant>,
+pub(crate) struct Rounds {
+    pub(super) failed: HashMap<ShareName, Instant>,
     free: BTreeMap<PoolName, u64>,
+    /// Until when no snapshot goes for room in these.
+    held: BTreeMap<PoolName, Instant>,
     /// When what was removed then goes, found out when it was first seen: no later jump of the
     /// clock brings that nearer.
     due: HashMap<(ShareName, Timestamp), Instant>,
+}
+
+impl Rounds {
+    /// For `time` from now on no snapshot goes for room in `pool`.
+    fn hold(&mut self, pool: &PoolName, time: Duration) {
+        let until = Instant::now() + time;
+        let held = self.held.entry(pool.clone()).or_insert(until);
+        *held = until.max(*held);
+    }
 }
 
 #[cfg(test)]
@@ -108,8 +114,9 @@ impl Service {
     }
 
     /// Purges what is to be purged now.
-    pub(super) async fn purge_round(self: &Arc<Self>, rounds: &mut Rounds) {
+    pub(crate) async fn purge_round(self: &Arc<Self>, rounds: &mut Rounds) {
         rounds.failed.retain(|_, at| at.elapsed() < AGAIN);
+        rounds.held.retain(|_, until| *until > Instant::now());
         let all = self.catalog.trash();
         rounds.due.retain(|(share, since), _| {
             all.iter().any(|(found, trashed)| found == share && trashed.since() == Some(*since))
@@ -131,77 +138,21 @@ impl Service {
             let before = rounds.free.insert(pool.clone(), space.free);
             // Space that is still being given back may be enough.
             let settled = before.is_none_or(|before| space.free <= before);
+            // Of what a snapshot had it is given back over some seconds.
+            if !settled && rounds.held.contains_key(&pool) {
+                rounds.hold(&pool, GIVEN_BACK);
+            }
             if !is_short(space) || !settled {
                 continue;
             }
             if let Some(oldest) = self.oldest(&pool, rounds) {
                 tracing::warn!(%pool, free = space.free, volume = %oldest.record.name, "the pool fills: purging the oldest of the trash");
                 self.purge_logged(&oldest.record.share, rounds).await;
-            } else {
-                self.drop_oldest_scheduled(&pool).await;
+                rounds.hold(&pool, GIVEN_BACK);
+            } else if !rounds.held.contains_key(&pool) {
+                let pause = self.drop_for_room(&pool, rounds).await;
+                rounds.hold(&pool, pause);
             }
-        }
-    }
-
-    /// Purges the oldest volume of the trash that takes space in `pool`, for somebody who found
-    /// it full; tells whether there is more room now. Deleting what gives nothing back ends it:
-    /// then something else is wrong, and the rest of the trash would be lost for nothing.
-    pub(crate) async fn make_room(self: &Arc<Self>, pool: &PoolName) -> bool {
-        let Some(Space { free: before, .. }) = self.space(pool).await else { return false };
-        if self.grows(pool, before).await {
-            return true;
-        }
-        let mut rounds = Rounds::default();
-        let leaving = self.leaving(pool);
-        for share in &leaving {
-            self.purge_logged(share, &mut rounds).await;
-        }
-        if leaving.iter().any(|share| !rounds.failed.contains_key(share))
-            && self.has_grown(pool, before).await
-        {
-            return true;
-        }
-        while let Some(oldest) = self.oldest(pool, &rounds) {
-            let Record { name, share, .. } = &oldest.record;
-            tracing::warn!(%pool, volume = %name, "the pool is full: purging the oldest of the trash");
-            self.purge_logged(share, &mut rounds).await;
-            if !rounds.failed.contains_key(share) {
-                return self.has_grown(pool, before).await;
-            }
-        }
-        false
-    }
-
-    /// Whether `pool` has more than `before` free by growing. Waits for whoever is making it larger
-    /// already, which takes a while under load.
-    async fn grows(self: &Arc<Self>, pool: &PoolName, before: u64) -> bool {
-        let begun = Instant::now();
-        while !self.tend(pool).await.is_ok_and(|grown| grown) {
-            let Some(Description { space, growable, .. }) = self.describe(pool).await else {
-                return false;
-            };
-            if space.free > before {
-                return true;
-            }
-            if growable == 0 || begun.elapsed() >= GROWN {
-                return false;
-            }
-            tokio::time::sleep(GIVEN_BACK / 30).await;
-        }
-        true
-    }
-
-    /// Waits until `pool` has more than `before` free, as long as a file system may take.
-    async fn has_grown(self: &Arc<Self>, pool: &PoolName, before: u64) -> bool {
-        let begun = Instant::now();
-        loop {
-            if self.space(pool).await.is_some_and(|space| space.free > before) {
-                return true;
-            }
-            if begun.elapsed() >= GIVEN_BACK {
-                return false;
-            }
-            tokio::time::sleep(GIVEN_BACK / 30).await;
         }
     }
 
@@ -241,13 +192,13 @@ impl Service {
     }
 
     /// The oldest that takes space in `pool` and was not tried in vain.
-    fn oldest(&self, pool: &PoolName, rounds: &Rounds) -> Option<Kept> {
+    pub(super) fn oldest(&self, pool: &PoolName, rounds: &Rounds) -> Option<Kept> {
         let tried = |kept: &Kept| rounds.failed.contains_key(&kept.record.share);
         self.all_kept().into_iter().find(|kept| lives_in(&kept.record, pool) && !tried(kept))
     }
 
     /// What is being deleted of `pool`.
-    fn leaving(&self, pool: &PoolName) -> Vec<ShareName> {
+    pub(super) fn leaving(&self, pool: &PoolName) -> Vec<ShareName> {
         let leaves = |trashed: &Trashed| {
             let record = trashed.record.as_ref();
             trashed.stage == Stage::Purging && record.is_ok_and(|record| lives_in(record, pool))
@@ -256,7 +207,7 @@ impl Service {
         all.filter(|(_, trashed)| leaves(trashed)).map(|(share, _)| share).collect()
     }
 
-    async fn purge_logged(self: &Arc<Self>, share: &ShareName, rounds: &mut Rounds) {
+    pub(super) async fn purge_logged(self: &Arc<Self>, share: &ShareName, rounds: &mut Rounds) {
         let purged = match self.kept_share(share) {
             Some(_) => self.begin_purge(share).await,
             None => Ok(()),
@@ -346,7 +297,7 @@ impl Service {
         if trashed.stage == Stage::Purging { trashed.record.ok() } else { None }
     }
 
-    async fn space(self: &Arc<Self>, pool: &PoolName) -> Option<Space> {
+    pub(super) async fn space(self: &Arc<Self>, pool: &PoolName) -> Option<Space> {
         Some(self.describe(pool).await?.space)
     }
 
