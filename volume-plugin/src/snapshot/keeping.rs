@@ -301,25 +301,45 @@ impl Service {
         self: &Arc<Self>,
         snapshot: &Record,
     ) -> Result<bool, VolumeError> {
-        // What was made of it takes space for nobody else.
-        let prepared = self.prepared(snapshot);
-        if [Some(snapshot), prepared.as_ref()].into_iter().flatten().any(|one| self.is_needed(one))
-        {
+        // From here on nobody begins to make a clone of it. Somebody may have it for long: another time then.
+        let turn = tokio::time::timeout(TOGETHER, self.turn(&snapshot.name)).await;
+        let Ok(_turn) = turn else { return Ok(false) };
+        let now = match self.catalog.get(&snapshot.name) {
+            Some(Entry::Volume(now)) if now.phase == Phase::Ready => now,
+            _ => return Ok(false),
+        };
+        // Somebody may have removed it and taken another of the name.
+        if (&now.share, now.created) != (&snapshot.share, snapshot.created) {
             return Ok(false);
         }
-        if let Some(prepared) = prepared {
-            Arc::clone(self).remove_as(prepared.name, Fate::Deleted).await?;
+        // What was made of it takes space for nobody else.
+        let going: Vec<_> = self.prepared(&now).into_iter().chain([now]).collect();
+        if going.iter().any(|one| self.is_needed(one)) {
+            return Ok(false);
         }
-        let removed = Arc::clone(self).remove_as(snapshot.name.clone(), Fate::Deleted).await;
-        removed.map(|()| true)
+        // Both go, or neither.
+        for one in &going {
+            let (name, shares) = (one.name.clone(), self.shares(one).await?);
+            self.blocking(move |service| service.refuse_if_used(&name, &shares)).await?;
+        }
+        for one in going {
+            self.remove_here(one.name, Fate::Deleted).await?;
+        }
+        Ok(true)
     }
 
-    /// Whether the snapshot is protected, mounted, has clones, or is being copied.
+    /// Whether the snapshot is protected, mounted, has clones, or is being copied, or is to be once more since the
+    /// last process ended before a clone was whole.
     fn is_needed(&self, snapshot: &Record) -> bool {
+        let is_left = |(_, entry): &(_, Entry)| match entry {
+            Entry::Volume(record) => record.left_of().is_some_and(|of| of == snapshot.name),
+            Entry::Unreadable(_) => false,
+        };
         snapshot.is_protected()
             || !self.mounts.of(&snapshot.name).is_empty()
             || !self.catalog.records(|record| clone_of(snapshot, record).is_some()).is_empty()
             || self.copies.find(|work| work.of == snapshot.name).is_some()
+            || self.catalog.all().iter().any(is_left)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::snapshot::Unattended;
 use crate::volume::listing::ListedSnapshots;
 use crate::volume::purge::Rounds;
 use crate::volume::testing::{World, apart, name};
@@ -316,5 +317,40 @@ fn of_what_gives_no_space_back_one_goes_and_not_all() {
             world.service.purge_round(&mut rounds).await;
         }
         assert_eq!(world.there(), [3, 4].map(|hours| world.called("v", hours)));
+    });
+}
+
+#[test]
+fn a_clone_that_begins_meanwhile_keeps_its_snapshot() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[]).await.unwrap();
+        world.create("v@s", &[("snapshot", "now")]).await.unwrap();
+        let snapshot = world.service.ready(&name("v@s")).unwrap();
+        let turn = world.service.turn(&name("v")).await;
+        let go = async {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            drop(turn);
+        };
+        let clone = [("from", "v@s")];
+        let (cloned, dropped, ()) =
+            tokio::join!(world.create("c", &clone), world.service.drop_scheduled(&snapshot), go);
+        cloned.unwrap();
+        assert!(!dropped.unwrap());
+        assert_eq!(world.there(), ["v@s"]);
+        // Or one that the next start begins anew.
+        let mut left = world.service.ready(&name("c")).unwrap();
+        let options = clone.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        left.unattended = Some(Box::new(Unattended { options, starts: 0 }));
+        (left.origin, left.phase) = (None, Phase::Creating);
+        world.service.catalog.put(left).unwrap();
+        assert!(!world.service.drop_scheduled(&snapshot).await.unwrap());
+        world.remove("c").await.unwrap();
+        assert!(world.service.drop_scheduled(&snapshot).await.unwrap());
+        // Another of the name is another one.
+        world.create("v@s", &[("snapshot", "now")]).await.unwrap();
+        assert!(!world.service.drop_scheduled(&snapshot).await.unwrap());
     });
 }

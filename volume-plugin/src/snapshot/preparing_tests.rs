@@ -8,7 +8,7 @@ use super::super::tests::{TAKE, checks, names};
 use crate::name::VolumeName;
 use crate::snapshot::{Check, Depth, Outcome};
 use crate::volume::error::VolumeError;
-use crate::volume::testing::{World, apart};
+use crate::volume::testing::{Neighbour, World, apart};
 
 /// What a snapshot of a server that was killed, and a clone of it, hold.
 async fn with_clone() -> World {
@@ -204,5 +204,24 @@ fn a_check_that_is_not_passed_any_more_is_kept_too() {
         verify().await.unwrap();
         let status = world.status("v@s").await.unwrap();
         assert_eq!(checks(&status), ["control", "wal", "tablespaces"]);
+    });
+}
+
+#[test]
+fn what_was_prepared_stays_where_its_snapshot_cannot_go() {
+    apart(|| async {
+        let world = with_clone().await;
+        world.served("c", 1);
+        world.prepare("v@s", "c").await.unwrap();
+        world.remove("c").await.unwrap();
+        let view = world.mount("v@s", "1").await.unwrap();
+        let user = Neighbour::new("private", &format!("mount --bind {} /mnt", view.display()));
+        world.unmount("v@s", "1").await.unwrap();
+        let snapshot = world.service.ready(&"v@s".parse().unwrap()).unwrap();
+        let error = world.service.drop_scheduled(&snapshot).await.unwrap_err();
+        assert!(matches!(error, VolumeError::InUse { .. }), "{error}");
+        assert_eq!(names(&world), ["v", "v@s", "v@s-prepared"]);
+        drop(user);
+        assert!(world.service.drop_scheduled(&snapshot).await.unwrap());
     });
 }

@@ -49,6 +49,15 @@ impl Service {
         }
         let in_the_way = |work: &Work| work.name == name || work.is_of(&name);
         let _turns = self.turns_without(&[&name], in_the_way).await?;
+        self.remove_here(name, fate).await
+    }
+
+    /// As [`Self::remove_as`], by whoever has its turn while no copy is in the way.
+    pub(crate) async fn remove_here(
+        self: &Arc<Self>,
+        name: VolumeName,
+        fate: Fate,
+    ) -> Result<(), VolumeError> {
         self.settle_restore_of(&name).await?;
         match self.catalog.get(&name) {
             None => Ok(()),
