@@ -260,12 +260,17 @@ impl Service {
         records.filter(Record::is_scheduled).collect()
     }
 
-    /// Removes scheduled snapshots of the volume that need not be kept.
+    /// Removes scheduled snapshots of the volume that need not be kept, by what is to be kept now: taking one may
+    /// have taken long.
     async fn thin_out(self: &Arc<Self>, record: &Record) {
+        let name = self.catalog.volume_with(&record.share);
+        let Some(Entry::Volume(record)) = name.and_then(|name| self.catalog.get(&name)) else {
+            return;
+        };
         let (Some(schedule), Some(keep)) = (&record.spec.schedule, &record.spec.keep) else {
             return;
         };
-        let snapshots = self.scheduled_snapshots(record);
+        let snapshots = self.scheduled_snapshots(&record);
         let times: Vec<_> = snapshots.iter().map(|snapshot| snapshot.created).collect();
         let expired = keep.expired(schedule.zone(), &times);
         for snapshot in snapshots.into_iter().filter(|one| expired.contains(&one.created)) {

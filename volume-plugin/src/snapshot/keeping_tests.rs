@@ -354,3 +354,18 @@ fn a_clone_that_begins_meanwhile_keeps_its_snapshot() {
         assert!(!world.service.drop_scheduled(&snapshot).await.unwrap());
     });
 }
+
+#[test]
+fn what_is_kept_goes_by_what_is_set_by_then() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", HOURLY).await.unwrap();
+        for hours in 1..=2 {
+            world.pass(hours).await;
+        }
+        let mut old = world.service.ready(&name("v")).unwrap();
+        old.spec.keep = Some("hourly=1".parse().unwrap());
+        world.service.thin_out(&old).await;
+        assert_eq!(world.there().len(), 2);
+    });
+}
