@@ -18,9 +18,6 @@ use crate::sys::file::FileId;
 use crate::sys::inotify::{NewDirectories, News, Number};
 use plugin_sdk::chain::chain;
 
-/// Directories inside each other that are looked into: `data/17/main` is three.
-const DEEPEST: usize = 5;
-
 /// Directories of a volume that are watched.
 const MOST_DIRECTORIES: usize = 256;
 
@@ -226,7 +223,7 @@ impl Scout {
                 _ => {}
             }
         }
-        if depth == DEEPEST {
+        if depth == cluster::DEEPEST {
             return Ok(Some(Vec::new()));
         }
         seen.complete &= !cut || is_cluster;

@@ -1,6 +1,7 @@
 //! Which directories of a tree are clusters'. What is there was written by containers: links are
 //! not followed, and how much is looked at is bounded.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,20 @@ use super::server;
 use crate::sys::beneath::Dir;
 use crate::sys::file::FileId;
 
-/// Directories inside each other that are looked into: `18/docker` is two.
-const DEEPEST: usize = 2;
+/// How many directories deep in its volume a cluster may be: `data/17/main` is three.
+pub const DEEPEST: usize = 5;
 
-/// Directories that are looked at in all.
-const MOST_DIRECTORIES: usize = 256;
+/// Likewise of one that an image has put there: `18/docker` is two.
+pub const OF_IMAGES: usize = 2;
 
-/// Names that are looked at in one directory.
-const MOST_NAMES: usize = 4096;
+/// Directories that are looked into in all.
+const MOST_DIRECTORIES: usize = 1024;
+
+/// Names that are looked at in all of them.
+const MOST_NAMES: usize = 1 << 16;
+
+/// Clusters that are found: each is kept open.
+const MOST_CLUSTERS: usize = 256;
 
 /// Where a server looks for its WAL, below its cluster's directory.
 pub const WAL: &str = "pg_wal";
@@ -61,36 +68,80 @@ pub struct Found {
     pub dir: Dir,
 }
 
-/// Every cluster at or below `top`, by path. One may be inside another, beside what that has of its own:
-/// of an image that has its cluster deeper than the last one had.
-pub fn find(top: &Path) -> std::io::Result<Vec<Found>> {
-    let mut found = Vec::new();
-    let mut left = MOST_DIRECTORIES;
-    visit(Dir::open(top)?, PathBuf::new(), DEEPEST, &mut left, &mut found);
-    found.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(found)
+/// What there is of clusters in a tree.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// By path.
+    pub found: Vec<Found>,
+    /// Why there may be others, where not all was looked at that is not too deep.
+    pub cut: Option<String>,
 }
 
-fn visit(dir: Dir, path: PathBuf, deeper: usize, left: &mut usize, found: &mut Vec<Found>) {
-    let is_cluster = dir.metadata(Path::new("PG_VERSION")).is_ok_and(|version| version.is_file());
-    let names = if deeper == 0 { None } else { fs::read_dir(dir.path()).ok() };
-    for entry in names.into_iter().flatten().take(MOST_NAMES).flatten() {
-        if *left == 0 {
+/// The clusters at or below `top`, so many directories deep; those that are less deep first where there is too much
+/// to look at. One may be inside another, beside what that has of its own: of an image that has its cluster deeper
+/// than the last one had.
+pub fn find(top: &Path, deepest: usize) -> std::io::Result<Search> {
+    let top = Dir::open(top)?;
+    let (mut found, mut is_cut) = (Vec::new(), false);
+    let (mut directories, mut names) = (1, 0);
+    let mut ahead = VecDeque::from([PathBuf::new()]);
+    while let Some(path) = ahead.pop_front() {
+        let here = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+        // Gone meanwhile, or no directory any more.
+        let Ok(dir) = top.open_dir(here) else { continue };
+        let is_cluster = is_cluster(&path, &dir);
+        let is_deepest = path.components().count() >= deepest;
+        let entries = if is_deepest { None } else { fs::read_dir(dir.path()).ok() };
+        for entry in entries.into_iter().flatten().flatten() {
+            names += 1;
+            if names > MOST_NAMES {
+                is_cut = true;
+                break;
+            }
+            let name = entry.file_name();
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if !is_dir || is_cluster && is_own(&name) || is_tablespace(&name) {
+                continue;
+            }
+            directories += 1;
+            if directories > MOST_DIRECTORIES {
+                is_cut = true;
+                break;
+            }
+            ahead.push_back(path.join(name));
+        }
+        if is_cluster && found.len() == MOST_CLUSTERS {
+            is_cut = true;
             break;
         }
-        let name = entry.file_name();
-        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !is_dir || is_cluster && is_own(&name) {
-            continue;
+        if is_cluster {
+            found.push(Found { path, dir });
         }
-        // Gone meanwhile, or no directory any more.
-        let Ok(below) = dir.open_dir(Path::new(&name)) else { continue };
-        *left -= 1;
-        visit(below, path.join(&name), deeper - 1, left, found);
     }
-    if is_cluster {
-        found.push(Found { path, dir });
-    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    let cut = is_cut.then(|| {
+        format!(
+            "only {MOST_DIRECTORIES} directories, {MOST_NAMES} names in them and {MOST_CLUSTERS} \
+             clusters are looked at, and there are more"
+        )
+    });
+    Ok(Search { found, cut })
+}
+
+fn is_cluster(path: &Path, dir: &Dir) -> bool {
+    // A database in a copy of part of a cluster has a version too.
+    let is_number = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let has_global = || dir.metadata(Path::new("global")).is_ok();
+    dir.metadata(Path::new("PG_VERSION")).is_ok_and(|version| version.is_file())
+        && (!path.file_name().is_some_and(is_number) || has_global())
+}
+
+/// Whether a server calls its directory in a tablespace so, in which there are those of databases and nothing else.
+fn is_tablespace(name: &OsStr) -> bool {
+    let Some(rest) = name.as_encoded_bytes().strip_prefix(b"PG_") else { return false };
+    let mut parts = rest.split(|&byte| byte == b'_');
+    let mut is_number = || parts.next().is_some_and(|part| part.iter().all(u8::is_ascii_digit));
+    is_number() && is_number() && parts.next().is_none()
 }
 
 /// Of several clusters the one that was served last.
@@ -142,7 +193,7 @@ mod tests {
     }
 
     fn paths(top: &Path) -> Vec<PathBuf> {
-        find(top).unwrap().into_iter().map(|found| found.path).collect()
+        find(top, DEEPEST).unwrap().found.into_iter().map(|found| found.path).collect()
     }
 
     #[test]
@@ -151,10 +202,16 @@ mod tests {
         assert!(paths(top.path()).is_empty());
         cluster(&top.path().join("18/docker"));
         cluster(&top.path().join("17/docker"));
-        cluster(&top.path().join("too/deep/here"));
+        cluster(&top.path().join("t/o/o/deep/here/x"));
+        cluster(&top.path().join("as/deep/as/may/be"));
         cluster(&top.path().join("pgdata"));
+        // Databases are none.
+        for database in ["spaces/fast/PG_17_202406281/5", "part/base/5"] {
+            durable::create_dir(&top.path().join(database), 0o700).unwrap();
+            durable::write(&top.path().join(database).join("PG_VERSION"), b"17\n").unwrap();
+        }
         symlink(top.path().join("pgdata"), top.path().join("link")).unwrap();
-        let expected = ["17/docker", "18/docker", "pgdata"].map(PathBuf::from);
+        let expected = ["17/docker", "18/docker", "as/deep/as/may/be", "pgdata"].map(PathBuf::from);
         assert_eq!(paths(top.path()), expected);
         // What one has of its own is none, and who is beside that is.
         cluster(top.path());
@@ -170,5 +227,29 @@ mod tests {
         }
         symlink("/etc/hostname", top.path().join("PG_VERSION")).unwrap();
         assert!(paths(top.path()).is_empty());
+    }
+
+    #[test]
+    fn a_search_that_ends_early_says_so() {
+        let top = tempfile::tempdir().unwrap();
+        let make = |path: String| durable::create_dir(&top.path().join(path), 0o700).unwrap();
+        for number in 1..MOST_DIRECTORIES - 1 {
+            make(format!("a/{number}"));
+        }
+        assert!(find(top.path(), DEEPEST).unwrap().cut.is_none());
+        // What is less deep is found all the same.
+        cluster(&top.path().join("z"));
+        let search = find(top.path(), DEEPEST).unwrap();
+        assert!(search.cut.unwrap().contains("1024 directories"));
+        assert_eq!(search.found[0].path, Path::new("z"));
+        // A cluster's own are not looked into, and what is too deep is nobody's.
+        let top = tempfile::tempdir().unwrap();
+        cluster(top.path());
+        for number in 0..MOST_DIRECTORIES {
+            durable::create_dir(&top.path().join(format!("base/{number}")), 0o700).unwrap();
+            let deep = top.path().join(format!("1/2/3/4/5/{number}"));
+            durable::create_dir(&deep, 0o700).unwrap();
+        }
+        assert!(find(top.path(), DEEPEST).unwrap().cut.is_none());
     }
 }

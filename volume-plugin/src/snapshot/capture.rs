@@ -12,9 +12,9 @@ use tokio::sync::OwnedMutexGuard;
 use super::checks::{self, CheckError, Known, Verified};
 use super::facts::{Check, Outcome};
 pub(super) use super::live::Live;
-use super::{Consistency, Level, SnapshotError, Stall, Taken, barrier, inside};
+use super::{Consistency, Level, SnapshotError, Stall, Taken, barrier, inside, live};
 use crate::pool::{Capture, Captured, Pace};
-use crate::postgres::cluster::{self, Found};
+use crate::postgres::cluster::Found;
 use crate::postgres::control::{self, Control, Lsn};
 use crate::postgres::pid_file;
 use crate::postgres::server::{self, Server};
@@ -262,14 +262,7 @@ impl Job<'_> {
 
 /// The clusters in the data of the root's share.
 pub(super) fn clusters(of: &Record, root: &Share) -> Result<Vec<Found>, VolumeError> {
-    let doing = || format!("look for clusters in {}", root.name);
-    let (root, data) = (root.open()?, of.data());
-    let data = if data.as_os_str().is_empty() { Ok(root) } else { root.open_dir(&data) };
-    match data {
-        // A container may have removed it.
-        Err(_) => Ok(Vec::new()),
-        Ok(data) => Ok(cluster::find(&data.path()).doing(doing)?),
-    }
+    Ok(live::search(of, root)?.found)
 }
 
 pub(super) fn read_control(cluster: &Dir) -> Result<(Vec<u8>, Control), SnapshotError> {

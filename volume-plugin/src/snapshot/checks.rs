@@ -9,13 +9,14 @@ use std::sync::Arc;
 use plugin_sdk::chain::chain;
 
 use super::backing_up;
-use super::capture::{clusters, read_control, shown};
-use super::facts::{Check, ClusterFacts, Taken};
+use super::capture::{read_control, shown};
+use super::facts::{Check, ClusterFacts, Outcome, Taken};
 use super::inside::{self, Tablespace};
+use super::live::search;
 use super::{Consistency, SnapshotError};
 use crate::pool::Pace;
 use crate::postgres::backup::Backup;
-use crate::postgres::cluster::Found;
+use crate::postgres::cluster::{Found, Search};
 use crate::postgres::control::Control;
 use crate::postgres::wal::{self, WalError};
 use crate::sys::Doing;
@@ -27,6 +28,9 @@ use crate::volume::spec::{self, Role};
 
 /// The check of tablespaces, one of which may go while a copy is taken.
 pub(super) const TABLESPACES: &str = "tablespaces";
+
+/// The check that says that not all of the volume was looked through.
+pub(super) const CLUSTERS: &str = "clusters";
 
 /// Longest `PG_VERSION` that is read.
 const LONGEST_VERSION: usize = 16;
@@ -117,7 +121,8 @@ pub(super) fn verify_with(
     pace: &Pace,
 ) -> Result<Verified, CheckError> {
     let mut verified = Verified::default();
-    for found in clusters(of, &shares[0])? {
+    let Search { found, cut } = search(of, &shares[0])?;
+    for found in found {
         let (_, control) = read_control(&found.dir)?;
         let mut note = |name: &str, found: String| {
             verified.checks.push(Check::passed(name, found));
@@ -144,6 +149,8 @@ pub(super) fn verify_with(
             exclusive_backup: backing_up::is_backed_up(&found, &known.in_production),
         });
     }
+    let unsearched = |why| Check { outcome: Outcome::NotPossible, ..Check::passed(CLUSTERS, why) };
+    verified.checks.extend(cut.map(unsearched));
     Ok(verified)
 }
 

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::anew::{Unattended, Way};
-use super::capture::{clusters, read_control};
+use super::capture::read_control;
+use super::checks::CLUSTERS;
 use super::facts::{Origin, Original};
 use super::inside::{self, Tablespace};
+use super::live::search;
 use super::taking::{Copies, Order};
-use super::{Consistency, Making, Taken, Waiting, Work, backing_up, links, sanitise};
+use super::{
+    Consistency, Making, SnapshotError, Taken, Waiting, Work, backing_up, links, sanitise,
+};
 use crate::name::VolumeName;
 use crate::pool::Captured;
-use crate::postgres::cluster;
+use crate::postgres::cluster::{self, Search};
 use crate::sys::Doing;
 use crate::volume::catalog::Record;
 use crate::volume::copies::{self, CloneSize, CloneSpec, Sanitise};
@@ -126,7 +130,12 @@ fn settle(
     let mut disarmed = Vec::new();
     let backed_up = taken.backed_up();
     let Copies { of, copy, .. } = copies;
-    for cluster in clusters(of, &copy[0])? {
+    let Search { found, cut } = search(of, &copy[0])?;
+    if let (Sanitise::On, Some(reason)) = (wanted, cut) {
+        let reason = format!("{reason}: what is not found is not disarmed (`sanitize=off` is)");
+        return Err(SnapshotError::Check { check: CLUSTERS, reason }.into());
+    }
+    for cluster in found {
         let doing = || format!("prepare the cluster in {}", record.name);
         let (_, control) = read_control(&cluster.dir)?;
         let home = links::home(&cluster.dir);

@@ -9,11 +9,28 @@ use super::checks::{CheckError, Verified};
 use super::facts::ClusterFacts;
 use super::{Checkpoint, Level, SnapshotError, inside};
 use crate::postgres::checkpoint;
-use crate::postgres::cluster::Found;
+use crate::postgres::cluster::{self, Found, Search};
 use crate::postgres::control::{self, Control};
 use crate::postgres::server::{self, Server};
 use crate::postgres::wal::WalError;
+use crate::sys::Doing;
 use crate::sys::file::FileId;
+use crate::volume::catalog::Record;
+use crate::volume::error::VolumeError;
+use crate::volume::share::Share;
+
+/// What there is of clusters in the data of the root's share, which is `root`.
+pub(super) fn search(of: &Record, root: &Share) -> Result<Search, VolumeError> {
+    let doing = || format!("look for clusters in {}", root.name);
+    let (root, data) = (root.open()?, of.data());
+    let deepest = cluster::DEEPEST - data.components().count();
+    let data = if data.as_os_str().is_empty() { Ok(root) } else { root.open_dir(&data) };
+    match data {
+        // A container may have removed it.
+        Err(_) => Ok(Search::default()),
+        Ok(data) => Ok(cluster::find(&data.path(), deepest).doing(doing)?),
+    }
+}
 
 /// What was seen of the volume before.
 pub(super) struct Live {

@@ -454,3 +454,41 @@ fn a_full_pool_is_an_error_that_leaves_nothing() {
         assert!(said.contains("pool default is short of space"), "{said}");
     });
 }
+
+/// As somebody has it who keeps several servers in one volume.
+#[test]
+fn a_cluster_is_looked_at_and_disarmed_as_deep_as_it_is_guarded() {
+    apart(|| async {
+        let world = World::with_cluster(1).await;
+        let deep = |name: &str| world.file(&format!("default/{name}/data/a/b/c/d"));
+        fill(&deep("v"), &deep("v").join("pg_wal"), &ended(1));
+        let conf = deep("v").join("postgresql.conf");
+        durable::write(&conf, b"archive_command = 'cp %p /archive/'\n").unwrap();
+        world.create("v@s", TAKE).await.unwrap();
+        let status = world.status("v@s").await.unwrap();
+        assert_eq!(status["snapshot"]["clusters"][1]["directory"], "a/b/c/d", "{status}");
+        world.create("c", &[("from", "v@s")]).await.unwrap();
+        let told = &world.status("c").await.unwrap()["origin"]["sanitised"];
+        assert_eq!(told[0]["what"], "archive_command", "{told}");
+        assert!(deep("c").join("postgresql.auto.conf").exists());
+    });
+}
+
+#[test]
+fn what_is_too_much_to_look_through_is_told_and_not_cloned() {
+    apart(|| async {
+        let world = World::with_cluster(1).await;
+        for number in 0..1100 {
+            let beside = world.file(&format!("default/v/data/mine/{number}"));
+            durable::create_dir(&beside, 0o700).unwrap();
+        }
+        world.create("v@s", TAKE).await.unwrap();
+        let status = world.status("v@s").await.unwrap();
+        assert_eq!(checks(&status), ["control", "wal", "tablespaces", "clusters"]);
+        assert_eq!(status["snapshot"]["checks"][3]["outcome"], "not-possible", "{status}");
+        let said = world.refused("c", &[("from", "v@s")]).await;
+        assert!(said.contains("1024 directories") && said.contains("`sanitize=off`"), "{said}");
+        assert_eq!(names(&world), ["v", "v@s"]);
+        world.create("c", &[("from", "v@s"), ("sanitize", "off")]).await.unwrap();
+    });
+}

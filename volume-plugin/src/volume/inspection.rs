@@ -188,7 +188,7 @@ fn look(roles: &[RolePlace], before: Seen, measure: Duration) -> Seen {
 
 /// The cluster at or below `root` that was served last.
 fn last_served(root: &Path) -> Option<Cluster> {
-    let found = cluster::find(root).ok()?;
+    let found = cluster::find(root, cluster::OF_IMAGES).ok()?.found;
     control::read(&cluster::last_served(&found)?.dir)
 }
 

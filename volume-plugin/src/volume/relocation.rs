@@ -309,7 +309,8 @@ fn wanted(record: &Record, shares: &[Share]) -> Result<Option<Moving>, VolumeErr
 
 pub(super) fn clusters(record: &Record, shares: &[Share]) -> Result<Vec<Found>, VolumeError> {
     let root = root_of(record, shares)?;
-    Ok(cluster::find(&root).doing(|| format!("look through {}", record.name))?)
+    let doing = || format!("look through {}", record.name);
+    Ok(cluster::find(&root, cluster::OF_IMAGES).doing(doing)?.found)
 }
 
 /// Where those of `clusters` have their WAL that initdb has put there.
