@@ -86,7 +86,10 @@ pub(super) fn sanitise(
     }
     // What a power cut brings back of these the server clears away by itself.
     for stale in STALE {
-        clear(&cluster.dir, stale)?;
+        // Where a link leads nothing is the clone's: such as `pg_stat_tmp` in memory.
+        if !cluster.dir.metadata(Path::new(stale)).is_ok_and(|found| found.is_symlink()) {
+            clear(&cluster.dir, stale)?;
+        }
     }
     if let (Some(slots), true) = (open(&cluster.dir, SLOTS)?, clear(&cluster.dir, SLOTS)?) {
         slots.sync()?;
@@ -300,7 +303,11 @@ mod tests {
         assert!(sanitised(&found, "17").is_empty());
         assert_eq!(fs::read(outside.path().join("precious")).unwrap(), b"precious");
         assert!(fs::symlink_metadata(temporary.path().join(SETTINGS)).unwrap().is_file());
-        link("", "pg_notify");
+        // As old set-ups have their statistics.
+        link("", "pg_stat_tmp");
+        sanitised(&found, "17");
+        assert!(fs::symlink_metadata(temporary.path().join("pg_stat_tmp")).unwrap().is_symlink());
+        link("", SLOTS);
         assert!(sanitise(&found, &"c".parse().unwrap(), "17").is_err());
         assert!(outside.path().join("precious").exists());
     }
