@@ -102,6 +102,11 @@ impl Control {
     pub fn is_shut_down(&self) -> bool {
         ["shut down", "shut down in recovery"].contains(&self.state)
     }
+
+    /// Whether its server recovered from an archive or a primary, running or stopped.
+    pub fn is_in_recovery(&self) -> bool {
+        ["in archive recovery", "shut down in recovery"].contains(&self.state)
+    }
 }
 
 /// A position in the WAL.

@@ -155,7 +155,8 @@ fn settle(
             backing_up::put_label(&cluster, backup).doing(doing)?;
         }
         if wanted == Sanitise::On {
-            let told = sanitise::sanitise(&cluster, &record.name, control.version);
+            let in_recovery = control.is_in_recovery();
+            let told = sanitise::sanitise(&cluster, &record.name, control.version, in_recovery);
             disarmed.extend(told.doing(doing)?);
         }
         cluster.dir.sync().doing(doing)?;

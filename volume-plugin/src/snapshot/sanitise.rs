@@ -48,6 +48,9 @@ const SERVER_FILES: [&str; 2] = [pid_file::NAME, "postmaster.opts"];
 /// The directory whose content would keep WAL for others.
 const SLOTS: &str = "pg_replslot";
 
+/// What is told of a standby, or of a recovery to a point in time, that would have waited with some of its WAL.
+const REPLAYS: &str = "replays all WAL that was received";
+
 /// Directories whose content means nothing to another server.
 const STALE: [&str; 6] =
     ["pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"];
@@ -58,11 +61,12 @@ pub(super) fn forget_server(cluster: &Found) -> io::Result<()> {
 }
 
 /// Disarms the cluster, which is `version`, in the clone `name`, durable with its directory; tells what was
-/// set.
+/// set. `in_recovery` is what its control file says.
 pub(super) fn sanitise(
     cluster: &Found,
     name: &VolumeName,
     version: &str,
+    in_recovery: bool,
 ) -> io::Result<Vec<Disarmed>> {
     let mut disarmed = Vec::new();
     let directory = cluster.path.display().to_string();
@@ -76,10 +80,16 @@ pub(super) fn sanitise(
             note(key.to_owned());
         }
     }
+    let mut signalled = false;
     for signal in SIGNALS {
         if remove(&cluster.dir, signal)? {
             note(signal.to_owned());
+            signalled = true;
         }
+    }
+    // Without them nothing says where to stop, or for how long to wait.
+    if signalled && in_recovery {
+        note(REPLAYS.to_owned());
     }
     for slot in directories(&cluster.dir, SLOTS)? {
         note(format!("slot {slot}"));
@@ -235,7 +245,7 @@ mod tests {
     }
 
     fn sanitised(cluster: &Found, version: &str) -> Vec<String> {
-        let disarmed = sanitise(cluster, &"clone".parse().unwrap(), version).unwrap();
+        let disarmed = sanitise(cluster, &"clone".parse().unwrap(), version, false).unwrap();
         disarmed.into_iter().map(|disarmed| disarmed.what).collect()
     }
 
@@ -308,8 +318,23 @@ mod tests {
         sanitised(&found, "17");
         assert!(fs::symlink_metadata(temporary.path().join("pg_stat_tmp")).unwrap().is_symlink());
         link("", SLOTS);
-        assert!(sanitise(&found, &"c".parse().unwrap(), "17").is_err());
+        assert!(sanitise(&found, &"c".parse().unwrap(), "17", false).is_err());
         assert!(outside.path().join("precious").exists());
+    }
+
+    #[test]
+    fn what_would_have_waited_with_its_wal_is_told() {
+        for (signal, in_recovery, told) in [
+            ("standby.signal", true, &["standby.signal", REPLAYS][..]),
+            ("recovery.signal", true, &["recovery.signal", REPLAYS]),
+            ("standby.signal", false, &["standby.signal"]),
+            ("none", true, &[]),
+        ] {
+            let (_temporary, found) = cluster(&[(signal, "")]);
+            let name = "c".parse().unwrap();
+            let disarmed = sanitise(&found, &name, "17", in_recovery).unwrap().into_iter();
+            assert_eq!(disarmed.map(|it| it.what).collect::<Vec<_>>(), told, "{signal}");
+        }
     }
 
     #[test]
