@@ -197,7 +197,10 @@ impl Service {
         match *restoring {
             Restoring::Copying(_) => new.iter().rev().try_for_each(Share::delete)?,
             Restoring::Keeping(kept) => {
-                self.catalog.put(*kept)?;
+                // Written already it may have been changed since.
+                if !self.catalog.has_snapshot(&kept.share) {
+                    self.catalog.put(*kept)?;
+                }
                 step("restore.kept")?;
             }
         }

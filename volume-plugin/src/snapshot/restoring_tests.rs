@@ -179,3 +179,20 @@ fn a_restore_killed_at_any_point_is_undone() {
         }
     });
 }
+
+#[test]
+fn what_was_kept_is_not_written_anew() {
+    apart(|| async {
+        let world = with_snapshot_and_later().await;
+        world.restore("v@s", "v@t").await.unwrap();
+        let record = |name: &str| world.service.ready(&name.parse().unwrap()).unwrap();
+        let (kept, mut volume) = (record("v@t"), record("v"));
+        volume.restoring = Some(Box::new(Restoring::Keeping(Box::new(kept))));
+        world.service.catalog.put(volume).unwrap();
+        world.service.clone().protect("v@t".parse().unwrap(), true).await.unwrap();
+        let world = world.restarted();
+        world.service.clone().recover().await;
+        assert_eq!(world.service.ready(&"v".parse().unwrap()).unwrap().restoring, None);
+        assert!(world.service.ready(&"v@t".parse().unwrap()).unwrap().is_protected());
+    });
+}

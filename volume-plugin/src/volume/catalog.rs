@@ -164,6 +164,11 @@ impl Catalog {
         tables.snapshots_of(of).map(|(name, entry)| (name, entry.clone())).collect()
     }
 
+    /// Whether there is a record of the snapshot with this share.
+    pub fn has_snapshot(&self, share: &ShareName) -> bool {
+        self.tables().snapshots.contains_key(share)
+    }
+
     /// The volume that has this share now.
     pub fn volume_with(&self, share: &ShareName) -> Option<VolumeName> {
         let tables = self.tables();
