@@ -32,6 +32,8 @@ impl Service {
         let name = prepared_name(&of)?;
         let in_the_way = |work: &Work| work.name == name || work.of == clone;
         let turns = self.turns_without(&[&of, &clone], in_the_way).await?;
+        // The name may be that of what a restore has yet to write.
+        self.settle_restore_of(&of).await?;
         let original = self.ready(&of)?;
         if original.taken.as_ref().is_some_and(|taken| taken.prepared.is_some()) {
             return Err(VolumeError::Unprepared { name: of, reason: "it is prepared".to_owned() });

@@ -119,8 +119,12 @@ fn a_restore_leaves_room_for_servers() {
 #[test]
 fn a_restore_killed_after_its_commit_is_finished() {
     apart(|| async {
-        for way in ["start", "snapshot", "remove"] {
+        for way in ["start", "snapshot", "same", "undelete", "remove"] {
             let world = with_snapshot_and_later().await;
+            if way == "undelete" {
+                world.create("v@t", TAKE).await.unwrap();
+                world.remove("v@t").await.unwrap();
+            }
             world.restore("v@s", "v@t").await.unwrap();
             let catalog = &world.service.catalog;
             let record = |name: &str| world.service.ready(&name.parse().unwrap()).unwrap();
@@ -139,6 +143,12 @@ fn a_restore_killed_after_its_commit_is_finished() {
                 "snapshot" => {
                     world.create("v@next", TAKE).await.unwrap();
                     world.remove("v@next").await.unwrap();
+                }
+                // Under the name of what is yet to be written.
+                "same" => world.create("v@t", TAKE).await.unwrap(),
+                "undelete" => {
+                    let error = world.undelete("v@t~0", None).await.unwrap_err();
+                    assert!(matches!(error, VolumeError::Taken(_)), "{error}");
                 }
                 _ => {
                     world.remove("v@s").await.unwrap();

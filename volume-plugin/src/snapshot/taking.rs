@@ -55,6 +55,8 @@ impl Service {
             work.name == name || work.of == name.volume() && self.ready(&name).is_err()
         };
         let turns = self.turns_without(&[&name], in_the_way).await?;
+        // The name may be that of what a restore has yet to write.
+        self.settle_restore_of(&name).await?;
         let left = match self.way_for(&name, waiting).await? {
             Way::Made(_) | Way::Gone => return Ok(None),
             Way::Free(left) => left,

@@ -174,6 +174,8 @@ impl Service {
         let last = found.pop().ok_or_else(|| VolumeError::NotInTrash(target.clone()))?.record;
         let name = self.name_of_restored(&last, name)?;
         let _turns = self.turns_without(&[&name], |work| work.name == name).await?;
+        // It may be the name of what a restore has yet to write.
+        self.settle_restore_of(&name).await?;
         match self.catalog.get(&name) {
             None => {}
             Some(Entry::Volume(record)) if record.phase == Phase::Creating => {
