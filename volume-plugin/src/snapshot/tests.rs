@@ -492,3 +492,24 @@ fn what_is_too_much_to_look_through_is_told_and_not_cloned() {
         world.create("c", &[("from", "v@s"), ("sanitize", "off")]).await.unwrap();
     });
 }
+
+#[test]
+fn nothing_in_a_volume_is_taken_for_what_holds_its_wal() {
+    apart(|| async {
+        let world = World::new();
+        world.create("v", &[("wal.pool", "default")]).await.unwrap();
+        let at = |path: &str| world.file(&format!("default/v/{path}"));
+        fill(&at("data"), &at("wal"), &ended(6));
+        std::os::unix::fs::symlink("/pg/wal", at("data/pg_wal")).unwrap();
+        let theirs = ".links/000000010000000000000003";
+        durable::create_dir(&at(".links"), 0o700).unwrap();
+        durable::write(&at(theirs), b"theirs").unwrap();
+        world.create("v@s", &[("snapshot", "now"), ("consistency", "ordered")]).await.unwrap();
+        let copy = world.file("default/v@s");
+        assert_eq!(fs::read(copy.join(theirs)).unwrap(), b"theirs");
+        let left = fs::read_dir(copy).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.collect();
+        left.sort();
+        assert_eq!(left, [".links", "data", "tablespaces", "wal"]);
+    });
+}

@@ -10,9 +10,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path};
+use std::time::Instant;
 
 use crate::pool::{self, Pace, copy};
 use crate::postgres::control::Control;
@@ -20,8 +22,9 @@ use crate::postgres::wal::{self, Segment};
 use crate::sys::beneath::Dir;
 use crate::sys::file::{self, FileId};
 
-/// The directory of second names, until it is done: in the copy's share, or aside in the file system that
-/// the live one has for itself.
+/// What the directory of second names is called, until it is done. It is aside in the file system that the live
+/// share has for itself; or in the copy's share, among what the volume has in its root: then with a number behind
+/// that nobody who writes there can know.
 const LINKS: &str = ".links";
 
 /// Largest segments that are kept in memory; larger ones are copied while the server waits.
@@ -34,6 +37,7 @@ pub(super) struct WalCopy {
     live: Dir,
     target: Dir,
     links_in: Dir,
+    links_name: String,
     links: Dir,
     linked: BTreeSet<Segment>,
     reach: Reach,
@@ -105,13 +109,19 @@ impl WalCopy {
     ) -> io::Result<Self> {
         let target = like(live, share, place)?;
         let live = live.open_dir(place)?;
-        let links_in = beside.map_or_else(|| share.open_dir(Path::new(".")), Ok)?;
-        // What an attempt that failed has left there.
-        let links = links_in.ensure_dir(LINKS)?;
+        let (links_in, links_name) = if let Some(beside) = beside {
+            (beside, LINKS.to_owned())
+        } else {
+            let number = RandomState::new().hash_one(Instant::now());
+            (share.open_dir(Path::new("."))?, format!("{LINKS}-{number:016x}"))
+        };
+        // What an attempt that failed has left aside; a share goes with it.
+        let links = links_in.ensure_dir(&links_name)?;
         pool::empty(&links)?;
         let (linked, reach) = (BTreeSet::new(), Reach::Open);
         let kept = None;
-        let mut copy = Self { control, live, target, links_in, links, linked, reach, kept };
+        let mut copy =
+            Self { control, live, target, links_in, links_name, links, linked, reach, kept };
         copy.hold()?;
         Ok(copy)
     }
@@ -200,7 +210,7 @@ impl WalCopy {
     /// Takes all second names away.
     fn let_go(&self) -> io::Result<()> {
         pool::empty(&self.links)?;
-        self.links_in.remove_dir(Path::new(LINKS))
+        self.links_in.remove_dir(Path::new(&self.links_name))
     }
 
     /// Copies the segment and lets its second name go; tells whether it has been begun: what is yet to
