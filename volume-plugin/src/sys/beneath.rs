@@ -4,6 +4,7 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -32,13 +33,14 @@ impl Dir {
     }
 
     /// Opens the regular file `path` below this one for reading. A FIFO or device in its place is
-    /// refused without being opened.
+    /// refused without being opened; `WouldBlock` where somebody holds a lease on it, whom the kernel
+    /// would wait for.
     pub fn open_file(&self, path: &Path) -> io::Result<File> {
         let found = self.resolve(path, OFlag::O_PATH)?;
         if !found.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        File::open(handle_path(&found))
+        File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(handle_path(&found))
     }
 
     /// Opens the regular file `path` below this one, which nobody else changes, for reading and writing.
@@ -214,6 +216,26 @@ mod tests {
         assert!(dir.open_file(Path::new("file")).is_err());
         assert!(dir.ensure_dir("link").is_err());
         assert!(dir.metadata(Path::new("file")).unwrap().is_symlink());
+    }
+
+    /// The kernel gives its holder 45 s.
+    #[test]
+    #[expect(unsafe_code, reason = "nix knows no leases")]
+    fn a_lease_is_not_waited_for() {
+        use nix::libc::{F_SETLEASE, F_WRLCK, SIGURG, fcntl};
+        // linux/fcntl.h.
+        const F_SETSIG: i32 = 10;
+        let (_temporary, dir) = dir();
+        let held = dir.make_file(Path::new("held"), 0o600).unwrap();
+        // SAFETY: the descriptor is open, and both commands take a number; the signal is ignored.
+        let set =
+            |what: i32, value: i32| assert_eq!(unsafe { fcntl(held.as_raw_fd(), what, value) }, 0);
+        set(F_SETSIG, SIGURG);
+        set(F_SETLEASE, F_WRLCK);
+        let begun = std::time::Instant::now();
+        let error = dir.open_file(Path::new("held")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
     }
 
     #[test]
