@@ -28,7 +28,7 @@ use plugin_sdk::chain::chain;
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// How long after a failure a volume is tried again.
-pub(super) const AGAIN: Duration = Duration::from_mins(1);
+const AGAIN: Duration = Duration::from_mins(1);
 
 /// A pool with a file system of its own is short of space with less than a tenth of it free, and less than this.
 const ENOUGH: u64 = 4 << 30;

@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::catalog::Record;
-use super::purge::{AGAIN, LOOK, Rounds};
+use super::purge::{LOOK, Rounds};
 use super::service::Service;
 use crate::pool::{Description, PoolName, Space};
 
 /// How long whoever needs room waits for the file system to give back what was deleted.
 pub(super) const GIVEN_BACK: Duration = Duration::from_secs(3);
 
+/// How long no snapshot goes after one that gave nothing back: the next most likely gives as little, and who
+/// writes may have taken what it gave.
+const NOTHING: Duration = Duration::from_secs(10);
+
 /// How long whoever needs room waits for a pool that can grow.
 const GROWN: Duration = Duration::from_secs(20);
 
 impl Service {
-    /// Deletes the oldest snapshot that may go, for a pool that fills; tells how long no other does. One that
-    /// gives nothing back has what the volume has too, and most likely so has the next.
+    /// Deletes the oldest snapshot that may go, for a pool that fills; tells how long no other does.
     pub(super) async fn drop_for_room(
         self: &Arc<Self>,
         pool: &PoolName,
@@ -33,7 +36,7 @@ impl Service {
             return GIVEN_BACK;
         }
         tracing::warn!(%pool, "that gave no space back: no other goes for a while");
-        AGAIN
+        NOTHING
     }
 
     /// Purges the oldest volume of the trash that takes space in `pool`, for somebody who found
