@@ -16,7 +16,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario::new("plugin_killed_under_a_server", plugin_killed),
         Scenario::new("plugin_killed_with_nothing_mounted", plugin_killed_idle),
         Scenario::new("plugin_killed_during_creates", plugin_killed_during_creates),
-        Scenario::new("plugin_killed_during_mounts", plugin_killed_during_mounts),
+        // dockerd asks again without saying for which volume, where the kill came between.
+        Scenario::new("plugin_killed_during_mounts", plugin_killed_during_mounts)
+            .tolerating(&["a Get came without a name"]),
     ];
     let drivers = &["local", "pgvol"];
     scenarios.extend(Scenario::for_drivers("engine_killed_under_a_server", drivers, engine_killed));
