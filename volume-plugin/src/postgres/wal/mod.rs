@@ -3,6 +3,7 @@
 //! What is here judges copies: nothing is replayed, and no record is understood beyond what says where
 //! the next one begins.
 
+mod error;
 mod images;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -10,7 +11,8 @@ mod segment;
 mod walk;
 mod written;
 
+pub use error::WalError;
 pub use images::{Block, whole_blocks};
 pub use segment::{Segment, list};
-pub use walk::{WalError, Walk, belongs, walk, walk_with};
+pub use walk::{Walk, belongs, walk, walk_with};
 pub use written::written;
