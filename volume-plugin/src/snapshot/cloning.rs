@@ -71,7 +71,7 @@ impl Service {
             wal_directories: source.wal_directories.clone(),
             ..Record::creating(name, share, spec)
         };
-        self.refuse_when_short(&record).await?;
+        self.refuse_when_short(&record, begun).await?;
         let replica = if asked.sanitise == Sanitise::Off { " --unsanitized" } else { "" };
         let command = format!("docker pgvol clone{replica} {} {}", of.name, record.name);
         let copies = Copies {

@@ -62,7 +62,7 @@ impl Service {
             wal_directories: served.wal_directories.clone(),
             ..Record::creating(name.clone(), self.catalog.free_share(&name), original.spec.clone())
         };
-        self.refuse_when_short(&record).await?;
+        self.refuse_when_short(&record, begun).await?;
         let copies = Copies {
             live: self.shares(&served).await?,
             copy: self.shares(&record).await?,

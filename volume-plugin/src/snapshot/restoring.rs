@@ -85,7 +85,7 @@ impl Service {
             wal_directories: snapshot.wal_directories.clone(),
             ..record.clone()
         };
-        self.refuse_when_short(&restored).await?;
+        self.refuse_when_short(&restored, Instant::now()).await?;
         record.restoring = Some(Box::new(Restoring::Copying(Box::new(restored.clone()))));
         let live = self.shares(&record).await?;
         let taken = snapshot.taken.as_deref();

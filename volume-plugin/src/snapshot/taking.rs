@@ -83,7 +83,7 @@ impl Service {
             wal_directories: of.wal_directories.clone(),
             ..Record::creating(name, share, spec)
         };
-        self.refuse_when_short(&record).await?;
+        self.refuse_when_short(&record, begun).await?;
         let command = match asked.consistency {
             Consistency::Auto => format!("docker pgvol snapshot create {}", record.name),
             level => {
@@ -150,14 +150,18 @@ impl Service {
         self.blocking(move |service| service.settle(record, &shares)).await
     }
 
-    /// No snapshot is worth the space that the servers need.
+    /// No snapshot is worth the space that the servers need. Who asked for it when it was `begun` is not kept
+    /// waiting for room for longer than for the copy.
     pub(super) async fn refuse_when_short(
         self: &Arc<Self>,
         record: &Record,
+        begun: Instant,
     ) -> Result<(), VolumeError> {
+        let deadline = begun + LIMIT;
         for (home, _) in record.spec.shares() {
             while self.is_pool_short(&home.pool).await {
-                if !self.make_room(&home.pool).await {
+                let is_late = Instant::now() >= deadline;
+                if is_late || !self.make_room_by(&home.pool, deadline).await {
                     return Err(SnapshotError::Short(home.pool).into());
                 }
             }

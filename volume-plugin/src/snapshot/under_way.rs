@@ -233,7 +233,9 @@ impl Service {
         loop {
             let mut turns = Vec::new();
             for volume in &volumes {
-                turns.push(self.turn(volume).await);
+                let left = deadline.saturating_duration_since(Instant::now());
+                let turn = tokio::time::timeout(left, self.turn(volume)).await;
+                turns.push(turn.map_err(|_| VolumeError::Busy(volume.clone()))?);
             }
             let Some(work) = self.copies.find(&in_the_way) else { return Ok(turns) };
             drop(turns);

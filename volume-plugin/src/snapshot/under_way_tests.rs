@@ -117,6 +117,30 @@ fn what_is_being_copied_stays_until_that_is_over() {
     });
 }
 
+/// Docker waits for 30 s.
+#[test]
+fn nobody_waits_for_ever_for_a_turn() {
+    apart(|| async {
+        let world = World::with_cluster(1).await;
+        world.create("v@s", TAKE).await.unwrap();
+        let turn = world.service.turn(&name("v")).await;
+        let restore = world.service.clone().restore(name("v@s"), name("v@kept"));
+        let (removed, restored, taken, cloned) = tokio::join!(
+            world.remove("v@s"),
+            restore,
+            world.create("v@t", TAKE),
+            world.create("c", &[("from", "v@s")])
+        );
+        for outcome in [removed, restored, taken, cloned] {
+            let said = outcome.unwrap_err().to_string();
+            assert!(said.starts_with("something else works on v, "), "{said}");
+        }
+        drop(turn);
+        world.create("v@t", TAKE).await.unwrap();
+        assert_eq!(names(&world), ["v", "v@s", "v@t"]);
+    });
+}
+
 #[test]
 fn whoever_is_patient_is_served_after_it() {
     apart(|| async {

@@ -57,6 +57,9 @@ pub enum VolumeError {
         /// What is made.
         name: VolumeName,
     },
+    /// Something that takes long is done with it.
+    #[error("something else works on {0}, such as a restore: try again when that is done")]
+    Busy(VolumeName),
     /// There is nothing to cancel.
     #[error("nothing is being made under the name {0}")]
     NotMade(VolumeName),

@@ -43,8 +43,13 @@ impl Service {
     /// it full; tells whether there is more room now. Deleting what gives nothing back ends it:
     /// then something else is wrong, and the rest of the trash would be lost for nothing.
     pub(crate) async fn make_room(self: &Arc<Self>, pool: &PoolName) -> bool {
+        self.make_room_by(pool, Instant::now() + GROWN).await
+    }
+
+    /// The same, waiting for the pool to grow until `deadline` at most.
+    pub(crate) async fn make_room_by(self: &Arc<Self>, pool: &PoolName, deadline: Instant) -> bool {
         let Some(Space { free: before, .. }) = self.space(pool).await else { return false };
-        if self.grows(pool, before).await {
+        if self.grows(pool, before, deadline).await {
             return true;
         }
         let mut rounds = Rounds::default();
@@ -68,10 +73,9 @@ impl Service {
         false
     }
 
-    /// Whether `pool` has more than `before` free by growing. Waits for whoever is making it larger
-    /// already, which takes a while under load.
-    async fn grows(self: &Arc<Self>, pool: &PoolName, before: u64) -> bool {
-        let begun = Instant::now();
+    /// Whether `pool` has more than `before` free by growing. Waits until `deadline` for whoever is making it
+    /// larger already, which takes a while under load.
+    async fn grows(self: &Arc<Self>, pool: &PoolName, before: u64, deadline: Instant) -> bool {
         while !self.tend(pool).await.is_ok_and(|grown| grown) {
             let Some(Description { space, growable, .. }) = self.describe(pool).await else {
                 return false;
@@ -79,7 +83,7 @@ impl Service {
             if space.free > before {
                 return true;
             }
-            if growable == 0 || begun.elapsed() >= GROWN {
+            if growable == 0 || Instant::now() >= deadline {
                 return false;
             }
             tokio::time::sleep(GIVEN_BACK / 30).await;
