@@ -63,6 +63,13 @@ fn a_base_backup_is_copied_from_where_it_began() {
         durable::write(&world.file("default/v/data/backup_label"), label.as_bytes()).unwrap();
         world.create("v@s", TAKE).await.unwrap();
         assert!(world.file("wal/v@s/wal").join(OLDEST).exists());
+        // While somebody has it, and nobody serves it.
+        world.default.at_once.store(1, Ordering::SeqCst);
+        let user = user_of_v(&world).await;
+        world.create("v@used", &[("snapshot", "now"), ("consistency", "ordered")]).await.unwrap();
+        let status = world.status("v@used").await.unwrap();
+        assert_eq!(status["snapshot"]["retries"], 0, "{status}");
+        drop(user);
         // Without that it could not be started, however much there is from the control file's checkpoint on.
         durable::remove(&world.file("wal/v/wal").join(OLDEST)).unwrap();
         let said = world.refused("v@t", TAKE).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::capture::{Place, millis, read_control, shown};
+use super::capture::{Place, millis, read_control};
 use super::checks::{CheckError, Verified};
 use super::facts::ClusterFacts;
 use super::{Checkpoint, Level, SnapshotError, inside};
@@ -87,12 +87,12 @@ impl Live {
     }
 
     /// What its servers did from when their control files were as `before` until they were as `after`, so that
-    /// what was copied meanwhile may not be whole; `copied` is what a file system captured at once.
+    /// what was copied meanwhile may not be whole; `copied` are those that a file system captured at once.
     pub(super) fn moved_on(
         &self,
         before: &[Control],
         after: &[Control],
-        copied: Option<&Verified>,
+        copied: &[(PathBuf, Control)],
     ) -> Option<WalError> {
         for (found, (before, after)) in self.clusters.iter().zip(before.iter().zip(after)) {
             // Pages may be of a timeline that recovery by the copy's control file does not reach.
@@ -103,10 +103,8 @@ impl Live {
             // A file system brings one file after the other to its disk before it captures all, so what was
             // written before a checkpoint can be missing beside a control file from after it. Only a server that
             // waits for no disk (`fsync=off`) gets there, but none tells.
-            let directory = found.path.display().to_string();
-            let is_it = |it: &&ClusterFacts| it.directory == directory;
-            let copied = copied.and_then(|copied| copied.clusters.iter().find(is_it));
-            if copied.is_some_and(|copied| copied.checkpoint != shown(before.checkpoint)) {
+            let copied = copied.iter().find(|(path, _)| *path == found.path);
+            if copied.is_some_and(|(_, copied)| copied.checkpoint != before.checkpoint) {
                 return Some(WalError::Checkpointed(after.checkpoint));
             }
         }
@@ -172,6 +170,7 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
+    use super::super::capture::shown;
     use super::*;
     use crate::postgres::control::Lsn;
     use crate::postgres::wal::sample::Sample;
@@ -205,21 +204,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let before = Sample::control(Lsn(16), Lsn(32));
         let later = Control { redo: Lsn(48), checkpoint: Lsn(64), ..before.clone() };
-        let (live, copy) = one(&before, &directory);
-        let (_, later_copy) = one(&later, &directory);
-        let moved_on = |after: &Control, copied: Option<&Verified>| {
+        let (live, _) = one(&before, &directory);
+        let copy = |control: &Control| vec![(PathBuf::from("18/main"), control.clone())];
+        let moved_on = |after: &Control, copied: Vec<(PathBuf, Control)>| {
             let error =
-                live.moved_on(std::slice::from_ref(&before), std::slice::from_ref(after), copied);
+                live.moved_on(std::slice::from_ref(&before), std::slice::from_ref(after), &copied);
             error.map(|error| error.to_string())
         };
-        assert_eq!(moved_on(&before, Some(&copy)), None);
+        assert_eq!(moved_on(&before, copy(&before)), None);
         // A checkpoint after the copy, and one that files were copied one by one beside.
-        assert_eq!((moved_on(&later, Some(&copy)), moved_on(&later, None)), (None, None));
-        let said = moved_on(&later, Some(&later_copy)).unwrap();
+        assert_eq!((moved_on(&later, copy(&before)), moved_on(&later, vec![])), (None, None));
+        let said = moved_on(&later, copy(&later)).unwrap();
         assert_eq!(said, "the server ended a checkpoint at 0/40");
         let mut promoted = before.clone();
         promoted.details.min_recovery_timeline = 2;
-        for copied in [None, Some(&copy)] {
+        for copied in [vec![], copy(&before)] {
             let said = moved_on(&promoted, copied).unwrap();
             assert_eq!(said, "the server went from timeline 1 to 2");
         }

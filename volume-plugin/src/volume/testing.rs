@@ -48,6 +48,8 @@ pub(crate) struct Faulty {
     pub(crate) full: AtomicU32,
     /// Not 0: whoever makes a share waits until it is 0, and makes it 2.
     pub(crate) held: AtomicU32,
+    /// Not 0: shares are captured at once, as it says.
+    pub(crate) at_once: AtomicU32,
     /// What shares may hold, where the pool is `default`; it is forgotten with the process.
     pub(crate) limits: Mutex<BTreeMap<ShareName, Limit>>,
     /// What each of these is charged with.
@@ -101,7 +103,10 @@ impl Pool for Faulty {
     }
 
     fn capture(&self, name: &ShareName) -> Capture {
-        self.inner.capture(name)
+        match self.at_once.load(Ordering::SeqCst) {
+            0 => self.inner.capture(name),
+            _ => Capture::AtOnce,
+        }
     }
 
     fn snapshot(
@@ -225,6 +230,7 @@ impl World {
                 growing,
                 full,
                 held,
+                at_once: AtomicU32::default(),
                 limits,
                 charged,
                 fuse,
