@@ -144,6 +144,25 @@ fn a_removed_volume_is_shown_had_back_and_purged() {
 }
 
 #[test]
+fn each_restore_keeps_what_was_before() {
+    apart(|| async {
+        let world = World::start(SMALL, |_| ());
+        assert_eq!(world.text("Create", r#"{"Name":"v","Opts":null}"#).await, "{}");
+        let taken = r#"{"Name":"v@s","Opts":{"snapshot":"now"}}"#;
+        assert_eq!(world.text("Create", taken).await, "{}");
+        let mut kept = std::collections::BTreeSet::new();
+        // More than one of them in a second.
+        for _ in 0..3 {
+            let asked = json!({"name": "v@s"}).to_string();
+            let (_, answer) = world.client.post("/Pgvol.Restore", asked).await.unwrap();
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            kept.insert(answer["kept"].as_str().expect("a name").to_owned());
+        }
+        assert_eq!(kept.len(), 3, "{kept:?}");
+    });
+}
+
+#[test]
 fn capabilities_and_activation() {
     apart(|| async {
         let world = World::start(SMALL, |_| ());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::door::{self, Door};
 use crate::sys::beneath::Dir;
 use crate::sys::process::Process;
-use crate::sys::tool;
+use crate::sys::tool::{self, Failed};
 
 /// The word by which this program is called as the child.
 pub const WORD: &str = "checkpoint";
@@ -32,9 +32,10 @@ fn told(error: io::Error) -> io::Error {
         let words = format!("the server has not made it within {} s", LIMIT.as_secs());
         return io::Error::new(io::ErrorKind::TimedOut, words);
     }
-    match error.to_string().split_once(": exit status: 1: ") {
-        Some((_, said)) => io::Error::other(said.to_owned()),
-        None => error,
+    match error.downcast::<Failed>() {
+        Ok(failed) if !failed.complaint.is_empty() => io::Error::other(failed.complaint),
+        Ok(failed) => io::Error::other(failed),
+        Err(error) => error,
     }
 }
 
@@ -57,11 +58,16 @@ mod tests {
 
     #[test]
     fn what_the_server_says_is_told_alone() {
-        let failed = io::Error::other("/proc/self/exe: exit status: 1: it asks for a password");
-        assert_eq!(told(failed).to_string(), "it asks for a password");
-        let late = io::Error::new(io::ErrorKind::TimedOut, "/proc/self/exe was not done after 4 s");
-        assert_eq!(told(late).to_string(), "the server has not made it within 4 s");
-        let other = io::Error::other("/proc/self/exe: signal: 9: ");
-        assert_eq!(told(other).to_string(), "/proc/self/exe: signal: 9: ");
+        let said = |script: &str, limit| {
+            let here = std::fs::File::open("/").unwrap();
+            told(tool::run_in(&here, "sh", &["-c", script], limit).unwrap_err()).to_string()
+        };
+        assert_eq!(
+            said("echo it asks for a password >&2; exit 1", LIMIT),
+            "it asks for a password"
+        );
+        assert!(said("kill -9 $$", LIMIT).starts_with("sh: signal: 9"));
+        let late = said("sleep 60", Duration::from_millis(50));
+        assert_eq!(late, "the server has not made it within 4 s");
     }
 }

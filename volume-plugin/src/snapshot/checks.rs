@@ -29,7 +29,7 @@ use crate::volume::spec::{self, Role};
 /// The check of tablespaces, one of which may go while a copy is taken.
 pub(super) const TABLESPACES: &str = "tablespaces";
 
-/// The check that says that not all of the volume was looked through.
+/// The check of whether all clusters are there and were looked for.
 pub(super) const CLUSTERS: &str = "clusters";
 
 /// Longest `PG_VERSION` that is read.
@@ -40,6 +40,8 @@ const LONGEST_VERSION: usize = 16;
 pub(super) struct Verified {
     pub(super) clusters: Vec<ClusterFacts>,
     pub(super) checks: Vec<Check>,
+    /// The control files, by the directories of their clusters.
+    pub(super) controls: Vec<(PathBuf, Control)>,
     /// Whether pages may have been written half, which the WAL does not write anew.
     pub(super) partial_pages: bool,
 }
@@ -127,13 +129,14 @@ pub(super) fn verify_with(
         let mut note = |name: &str, found: String| {
             verified.checks.push(Check::passed(name, found));
         };
+        verified.controls.push((found.path.clone(), control.clone()));
         note("control", format!("version {}, {}", control.version, control.state));
         version(&found.dir, &control)?;
         let home = inside::wal_place(of, shares, &found, &control)?;
         let wal = shares[home.share].open()?.open_dir(&home.path);
         let wal = wal.map_err(|error| CheckError::Wal(WalError::Io(error)))?;
         let control = to_recover(&found, control, known)?;
-        let walk = wal::walk_with(&wal, &control, &mut |_, _| pace.go_on()).map_err(unwalked)?;
+        let walk = wal::walk(&wal, &control, &mut |_, _| pace.go_on()).map_err(unwalked)?;
         verified.partial_pages |= walk.partial_pages;
         note("wal", format!("{} records up to {}", walk.records, walk.end));
         let links = tablespaces(of, shares, &found.dir, &control)?;

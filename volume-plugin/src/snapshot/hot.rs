@@ -1,9 +1,8 @@
 //! Copies of a volume that servers go on writing to, taken again where a server was quicker.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::capture::{Job, Live, clusters, read_control};
+use super::capture::{Job, Live, clusters};
 use super::checks::{self, CheckError, Verified};
 use super::{Consistency, Level, SnapshotError, Taken};
 use crate::pool::Capture;
@@ -86,19 +85,13 @@ impl Job<'_> {
         verified: Verified,
     ) -> Result<Result<Verified, CheckError>, VolumeError> {
         let copied = match self.live[0].capture() {
-            Capture::AtOnce => self.copied_controls()?,
-            Capture::FileByFile => Vec::new(),
+            Capture::AtOnce => &verified.controls[..],
+            Capture::FileByFile => &[],
         };
-        Ok(match live.moved_on(before, &live.controls_now()?, &copied) {
+        Ok(match live.moved_on(before, &live.controls_now()?, copied) {
             Some(error) => Err(CheckError::Wal(error)),
             None => Ok(verified),
         })
-    }
-
-    /// The control files in the copy, by the directories of their clusters.
-    fn copied_controls(&self) -> Result<Vec<(PathBuf, Control)>, VolumeError> {
-        let clusters = clusters(self.of, &self.copy[0])?.into_iter();
-        clusters.map(|found| Ok((found.path, read_control(&found.dir)?.1))).collect()
     }
 
     /// Whether the copy did not pass since the server was quicker: another may.

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::capture::{Place, millis, read_control};
-use super::checks::{CheckError, Verified};
-use super::facts::ClusterFacts;
+use super::checks::{CLUSTERS, CheckError, Verified};
 use super::{Checkpoint, Level, SnapshotError, inside};
 use crate::postgres::checkpoint;
 use crate::postgres::cluster::{self, Found, Search};
@@ -74,13 +73,13 @@ impl Live {
     /// The copy that was looked at, if all clusters are in it.
     pub(super) fn all_in(&self, copy: Verified) -> Result<Verified, CheckError> {
         for (found, control) in self.clusters.iter().zip(&self.controls) {
-            let directory = found.path.display().to_string();
-            let is_it = |it: &ClusterFacts| {
-                it.directory == directory && it.system_identifier == control.system_identifier
+            let is_it = |(path, copied): &(PathBuf, Control)| {
+                *path == found.path && copied.system_identifier == control.system_identifier
             };
-            if !copy.clusters.iter().any(is_it) {
+            if !copy.controls.iter().any(is_it) {
+                let directory = found.path.display();
                 let reason = format!("the cluster in `{directory}` is not in the copy");
-                return Err(CheckError::Failed { check: "clusters", reason });
+                return Err(CheckError::Failed { check: CLUSTERS, reason });
             }
         }
         Ok(copy)
@@ -170,7 +169,6 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
-    use super::super::capture::shown;
     use super::*;
     use crate::postgres::control::Lsn;
     use crate::postgres::wal::sample::Sample;
@@ -186,17 +184,8 @@ mod tests {
             in_production: BTreeSet::new(),
             wal: None,
         };
-        let facts = ClusterFacts {
-            directory: "18/main".to_owned(),
-            version: "17".to_owned(),
-            system_identifier: control.system_identifier.clone(),
-            timeline: control.timeline,
-            checkpoint: shown(control.checkpoint),
-            redo: shown(control.redo),
-            wal_end: String::new(),
-            exclusive_backup: false,
-        };
-        (live, Verified { clusters: vec![facts], ..Verified::default() })
+        let controls = vec![("18/main".into(), control.clone())];
+        (live, Verified { controls, ..Verified::default() })
     }
 
     #[test]
@@ -228,8 +217,8 @@ mod tests {
     fn a_copy_has_all_clusters() {
         let directory = tempfile::tempdir().unwrap();
         let (live, copy) = one(&Sample::control(Lsn(16), Lsn(32)), &directory);
-        let mut other = Verified { clusters: copy.clusters.clone(), ..Verified::default() };
-        other.clusters[0].system_identifier = "1".to_owned();
+        let mut other = Verified { controls: copy.controls.clone(), ..Verified::default() };
+        other.controls[0].1.system_identifier = "1".to_owned();
         live.all_in(copy).unwrap();
         for copy in [Verified::default(), other] {
             let error = live.all_in(copy).unwrap_err().told(1);

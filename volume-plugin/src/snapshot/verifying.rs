@@ -116,7 +116,7 @@ fn look(record: &Record, shares: &[Share], depth: Depth) -> Result<Vec<Check>, V
     // Nothing was looked at then, which is not good.
     if found.is_empty() {
         let reason = "there is no cluster in it".to_owned();
-        return Err(SnapshotError::Check { check: "clusters", reason }.into());
+        return Err(SnapshotError::Check { check: checks::CLUSTERS, reason }.into());
     }
     if depth == Depth::Pages {
         for found in clusters(record, &shares[0])? {
@@ -158,7 +158,7 @@ fn wal_of(
     let control = checks::to_recover(found, control.clone(), &Known::of(record));
     let control = control.map_err(|error| error.told(1))?;
     let mut images = HashSet::new();
-    let walked = wal::walk_with(&directory, &control, &mut |record, magic| {
+    let walked = wal::walk(&directory, &control, &mut |record, magic| {
         images.extend(wal::whole_blocks(record, magic));
         Ok(())
     });

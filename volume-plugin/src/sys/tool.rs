@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,18 @@ fn bounded<S: AsRef<OsStr>>(
         return Ok(());
     }
     let complaint = complaint.join().unwrap_or_default();
-    Err(io::Error::other(format!("{program}: {status}: {}", complaint.trim())))
+    let (program, complaint) = (program.to_owned(), complaint.trim().to_owned());
+    Err(io::Error::other(Failed { program, status, complaint }))
+}
+
+/// A program that ended without success.
+#[derive(Debug, thiserror::Error)]
+#[error("{program}: {status}: {complaint}")]
+pub struct Failed {
+    program: String,
+    status: ExitStatus,
+    /// What it said of it.
+    pub complaint: String,
 }
 
 /// Reads to the end, so that the program never waits for its reader, and keeps the beginning.

@@ -8,7 +8,7 @@ use crate::postgres::control::Lsn;
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
     /// The cluster has a segment or page size that no PostgreSQL has.
-    #[error("the control file names no possible size of segments")]
+    #[error("the control file names no possible size of segments or of their pages")]
     Size,
     /// The copy has its control file from one and other files from another.
     #[error("the server went from timeline {was} to {is}")]

@@ -14,5 +14,5 @@ mod written;
 pub use error::WalError;
 pub use images::{Block, whole_blocks};
 pub use segment::{Segment, list};
-pub use walk::{Walk, belongs, walk, walk_with};
+pub use walk::{Walk, belongs, walk};
 pub use written::written;

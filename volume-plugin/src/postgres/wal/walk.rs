@@ -64,13 +64,9 @@ pub struct Walk {
     pub partial_pages: bool,
 }
 
-/// Reads all records in `directory` from the redo point of `control` on.
-pub fn walk(directory: &Dir, control: &Control) -> Result<Walk, WalError> {
-    walk_with(directory, control, &mut |_, _| Ok(()))
-}
-
-/// As [`walk`]; `visit` gets each record with the version of its pages, and ends it by an error.
-pub fn walk_with(
+/// Reads all records in `directory` from the redo point of `control` on. `visit` gets each record with the version
+/// of its pages, and ends it by an error.
+pub fn walk(
     directory: &Dir,
     control: &Control,
     visit: &mut dyn FnMut(&[u8], u16) -> io::Result<()>,

@@ -8,6 +8,10 @@ use proptest::prelude::*;
 use super::super::sample::{SIZE, Sample};
 use super::*;
 
+fn walk(directory: &Dir, control: &Control) -> Result<Walk, WalError> {
+    super::walk(directory, control, &mut |_, _| Ok(()))
+}
+
 struct Log {
     temporary: tempfile::TempDir,
     control: Control,
@@ -158,7 +162,7 @@ fn whoever_sees_the_records_may_end_it() {
         left -= 1;
         if left == 0 { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     };
-    let error = walk_with(&directory, &log.control, &mut visit).unwrap_err();
+    let error = super::walk(&directory, &log.control, &mut visit).unwrap_err();
     assert!(matches!(error, WalError::Io(error) if error.kind() == io::ErrorKind::TimedOut));
     assert_eq!(left, 0);
 }
